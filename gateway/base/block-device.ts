@@ -1,0 +1,68 @@
+import type { ByteCount, Lba, SectorCount } from './units.ts';
+
+/** Answered in the same turn where possible, so that the hot path needs no promise. */
+export type MaybePromise<T> = T | Promise<T>;
+
+export interface SectorRange {
+  readonly lba: Lba;
+  readonly sectors: SectorCount;
+}
+
+/** What initiators see of the device and what follows it through a restore. */
+export interface DeviceIdentity {
+  /** Volume name, for people. */
+  readonly name: string;
+  /** NAA IEEE Registered Extended designator (type 6), 16 bytes, stable for the life of the volume (SPC-4 7.8.6.6.5). */
+  readonly naa: Buffer;
+  /** Unit serial number (VPD 80h), ASCII. */
+  readonly serial: string;
+}
+
+export interface DeviceGeometry {
+  readonly sectorSize: 512 | 4096;
+  readonly sectors: SectorCount;
+}
+
+/** Advertised in VPD B0h; the device may be called only within them. */
+export interface DeviceLimits {
+  /** Longest single read or write. */
+  readonly maxTransferBytes: ByteCount;
+  readonly maxUnmapRanges: number;
+}
+
+export interface Provisioning {
+  readonly mapped: boolean;
+  /** How many sectors from the asked one on are in the same state (at least 1). */
+  readonly sectors: SectorCount;
+}
+
+/**
+ * The seam between the protocol half and the storage half. Ranges are within the device and its limits:
+ * the caller has checked. Failures are FarshoreErrors; the kind decides the sense code.
+ */
+export interface BlockDevice {
+  readonly identity: DeviceIdentity;
+  readonly limits: DeviceLimits;
+  /** May change (resize); read it per command. */
+  geometry(): DeviceGeometry;
+
+  /**
+   * Pieces whose concatenation is `sectors * sectorSize` bytes. They stay valid until the next turn of the
+   * event loop at least, and the caller must not change them.
+   */
+  read(lba: Lba, sectors: SectorCount): MaybePromise<readonly Buffer[]>;
+
+  /**
+   * `data` is a whole number of sectors in any number of pieces; it must stay unchanged until the call is answered.
+   * Resolves when the write may be acked: in the local log (and, with `fua`, on stable storage).
+   */
+  write(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void>;
+
+  /** Resolves when every write answered before the call is on stable storage (SYNCHRONIZE CACHE). */
+  flush(): MaybePromise<void>;
+
+  /** Deallocates; reads of whole blocks inside give zeros afterwards. Parts of blocks are zeroed, so reads of any sector do. */
+  unmap(ranges: readonly SectorRange[]): MaybePromise<void>;
+
+  provisioning(lba: Lba, sectors: SectorCount): MaybePromise<Provisioning>;
+}

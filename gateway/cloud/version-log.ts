@@ -1,0 +1,135 @@
+import type { BlockCount, ByteCount, Epoch, SegmentNumber, VersionNumber, WallMillis } from '../base/units.ts';
+
+/** Where a volume's items live. */
+export interface VolumeRef {
+  readonly lineage: string;
+  readonly volume: string;
+}
+
+/** `{ sequence, maintenanceEpoch }` make the checkpoint object's key; n, epoch and chain are where a walk starts. */
+export interface CheckpointPointer {
+  readonly sequence: number;
+  readonly maintenanceEpoch: number;
+  readonly n: VersionNumber;
+  readonly epoch: Epoch;
+  readonly chain: Buffer;
+}
+
+export type ReplicationMode = 'async' | 'flush' | 'sync';
+
+/** The volume item: the one thing about a volume that moves. Attribute names are in docs/FORMAT.md. */
+export interface VolumeItem extends VolumeRef {
+  readonly name: string;
+  readonly bytes: ByteCount;
+  readonly sectorSize: 512 | 4096;
+  readonly replication: ReplicationMode;
+  /** Full name of its default target; follows the volume. */
+  readonly targetName: string;
+  /** 16 bytes. */
+  readonly naa: Buffer;
+  readonly createdAt: WallMillis;
+  /** Highest epoch ever handed out; 0 before the first start. */
+  readonly epoch: Epoch;
+  /** Gateway that raised the epoch last; '' before the first start. */
+  readonly owner: string;
+  /** Versions at or below it may be deleted; raised before they are. */
+  readonly floor: VersionNumber;
+  /** undefined: the log starts at version 1 with nothing folded yet. */
+  readonly checkpoint: CheckpointPointer | undefined;
+  readonly maintenanceEpoch: number;
+  /** Oldest version that can be restored. */
+  readonly retainedFrom: VersionNumber;
+  /** Set by delete, cleared by undelete. */
+  readonly deletedAt: WallMillis | undefined;
+}
+
+/** One entry of the log as stored. `record` is the canonical encoding (format/version-record); `chain` covers it. */
+export interface VersionItem {
+  readonly n: VersionNumber;
+  readonly epoch: Epoch;
+  readonly record: Buffer;
+  /** 32 bytes. */
+  readonly chain: Buffer;
+  /** The inline payload, when the record says inline; empty otherwise. */
+  readonly inline: Buffer;
+}
+
+export interface NumberRange {
+  readonly from: SegmentNumber;
+  /** Exclusive. */
+  readonly to: SegmentNumber;
+}
+
+/** "Somebody raises the epoch of one of your volumes": left by a taker in the old owner's gateway item. */
+export interface FenceNotice {
+  readonly volume: string;
+  readonly epoch: Epoch;
+}
+
+export interface GatewayBeat {
+  readonly gateway: string;
+  readonly at: WallMillis;
+  readonly host: string;
+  readonly version: string;
+  readonly volumes: number;
+  readonly dirtyBlocks: BlockCount;
+}
+
+/** Changes a maintainer or administrator may make; undefined fields stay. `deletedAt: null` clears it. */
+export interface VolumeChanges {
+  readonly bytes?: ByteCount;
+  readonly replication?: ReplicationMode;
+  readonly deletedAt?: WallMillis | null;
+  readonly retainedFrom?: VersionNumber;
+}
+
+/**
+ * The table. Reads are strongly consistent, each write is one single-item conditional write, nothing is a transaction.
+ * Every method rejects with FarshoreError: `retry` when the outcome is unknown or the table is in passing trouble,
+ * `input` when it can never succeed (no such table, access denied), `damaged` for an item of an unknown format.
+ */
+export interface VersionLog {
+  getVolume(ref: VolumeRef): Promise<VolumeItem | undefined>;
+  /** 'exists' may be our own earlier attempt: read it. */
+  createVolume(item: VolumeItem): Promise<'ok' | 'conflict'>;
+  /** Compare-and-set of the epoch: from → to, and the owner. */
+  raiseEpoch(ref: VolumeRef, from: Epoch, to: Epoch, owner: string): Promise<'ok' | 'conflict'>;
+  /** Conditional on the volume's epoch being `epoch`. */
+  changeVolume(ref: VolumeRef, epoch: Epoch, changes: VolumeChanges): Promise<'ok' | 'conflict'>;
+  /** Compare-and-set of the maintenance epoch: from → from + 1. Who wins may publish until somebody else raises it. */
+  raiseMaintenanceEpoch(ref: VolumeRef, from: number): Promise<'ok' | 'conflict'>;
+  /** Moves the checkpoint; conditional on the maintenance epoch being the pointer's and on its n being above the present one. */
+  publishCheckpoint(ref: VolumeRef, pointer: CheckpointPointer): Promise<'ok' | 'conflict'>;
+  /** Only upward, only to at most the checkpoint's n, conditional on the maintenance epoch. */
+  raiseFloor(ref: VolumeRef, floor: VersionNumber, maintenanceEpoch: number): Promise<'ok' | 'conflict'>;
+  /** Removes the volume item, conditional on epoch and on `deletedAt` being set (purge). */
+  removeVolume(ref: VolumeRef, epoch: Epoch): Promise<'ok' | 'conflict'>;
+
+  /** The fence, rule 1: succeeds when nothing lies at n, or something of an epoch below `previousEpoch` (that of record n-1). */
+  putVersion(volume: string, item: VersionItem, previousEpoch: Epoch): Promise<'ok' | 'conflict'>;
+  getVersion(volume: string, n: VersionNumber): Promise<VersionItem | undefined>;
+  /** What lies at from, from+1, … in ascending order of n (with gaps, if there are any), at most `limit` items, possibly fewer before the end; empty only at the end. */
+  listVersions(volume: string, from: VersionNumber, limit: number): Promise<VersionItem[]>;
+  /** Rule 4: never takeover records, never above the floor: the caller's duty. At most 25 a call. */
+  deleteVersions(volume: string, ns: readonly VersionNumber[]): Promise<void>;
+
+  /** A fresh range of segment numbers, never handed out before in the lineage (1 is the first), entered in the ledger for (volume, epoch). */
+  allocateNumbers(ref: VolumeRef, epoch: Epoch, count: number): Promise<NumberRange>;
+
+  /** Binds a name to a volume; 'conflict' when it is bound to another one. */
+  claimName(name: string, ref: VolumeRef): Promise<'ok' | 'conflict'>;
+  resolveName(name: string): Promise<VolumeRef | undefined>;
+  /** Rebinds a name left behind by a creation that never made its volume; conditional on the old binding. */
+  rebindName(name: string, from: VolumeRef, to: VolumeRef): Promise<'ok' | 'conflict'>;
+  /** Frees it, conditional on the binding. */
+  releaseName(name: string, ref: VolumeRef): Promise<'ok' | 'conflict'>;
+  /** Every bound name in the table, ascending. */
+  listNames(): Promise<{ readonly name: string; readonly ref: VolumeRef }[]>;
+
+  /** Lease renewal: ONE request that writes the gateway's heartbeat and answers with the notices left for it. */
+  beat(beat: GatewayBeat): Promise<FenceNotice[]>;
+  /** Leaves a notice for a gateway (a taker does so before it raises the epoch). Idempotent. */
+  notify(gateway: string, notice: FenceNotice): Promise<void>;
+  /** Removes notices that have been dealt with. */
+  clearNotices(gateway: string, notices: readonly FenceNotice[]): Promise<void>;
+}

@@ -1,0 +1,165 @@
+import type { Disk } from '../base/disk.ts';
+import type { BlockCount, BlockNumber, ByteCount, Epoch, VersionNumber, WallMillis, WriteSeq } from '../base/units.ts';
+import type { VolumeItem, VolumeRef } from '../cloud/version-log.ts';
+
+/**
+ * The remote half of one volume, as the volume sees it. The real one (RemoteVolumeEngine) runs in the replication worker
+ * thread and is reached through a message channel; the simulation calls it directly. Everything that is passed is plain
+ * data that survives structured cloning.
+ */
+export interface RemoteVolume {
+  /**
+   * Rule 5: takes the volume over with a new epoch (also from ourselves), walks the log, loads the overlay.
+   * Rejects with `fenced` when somebody else took it meanwhile, `not-found`, `damaged`, `retry` (cloud away: call again).
+   */
+  open(request: OpenRequest): Promise<OpenedRemote>;
+  /**
+   * Makes one version of the batch: reads its blocks from the cache log, compresses, uploads, puts. Batches are
+   * committed in the order of the calls; several may be under way. Resolves when the version is committed. Rejects with `fenced`
+   * (final), `damaged` (the log's bytes are not what they should be: final), or `stopped` (closed). Passing trouble is retried inside for ever.
+   */
+  commit(batch: CommitBatch): Promise<Committed>;
+  /**
+   * The committed content of `count` blocks (at most 256) from `block` on. Blocks never written are absent.
+   * Rejects with `retry` (cloud away), `damaged`, `fenced`.
+   */
+  read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks>;
+  /** How many blocks from `block` on (at most `count`, at least 1) share the first one's state. */
+  mapped(block: BlockNumber, count: BlockCount): Promise<{ readonly mapped: boolean; readonly count: BlockCount }>;
+  /**
+   * The next mapped blocks from `from` on, for hydration and images: up to `limit` (≤ 256) of them in ascending order, undefined at the end.
+   */
+  nextMapped(from: BlockNumber, limit: BlockCount): Promise<{ readonly blocks: readonly BlockNumber[] } | undefined>;
+  /**
+   * Makes the volume what it was as of version `n` by committing one new version whose manifest undoes everything since; history stays.
+   * Only right after `open`, before the first commit. Resolves with the new version.
+   */
+  rollBackTo(n: VersionNumber): Promise<{ readonly n: VersionNumber }>;
+  /** Folds the committed log into a checkpoint now (maintenance/fold); also runs by itself at the design's thresholds. */
+  fold(): Promise<FoldOutcome>;
+  /** Reads S3 back: every object the present version needs, its checksums, the frames of every mapped block, the chain. Bounded memory. */
+  verify(): Promise<VerifyReport>;
+  /** The newest `limit` versions, newest first. */
+  versions(limit: number): Promise<readonly VersionSummary[]>;
+  status(): Promise<RemoteStatus>;
+  /** Waits for nothing: pending commits reject with `stopped`. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface OpenRequest {
+  readonly ref: VolumeRef;
+  readonly gateway: string;
+  /** Epoch the caller believes it held last, from its state directory; for nothing but messages. */
+  readonly lastEpoch: Epoch;
+  /** Identity of the local log this start will write (see LogOrigin). */
+  readonly logId: string;
+}
+
+/** Who wrote the last data in the log, and how far of that writer's local log it reaches. */
+export interface LogOrigin {
+  readonly epoch: Epoch;
+  readonly logId: string;
+  readonly throughSeq: WriteSeq;
+}
+
+export interface OpenedRemote {
+  readonly item: VolumeItem;
+  readonly epoch: Epoch;
+  /** The takeover record's n. */
+  readonly n: VersionNumber;
+  /** undefined when nothing was ever written. */
+  readonly lastData: LogOrigin | undefined;
+}
+
+/** Blocks to commit: where each lies in the cache log. Coalesced: a block appears once, in its newest form. */
+export interface CommitBatch {
+  /** Numbered by the volume from 1 in each epoch, without gaps. */
+  readonly index: number;
+  readonly firstSeq: WriteSeq;
+  /** The version is the volume after this write; a write is never split. */
+  readonly throughSeq: WriteSeq;
+  /** Ascending; same length as `places` and `seqs`. */
+  readonly blocks: Float64Array;
+  /** Cache log places (chunk * 8192 + slot). */
+  readonly places: Float64Array;
+  /** The write sequence each place must hold. */
+  readonly seqs: Float64Array;
+  /** Pairs (first block, count), ascending and disjoint, of ranges that read zero after this version (never overlapping `blocks`). */
+  readonly unmaps: Float64Array;
+  readonly newestWriteAt: WallMillis;
+}
+
+export interface Committed {
+  readonly n: VersionNumber;
+  readonly throughSeq: WriteSeq;
+  readonly committedAt: WallMillis;
+  /** Bytes of the segment in S3. */
+  readonly storedBytes: ByteCount;
+}
+
+export interface RemoteBlocks {
+  /** Concatenated contents of the present blocks, ascending. */
+  readonly data: Buffer;
+  /** One byte per asked block: 1 present, 0 never written. */
+  readonly present: Uint8Array;
+}
+
+export interface FoldOutcome {
+  /** Everything through this version is in the checkpoint now. */
+  readonly n: VersionNumber;
+  readonly versionsFolded: number;
+  readonly shardsRewritten: number;
+  readonly runs: number;
+}
+
+/** `inconclusive` (cloud away half-way) is not `pass`. */
+export interface VerifyReport {
+  readonly verdict: 'pass' | 'fail' | 'inconclusive';
+  readonly n: VersionNumber;
+  readonly objects: number;
+  readonly blocks: BlockCount;
+  readonly bytes: ByteCount;
+  /** One sentence per finding, at most 100. */
+  readonly problems: readonly string[];
+}
+
+export type VersionKind = 'write' | 'takeover' | 'resize' | 'barrier' | 'mode' | 'restore';
+
+export interface VersionSummary {
+  readonly n: VersionNumber;
+  readonly epoch: Epoch;
+  readonly kind: VersionKind;
+  readonly blocks: BlockCount;
+  readonly bytes: ByteCount;
+  readonly newestWriteAt: WallMillis;
+  readonly sealedAt: WallMillis;
+}
+
+export interface RemoteStatus {
+  readonly epoch: Epoch;
+  readonly committedN: VersionNumber;
+  readonly committedAt: WallMillis;
+  readonly checkpointN: VersionNumber;
+  readonly overlayEntries: number;
+  readonly requests: RequestCounts;
+  readonly uploadedBytes: ByteCount;
+  readonly downloadedBytes: ByteCount;
+}
+
+/** Requests made since the start, for cost. */
+export interface RequestCounts {
+  readonly s3Put: number;
+  readonly s3Get: number;
+  readonly s3Other: number;
+  readonly dynamoWrite: number;
+  readonly dynamoRead: number;
+}
+
+/** How the engine reads the cache log of the gateway it belongs to. */
+export interface LogReader {
+  /** Reads the blocks at `places` into `into` (4096 each), checking generation, block, sequence and CRC; rejects with `damaged`. */
+  readBlocks(places: Float64Array, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<void>;
+}
+
+/** Makes a LogReader over the cache directory of a disk; implemented by cache/log-reader. */
+export type OpenLogReader = (disk: Disk) => LogReader;
