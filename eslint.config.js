@@ -20,7 +20,13 @@ const ambient = {
   ],
   'no-restricted-imports': [
     'error',
-    { paths: [{ name: 'timers', message: 'Take a Clock.' }, { name: 'node:timers', message: 'Take a Clock.' }, { name: 'node:timers/promises', message: 'Take a Clock.' }] },
+    {
+      paths: [
+        { name: 'timers', message: 'Take a Clock.' },
+        { name: 'node:timers', message: 'Take a Clock.' },
+        { name: 'node:timers/promises', message: 'Take a Clock.' },
+      ],
+    },
   ],
 };
 

@@ -3,7 +3,14 @@ import { build } from 'esbuild';
 import { chmod, readdir, rm } from 'node:fs/promises';
 
 await rm('dist', { recursive: true, force: true });
-const common = { bundle: true, platform: 'node', format: 'esm', target: 'node20', sourcemap: true, logLevel: 'warning' };
+const common = {
+  bundle: true,
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  sourcemap: true,
+  logLevel: 'warning',
+};
 
 await build({
   ...common,

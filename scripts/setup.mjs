@@ -19,7 +19,9 @@ export function installPackages() {
   const wanted = createHash('sha256').update(readFileSync('package-lock.json')).digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   console.log('Installing the npm packages of package-lock.json …');
-  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { stdio: ['ignore', 'inherit', 'inherit'] });
+  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
   if (status !== 0) {
     console.error('npm ci failed; see above.');
     process.exit(1);
@@ -38,7 +40,7 @@ const PROGRAMS = {
   'iscsi-test-cu': 'libiscsi-bin',
   'qemu-img': 'qemu-utils',
   tgtd: 'tgt',
-  'mke2fs': 'e2fsprogs',
+  mke2fs: 'e2fsprogs',
 };
 /** Packages that bring no program of their own. */
 const FILES = { '/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so': 'qemu-block-extra' };
@@ -72,7 +74,9 @@ export function installDebianPackages(options) {
   if (missing.length === 0) return [];
   const root = process.getuid?.() === 0;
   if (!root || process.env.FARSHORE_NO_APT === '1' || !onPath('apt-get')) {
-    console.log(`Missing for the interop tests: ${missing.join(' ')}. Install them with: apt-get install ${missing.join(' ')}`);
+    console.log(
+      `Missing for the interop tests: ${missing.join(' ')}. Install them with: apt-get install ${missing.join(' ')}`,
+    );
     return missing;
   }
   console.log(`Installing Debian packages for the interop tests: ${missing.join(' ')} (FARSHORE_NO_APT=1 opts out) …`);

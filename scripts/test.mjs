@@ -21,12 +21,23 @@ const STAGES = [
   { name: 'lint', budget: 240, command: [...bin('eslint/bin/eslint.js'), '.'] },
   { name: 'contract', budget: 180, command: vitest('test/contract') },
   { name: 'format', budget: 60, command: [...bin('prettier/bin/prettier.cjs'), '--check', '--log-level=warn', '.'] },
-  { name: 'imports', budget: 90, command: [...bin('dependency-cruiser/bin/dependency-cruise.mjs'), 'bin', 'lib', 'gateway', 'lambdas'] },
+  {
+    name: 'imports',
+    budget: 90,
+    command: [...bin('dependency-cruiser/bin/dependency-cruise.mjs'), 'bin', 'lib', 'gateway', 'lambdas'],
+  },
   { name: 'dead-code', budget: 90, command: [...bin('knip/bin/knip.js'), '--no-progress'] },
   { name: 'sim', budget: 420, command: vitest('test/sim') },
   { name: 'cdk', budget: 180, command: vitest('test/cdk') },
   { name: 'interop', budget: 600, command: vitest('test/interop'), needs: ['build'], alone: true, tools: true },
-  { name: 'bench', budget: 180, command: [process.execPath, '--import', 'tsx', 'bench/bench.ts', '--smoke'], needs: ['build'], alone: true, tools: true },
+  {
+    name: 'bench',
+    budget: 180,
+    command: [process.execPath, '--import', 'tsx', 'bench/bench.ts', '--smoke'],
+    needs: ['build'],
+    alone: true,
+    tools: true,
+  },
   { name: 'demo', budget: 150, command: [process.execPath, 'dist/farshore.js', 'demo'], needs: ['build'], alone: true },
 ];
 const LANES = 2;
@@ -36,7 +47,9 @@ const onlyFlag = process.argv.find((word) => word.startsWith('--only='))?.slice(
 const wanted = onlyFlag?.split(',');
 const unknown = wanted?.filter((name) => !STAGES.some((stage) => stage.name === name)) ?? [];
 if (unknown.length > 0) {
-  console.error(`No stage is called ${unknown.join(', ')}; there are: ${STAGES.map((stage) => stage.name).join(', ')}.`);
+  console.error(
+    `No stage is called ${unknown.join(', ')}; there are: ${STAGES.map((stage) => stage.name).join(', ')}.`,
+  );
   process.exit(2);
 }
 const stages = STAGES.filter((stage) => wanted === undefined || wanted.includes(stage.name));
@@ -55,11 +68,16 @@ function run(stage) {
   const json = `.stage/${stage.name}.json`;
   rmSync(json, { force: true });
   const isVitest = stage.command.some((word) => word.endsWith('vitest.mjs'));
-  const words = isVitest ? [...stage.command, '--reporter=default', '--reporter=json', `--outputFile.json=${json}`] : stage.command;
+  const words = isVitest
+    ? [...stage.command, '--reporter=default', '--reporter=json', `--outputFile.json=${json}`]
+    : stage.command;
   const start = performance.now();
   const out = openSync(log, 'w');
   return new Promise((resolve) => {
-    const child = spawn(words[0], words.slice(1), { stdio: ['ignore', out, out], env: { ...process.env, FORCE_COLOR: '0' } });
+    const child = spawn(words[0], words.slice(1), {
+      stdio: ['ignore', out, out],
+      env: { ...process.env, FORCE_COLOR: '0' },
+    });
     const limit = setTimeout(() => child.kill('SIGKILL'), stage.budget * 1000);
     child.on('close', (status, signal) => {
       clearTimeout(limit);
@@ -82,7 +100,9 @@ function run(stage) {
 }
 
 function show(stage, result) {
-  console.log(`${result.state === 'passed' ? '  ok ' : 'FAIL '} ${stage.name.padEnd(10)} ${result.seconds.toFixed(1).padStart(6)} s`);
+  console.log(
+    `${result.state === 'passed' ? '  ok ' : 'FAIL '} ${stage.name.padEnd(10)} ${result.seconds.toFixed(1).padStart(6)} s`,
+  );
   if (result.state === 'passed') return;
   const text = existsSync(`.stage/${stage.name}.log`) ? readFileSync(`.stage/${stage.name}.log`, 'utf8') : '';
   console.log(`--- ${stage.name}: ${result.state}; the end of its output:\n${text.slice(-8000)}\n---`);
@@ -96,7 +116,13 @@ async function runAll() {
     while (running.size >= limit) await Promise.race(running);
     const broken = (stage.needs ?? []).filter((name) => results.has(name) && results.get(name).state !== 'passed');
     if (broken.length > 0) {
-      results.set(stage.name, { state: `not run: ${broken.join(', ')} failed`, seconds: 0, passed: 0, failed: 1, skipped: 0 });
+      results.set(stage.name, {
+        state: `not run: ${broken.join(', ')} failed`,
+        seconds: 0,
+        passed: 0,
+        failed: 1,
+        skipped: 0,
+      });
       continue;
     }
     const job = run(stage).then((result) => {
@@ -114,7 +140,9 @@ const start = performance.now();
 await runAll();
 
 console.log(`\nstage        state                              seconds  budget  passed  failed  skipped`);
-console.log(`set-up       ${(missing.length === 0 ? 'passed' : `missing ${missing.join(' ')}`).padEnd(34)} ${setupSeconds.toFixed(1).padStart(7)}`);
+console.log(
+  `set-up       ${(missing.length === 0 ? 'passed' : `missing ${missing.join(' ')}`).padEnd(34)} ${setupSeconds.toFixed(1).padStart(7)}`,
+);
 const total = { passed: 0, failed: missing.length > 0 ? 1 : 0, skipped: 0 };
 for (const stage of stages) {
   const result = results.get(stage.name);

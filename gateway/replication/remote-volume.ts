@@ -48,6 +48,11 @@ export interface RemoteVolume {
 
 export interface OpenRequest {
   readonly ref: VolumeRef;
+  /**
+   * false (a start): only a volume without an owner, or whose owner is `gateway` itself, is opened; another owner rejects with
+   * `fenced`. true (`restore --takeover`): taken from whoever has it. Checked in the same step that raises the epoch.
+   */
+  readonly takeover: boolean;
   readonly gateway: string;
   /** Epoch the caller believes it held last, from its state directory; for nothing but messages. */
   readonly lastEpoch: Epoch;

@@ -1,0 +1,229 @@
+import { existsSync } from 'node:fs';
+import { Command, CommanderError, Option } from 'commander';
+import { describeError, EXIT_CODES, FarshoreError } from '../base/errors.ts';
+import { parseSize } from '../base/size.ts';
+import { loadSettings, type Settings } from '../config.ts';
+import { connectToGateway } from './control-client.ts';
+import type { ArgumentsOf, Operation, Results } from './gateway-api.ts';
+import { progressBar } from './output.ts';
+import * as show from './show.ts';
+
+/** The long-running commands, wired by the program's entry. Each resolves when it has ended. */
+export interface Programs {
+  serve(settings: Settings): Promise<void>;
+  cloud(options: CloudOptions): Promise<void>;
+  demo(options: { readonly keep: boolean; readonly megabytes: number }): Promise<void>;
+}
+
+export interface CloudOptions {
+  readonly dir: string;
+  readonly s3Port: number;
+  readonly dynamodbPort: number;
+  readonly bucket: string;
+  readonly table: string;
+  readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
+}
+
+const DEFAULT_CONFIGS = ['gateway.yaml', '/etc/farshore/gateway.yaml'];
+
+/** Runs one command line; the number is the exit code (base/errors EXIT_CODES). Results go to stdout, everything else to stderr. */
+export async function runCli(argv: readonly string[], programs: Programs, version: string): Promise<number> {
+  const program = buildProgram(programs, version);
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_CODES.input;
+    if (error instanceof FarshoreError && error.kind !== 'bug') {
+      process.stderr.write(`farshore: ${error.message}\n`);
+      return EXIT_CODES[error.kind];
+    }
+    process.stderr.write(
+      `farshore: this is a bug: ${error instanceof Error ? (error.stack ?? error.message) : describeError(error)}\n`,
+    );
+    return EXIT_CODES.bug;
+  }
+}
+
+function buildProgram(programs: Programs, version: string): Command {
+  const program = new Command('farshore')
+    .description('An iSCSI gateway whose LUNs also live, version by version, in S3 and DynamoDB.')
+    .version(version)
+    .showHelpAfterError('(farshore --help lists the commands)')
+    .exitOverride()
+    .addOption(new Option('--config <file>', 'gateway configuration').env('FARSHORE_CONFIG'))
+    .option('--json', 'print the result as JSON');
+
+  const settings = (): Settings => loadSettings(configPath(program.opts<{ config?: string }>().config));
+  const json = (): boolean => program.opts<{ json?: boolean }>().json === true;
+
+  /** Calls the running gateway and prints what it answers. */
+  const ask = async <Op extends Operation>(
+    op: Op,
+    args: ArgumentsOf<Op>,
+    print: (result: Results[Op]) => string,
+  ): Promise<Results[Op]> => {
+    const bar = progressBar();
+    try {
+      const result = await connectToGateway(settings().stateDir).call(op, args, bar.show);
+      bar.stop();
+      process.stdout.write(`${json() ? JSON.stringify(result, null, 2) : print(result)}\n`);
+      return result;
+    } finally {
+      bar.stop();
+    }
+  };
+  // --config and --json are understood after the command too.
+  const command = (parent: Command, name: string, description: string): Command =>
+    parent
+      .command(name)
+      .description(description)
+      .addOption(new Option('--config <file>').hideHelp())
+      .addOption(new Option('--json').hideHelp())
+      .hook('preAction', (_, action) => {
+        const own = action.opts<{ config?: string; json?: boolean }>();
+        if (own.config !== undefined) program.setOptionValue('config', own.config);
+        if (own.json === true) program.setOptionValue('json', true);
+      });
+
+  command(program, 'serve', 'run the gateway').action(async () => {
+    await programs.serve(settings());
+  });
+
+  command(program, 'cloud', 'run the embedded S3 and DynamoDB servers (loopback only)')
+    .requiredOption('--dir <dir>', 'where the data lives')
+    .option('--s3-port <port>', 'port of the S3 server, 0 for any', parsePort, 9000)
+    .option('--dynamodb-port <port>', 'port of the DynamoDB server, 0 for any', parsePort, 8000)
+    .option('--bucket <name>', 'bucket to create', 'farshore')
+    .option('--table <name>', 'table to create', 'farshore')
+    .option('--access-key-id <id>', 'accept only this key pair (the secret comes from FARSHORE_SECRET_ACCESS_KEY)')
+    .action(
+      async (options: {
+        dir: string;
+        s3Port: number;
+        dynamodbPort: number;
+        bucket: string;
+        table: string;
+        accessKeyId?: string;
+      }) => {
+        const { accessKeyId, ...rest } = options;
+        await programs.cloud({
+          ...rest,
+          credentials: accessKeyId === undefined ? undefined : { accessKeyId, secretAccessKey: secretFor(accessKeyId) },
+        });
+      },
+    );
+
+  command(program, 'demo', 'the main job, start to end, on the embedded cloud')
+    .option('--keep', 'leave everything running at the end and say how to attach')
+    .option('--megabytes <count>', 'how much data to write', parseCount, 256)
+    .action(async (options: { keep?: boolean; megabytes: number }) => {
+      await programs.demo({ keep: options.keep === true, megabytes: options.megabytes });
+    });
+
+  command(program, 'status', 'how the gateway and its volumes are').action(() => ask('status', {}, show.status));
+  command(program, 'doctor', 'check configuration, disk, clock, credentials, bucket and table').action(async () => {
+    const findings = await ask('doctor', {}, show.findings);
+    const failed = findings.filter((finding) => finding.verdict === 'fail');
+    if (failed.length > 0) throw new FarshoreError('input', `${failed.length} of ${findings.length} checks failed`);
+  });
+
+  const volume = program.command('volume').description('create, list, show, delete, undelete volumes');
+  command(volume, 'create <name>', 'create a volume and serve it')
+    .requiredOption('--size <size>', 'like 100M, 10G, 16T')
+    .addOption(
+      new Option('--replication <mode>', 'when a write is acked').choices(['async', 'flush', 'sync']).default('async'),
+    )
+    .addOption(new Option('--sector <bytes>', 'sector size the initiators see').choices(['512', '4096']).default('512'))
+    .action((name: string, options: { size: string; replication: 'async' | 'flush' | 'sync'; sector: string }) =>
+      ask(
+        'volume-create',
+        {
+          name,
+          bytes: parseSize(options.size, '--size'),
+          sectorSize: options.sector === '4096' ? 4096 : 512,
+          replication: options.replication,
+        },
+        show.volume,
+      ),
+    );
+  command(volume, 'list', 'every volume in the cloud, here or elsewhere').action(() =>
+    ask('volume-list', {}, show.catalogue),
+  );
+  command(volume, 'show <name>', 'everything about one volume').action((name: string) =>
+    ask('volume-show', { name }, show.volume),
+  );
+  command(volume, 'delete <name>', 'stop serving a volume; its history is kept for 7 days')
+    .option('--purge', 'remove its history too, for ever; --confirm must repeat the name')
+    .option('--confirm <name>', 'the name once more, with --purge')
+    .action((name: string, options: { purge?: boolean; confirm?: string }) =>
+      options.purge === true
+        ? ask('volume-purge', { name, confirm: options.confirm ?? '' }, show.purged(name))
+        : ask('volume-delete', { name }, show.deleted(name)),
+    );
+  command(volume, 'undelete <name>', 'take a deletion back').action((name: string) =>
+    ask('volume-undelete', { name }, show.volume),
+  );
+
+  command(program, 'flush <name>', 'return once everything acked so far is a committed version').action(
+    (name: string) => ask('flush', { name }, show.flushed(name)),
+  );
+  command(program, 'versions <name>', 'the newest versions of a volume')
+    .option('--limit <count>', 'how many', parseCount, 20)
+    .action((name: string, options: { limit: number }) =>
+      ask('versions', { name, limit: options.limit }, show.versions),
+    );
+  command(program, 'fold <name>', 'fold the version log into a checkpoint now').action((name: string) =>
+    ask('fold', { name }, show.folded(name)),
+  );
+  command(program, 'restore <name>', 'open a volume of the cloud here')
+    .requiredOption('--takeover', 'take it from whichever gateway has it')
+    .option('--version <n>', 'as it was at this version (what came after stays in the history)', parseCount)
+    .action((name: string, options: { version?: number }) =>
+      ask('restore', { name, ...(options.version === undefined ? {} : { version: options.version }) }, show.volume),
+    );
+  command(program, 'verify <name>', 'read S3 back and check every object of the present version').action(
+    async (name: string) => {
+      const report = await ask('verify', { name }, show.verified(name));
+      if (report.verdict === 'fail')
+        throw new FarshoreError('damaged', `${name}: the copy in the cloud is damaged; see the findings`);
+      if (report.verdict === 'inconclusive')
+        throw new FarshoreError('retry', `${name}: the check could not be finished; run it again`);
+    },
+  );
+  return program;
+}
+
+function configPath(given: string | undefined): string {
+  if (given !== undefined) return given;
+  const found = DEFAULT_CONFIGS.find((path) => existsSync(path));
+  if (found === undefined) {
+    throw new FarshoreError(
+      'input',
+      `there is no configuration at ${DEFAULT_CONFIGS.join(' or ')}; name yours with --config FILE`,
+    );
+  }
+  return found;
+}
+
+function secretFor(accessKeyId: string): string {
+  const secret = process.env['FARSHORE_SECRET_ACCESS_KEY'];
+  if (secret === undefined || secret === '') {
+    throw new FarshoreError('input', `--access-key-id ${accessKeyId} needs its secret in FARSHORE_SECRET_ACCESS_KEY`);
+  }
+  return secret;
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port > 65535)
+    throw new FarshoreError('input', `"${text}" is not a port; it is a number from 0 to 65535`);
+  return port;
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(count))
+    throw new FarshoreError('input', `"${text}" is not a whole number`);
+  return count;
+}

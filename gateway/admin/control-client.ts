@@ -1,0 +1,66 @@
+import { request } from 'node:http';
+import { createInterface } from 'node:readline';
+import { FarshoreError, type ErrorKind } from '../base/errors.ts';
+import { controlSocketPath } from './control-server.ts';
+import type { ArgumentsOf, GatewayApi, Operation, Progress, Results } from './gateway-api.ts';
+
+type Line =
+  | { readonly progress: Progress }
+  | { readonly result: unknown }
+  | { readonly error: { readonly kind: ErrorKind; readonly message: string } };
+
+/** Speaks to the gateway that runs in `stateDir`; `not-found` with what to do when none does. */
+export function connectToGateway(stateDir: string): GatewayApi {
+  return {
+    call: (op, args, onProgress) => callGateway(stateDir, op, args, onProgress),
+  };
+}
+
+function callGateway<Op extends Operation>(
+  stateDir: string,
+  op: Op,
+  args: ArgumentsOf<Op>,
+  onProgress: (progress: Progress) => void,
+): Promise<Results[Op]> {
+  const socketPath = controlSocketPath(stateDir);
+  return new Promise((resolve, reject) => {
+    let answered = false;
+    const fail = (error: Error): void => {
+      answered = true;
+      reject(error);
+    };
+    const call = request({ socketPath, path: `/v1/${op}`, method: 'POST' }, (response) => {
+      const lines = createInterface({ input: response, crlfDelay: Infinity });
+      lines.on('line', (text) => {
+        const line = JSON.parse(text) as Line; // written by ControlServer
+        if ('progress' in line) onProgress(line.progress);
+        else if ('error' in line) fail(new FarshoreError(line.error.kind, line.error.message));
+        else {
+          answered = true;
+          resolve(line.result as Results[Op]); // the result of the operation that was called
+        }
+      });
+      lines.on('close', () => {
+        if (!answered)
+          fail(new FarshoreError('retry', `the gateway in ${stateDir} went away before it answered; see its log`));
+      });
+      response.on('error', fail);
+    });
+    call.on('error', (error: NodeJS.ErrnoException) => {
+      if (answered) return;
+      const nobody = error.code === 'ENOENT' || error.code === 'ECONNREFUSED';
+      fail(
+        nobody
+          ? new FarshoreError(
+              'not-found',
+              `no gateway runs in ${stateDir}; start it with: farshore serve --config FILE`,
+              { cause: error },
+            )
+          : new FarshoreError('retry', `cannot reach the gateway through ${socketPath}: ${error.message}`, {
+              cause: error,
+            }),
+      );
+    });
+    call.end(JSON.stringify(args));
+  });
+}

@@ -1,0 +1,124 @@
+import { formatDuration, formatSize } from '../base/size.ts';
+import type { CatalogueEntry, Finding, GatewayReport, Results, VolumeReport } from './gateway-api.ts';
+import { formatTable, formatTime } from './output.ts';
+
+/** What people read on their terminal; `--json` prints the values themselves. */
+
+export function status(report: GatewayReport): string {
+  const { cache, cloud } = report;
+  const lines = [
+    `gateway   ${report.gateway} (Farshore ${report.version}), serving on ${report.portals.join(', ')}`,
+    `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud; ${cache.state}`,
+    `cloud     ${cloud.detail}`,
+    '',
+  ];
+  if (report.volumes.length === 0)
+    return [...lines, 'no volumes yet; make one with: farshore volume create NAME --size 10G'].join('\n');
+  const rows = report.volumes.map((volume) => [
+    volume.name,
+    formatSize(volume.bytes),
+    volume.state,
+    lag(volume),
+    String(volume.committedN),
+    String(volume.sessions),
+    volume.target,
+  ]);
+  const reasons = report.volumes.flatMap((volume) =>
+    volume.reason === undefined ? [] : [`${volume.name}: ${volume.reason}`],
+  );
+  return [
+    ...lines,
+    formatTable(['volume', 'size', 'state', 'lag', 'version', 'sessions', 'target'], rows),
+    ...reasons,
+  ].join('\n');
+}
+
+export function volume(report: VolumeReport): string {
+  const { hydration } = report;
+  const rows: [string, string][] = [
+    ['volume', `${report.name} (${report.id})`],
+    ['size', `${formatSize(report.bytes)}, ${report.sectorSize}-byte sectors`],
+    ['target', `${report.target} LUN 0`],
+    ['state', report.reason === undefined ? report.state : `${report.state}: ${report.reason}`],
+    ['replication', report.replication],
+    [
+      'committed',
+      report.committedAt === undefined
+        ? `version ${report.committedN}`
+        : `version ${report.committedN} at ${formatTime(report.committedAt)} UTC`,
+    ],
+    ['lag', lag(report)],
+    ['epoch', String(report.epoch)],
+    ['sessions', String(report.sessions)],
+  ];
+  if (hydration !== undefined) {
+    rows.push([
+      'hydration',
+      hydration.finished
+        ? 'done'
+        : `${hydration.done}${hydration.total === undefined ? '' : ` of ${hydration.total}`} blocks`,
+    ]);
+  }
+  return rows.map(([key, value]) => `${key.padEnd(12)} ${value}`).join('\n');
+}
+
+export function catalogue(entries: readonly CatalogueEntry[]): string {
+  if (entries.length === 0) return 'no volumes in the cloud yet';
+  const rows = entries.map((entry) => [
+    entry.name,
+    formatSize(entry.bytes),
+    entry.purgeAfter === undefined ? entry.state : `deleted, kept until ${formatTime(entry.purgeAfter)} UTC`,
+    entry.here ? 'this gateway' : entry.owner,
+  ]);
+  return formatTable(['volume', 'size', 'state', 'owner'], rows);
+}
+
+export function versions(list: Results['versions']): string {
+  if (list.length === 0) return 'no versions yet';
+  const rows = list.map((version) => [
+    String(version.n),
+    version.kind,
+    formatTime(version.sealedAt),
+    version.newestWriteAt === 0 ? '-' : formatTime(version.newestWriteAt),
+    String(version.blocks),
+    formatSize(version.bytes),
+    String(version.epoch),
+  ]);
+  return formatTable(['version', 'kind', 'sealed (UTC)', 'newest write', 'blocks', 'stored', 'epoch'], rows);
+}
+
+export function findings(list: readonly Finding[]): string {
+  return list.map((finding) => `${finding.verdict.padEnd(4)} ${finding.check.padEnd(12)} ${finding.detail}`).join('\n');
+}
+
+export const flushed =
+  (name: string) =>
+  (result: Results['flush']): string =>
+    `${name}: everything acked is in committed version ${result.n}`;
+
+export const folded =
+  (name: string) =>
+  (result: Results['fold']): string =>
+    `${name}: folded ${result.versionsFolded} versions through ${result.n}; ${result.shardsRewritten} shards rewritten, ${result.runs} runs`;
+
+export const deleted =
+  (name: string) =>
+  (result: Results['volume-delete']): string =>
+    `${name} is deleted; until ${formatTime(result.purgeAfter)} UTC it comes back with: farshore volume undelete ${name}`;
+
+export const purged =
+  (name: string) =>
+  (result: Results['volume-purge']): string =>
+    `${name} is gone for ever; ${result.objects} objects were removed`;
+
+export const verified =
+  (name: string) =>
+  (report: Results['verify']): string =>
+    [
+      `${name}: ${report.verdict}: version ${report.n}, ${report.objects} objects, ${report.blocks} blocks, ${formatSize(report.bytes)} read back`,
+      ...report.problems.map((problem) => `  ${problem}`),
+    ].join('\n');
+
+function lag(report: VolumeReport): string {
+  return report.lagBytes === 0 ? 'none' : `${formatSize(report.lagBytes)}, ${formatDuration(report.lagSeconds * 1000)}`;
+}

@@ -1,0 +1,186 @@
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { resolve } from 'node:path';
+import { parse as parseYaml } from 'yaml';
+import { z } from 'zod';
+import { describeError, FarshoreError } from './base/errors.ts';
+import { parseSize } from './base/size.ts';
+import { GIB, MIB, type ByteCount } from './base/units.ts';
+
+/** host:port as one listens on it. */
+export interface Portal {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface CloudSettings {
+  readonly region: string;
+  readonly bucket: string;
+  readonly table: string;
+  /** undefined: AWS. */
+  readonly s3Endpoint: string | undefined;
+  readonly dynamodbEndpoint: string | undefined;
+  /** undefined: the SDK's default chain. */
+  readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
+}
+
+/** The configuration, parsed once: frozen data, never components. */
+export interface Settings {
+  readonly stateDir: string;
+  readonly portals: readonly Portal[];
+  readonly iqn: string;
+  readonly cacheBytes: ByteCount;
+  readonly ramBytes: ByteCount;
+  readonly cloud: CloudSettings;
+  readonly rpoSeconds: number;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+}
+
+const MIN_CACHE = 256 * MIB;
+const MIN_RAM = 16 * MIB;
+
+const size = z.union([z.string(), z.number().int().nonnegative()]);
+const schema = z.strictObject({
+  stateDir: z.string().min(1),
+  portals: z.array(z.string()).min(1).default(['127.0.0.1:3260']),
+  iqn: z.string(),
+  cache: z
+    .strictObject({ size: size.default(20 * GIB), ram: size.default(256 * MIB) })
+    .default({ size: 20 * GIB, ram: 256 * MIB }),
+  cloud: z.strictObject({
+    region: z.string().min(1),
+    bucket: z.string().min(1),
+    table: z.string().min(1),
+    s3Endpoint: z.string().optional(),
+    dynamodbEndpoint: z.string().optional(),
+  }),
+  replication: z.strictObject({ rpoSeconds: z.number().min(1).max(3600).default(5) }).default({ rpoSeconds: 5 }),
+  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') }).default({ level: 'info' }),
+});
+
+/** Reads and checks the file; every mistake is an `input` error of one sentence that names file, key and remedy. */
+export function loadSettings(path: string, environment: NodeJS.ProcessEnv = process.env): Settings {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new FarshoreError(
+      'input',
+      `cannot read the configuration ${path} (${describeError(error)}); name it with --config FILE`,
+      { cause: error },
+    );
+  }
+  return parseSettings(text, path, environment);
+}
+
+export function parseSettings(text: string, path: string, environment: NodeJS.ProcessEnv = {}): Settings {
+  let document: unknown;
+  try {
+    document = parseYaml(text);
+  } catch (error) {
+    throw new FarshoreError('input', `${path} is not valid YAML: ${describeError(error).split('\n')[0] ?? ''}`, {
+      cause: error,
+    });
+  }
+  const parsed = schema.safeParse(document ?? {});
+  if (!parsed.success) throw new FarshoreError('input', `${path}: ${explain(parsed.error.issues[0])}`);
+  const config = parsed.data;
+  const fail = (message: string): never => {
+    throw new FarshoreError('input', `${path}: ${message}`);
+  };
+  const bytes = (value: string | number, key: string): ByteCount =>
+    typeof value === 'number' ? value : parseSize(value, `${path}: ${key}`);
+
+  const cacheBytes = bytes(config.cache.size, 'cache.size');
+  if (cacheBytes < MIN_CACHE) fail(`cache.size must be at least 256M`);
+  const ramBytes = bytes(config.cache.ram, 'cache.ram');
+  if (ramBytes < MIN_RAM) fail(`cache.ram must be at least 16M`);
+  if (
+    !/^iqn\.\d{4}-(0[1-9]|1[0-2])\.[a-z0-9][a-z0-9.-]*(:[a-z0-9.:-]+)?$/.test(config.iqn) ||
+    Buffer.byteLength(config.iqn) > 150
+  ) {
+    fail(
+      `iqn "${config.iqn}" is not an iSCSI qualified name; write it like iqn.2026-11.com.example:office1 (lower case)`,
+    );
+  }
+  const { s3Endpoint, dynamodbEndpoint } = config.cloud;
+  for (const [key, value] of Object.entries({ s3Endpoint, dynamodbEndpoint })) {
+    if (value !== undefined && !isHttpUrl(value))
+      fail(`cloud.${key} "${value}" is not a URL; write it like http://127.0.0.1:9000`);
+  }
+  if ((s3Endpoint === undefined) !== (dynamodbEndpoint === undefined)) {
+    fail('cloud.s3Endpoint and cloud.dynamodbEndpoint go together: name both (local servers) or neither (AWS)');
+  }
+  return Object.freeze({
+    stateDir: resolve(config.stateDir),
+    portals: Object.freeze(config.portals.map((portal) => parsePortal(portal, path))),
+    iqn: config.iqn,
+    cacheBytes,
+    ramBytes,
+    cloud: Object.freeze({
+      region: config.cloud.region,
+      bucket: config.cloud.bucket,
+      table: config.cloud.table,
+      s3Endpoint,
+      dynamodbEndpoint,
+      credentials: localCredentials(s3Endpoint, environment),
+    }),
+    rpoSeconds: config.replication.rpoSeconds,
+    logLevel: config.log.level,
+  });
+}
+
+/** `127.0.0.1:3260`, `[::1]:3260`; the port may be 0 (any free one). */
+export function parsePortal(text: string, where: string): Portal {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || isIP(host) === 0 || port > 65535) {
+    throw new FarshoreError(
+      'input',
+      `${where}: portal "${text}" is not ADDRESS:PORT; write it like 127.0.0.1:3260 or [::1]:3260`,
+    );
+  }
+  return { host, port };
+}
+
+/** The embedded cloud accepts any key pair: on loopback endpoints nobody should need to invent one. */
+function localCredentials(endpoint: string | undefined, environment: NodeJS.ProcessEnv): CloudSettings['credentials'] {
+  if (
+    endpoint === undefined ||
+    environment['AWS_ACCESS_KEY_ID'] !== undefined ||
+    environment['AWS_PROFILE'] !== undefined
+  )
+    return undefined;
+  const host = new URL(endpoint).hostname;
+  return host === '127.0.0.1' || host === 'localhost' || host === '[::1]'
+    ? { accessKeyId: 'farshore', secretAccessKey: 'farshore' }
+    : undefined;
+}
+
+function isHttpUrl(text: string): boolean {
+  try {
+    return ['http:', 'https:'].includes(new URL(text).protocol);
+  } catch {
+    return false;
+  }
+}
+
+function explain(issue: z.core.$ZodIssue | undefined): string {
+  if (issue === undefined) return 'not a valid configuration';
+  const path = issue.path.join('.');
+  switch (issue.code) {
+    case 'unrecognized_keys': {
+      const keys = issue.keys.map((key) => (path === '' ? key : `${path}.${key}`));
+      return `unknown key ${keys.join(', ')}; see the README for the keys there are`;
+    }
+    case 'invalid_type':
+      return path === ''
+        ? `the file must hold keys and values`
+        : issue.input === undefined && issue.message.includes('undefined')
+          ? `${path} is missing`
+          : `${path} must be a ${issue.expected}`;
+    default:
+      return `${path}: ${issue.message}`;
+  }
+}
