@@ -1,0 +1,250 @@
+import type { SimRandom } from './sim-random.ts';
+
+const PAGE = 4096;
+/** What a disk writes in one piece. */
+export const SECTOR = 512;
+const ZERO_PAGE = Buffer.alloc(PAGE);
+
+/** Part of a write inside one page, or a run of whole zero pages. Bytes are never changed afterwards, so pages may share them. */
+interface Fragment {
+  readonly page: number;
+  readonly offset: number;
+  readonly bytes: Buffer;
+  /** Over 1 only for zero pages. */
+  readonly pages: number;
+}
+
+/** A write as it was asked for, its bytes copied. */
+export interface FileWrite {
+  readonly end: number;
+  readonly fragments: readonly Fragment[];
+}
+
+interface UnsyncedWrite extends FileWrite {
+  readonly id: number;
+}
+
+/** How a power cut treats what was not synced. */
+export type PowerCutFate = 'lost' | 'kept' | 'writes' | 'sectors' | 'prefix';
+
+/** Cuts a write into pages. Copies, because the caller owns its buffers again once the write is answered. */
+export function planWrite(pieces: readonly Buffer[], position: number): FileWrite {
+  const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  const fragments: Fragment[] = [];
+  let at = position;
+  let zeroFrom = -1;
+  const endZeroRun = (page: number): void => {
+    if (zeroFrom >= 0) fragments.push({ page: zeroFrom, offset: 0, bytes: ZERO_PAGE, pages: page - zeroFrom });
+    zeroFrom = -1;
+  };
+  for (const piece of pieces) {
+    for (let from = 0; from < piece.length;) {
+      const page = Math.floor(at / PAGE);
+      const offset = at % PAGE;
+      const size = Math.min(PAGE - offset, piece.length - from);
+      const part = piece.subarray(from, from + size);
+      if (size === PAGE && part.equals(ZERO_PAGE)) {
+        if (zeroFrom < 0) zeroFrom = page;
+      } else {
+        endZeroRun(page);
+        fragments.push({ page, offset, bytes: Buffer.from(part), pages: 1 });
+      }
+      from += size;
+      at += size;
+    }
+  }
+  endZeroRun(Math.floor(at / PAGE));
+  return { end: position + length, fragments };
+}
+
+class Pages {
+  readonly #pages: Map<number, Buffer>;
+
+  constructor(pages = new Map<number, Buffer>()) {
+    this.#pages = pages;
+  }
+
+  copy(): Pages {
+    return new Pages(new Map(this.#pages));
+  }
+
+  get(page: number): Buffer {
+    return this.#pages.get(page) ?? ZERO_PAGE;
+  }
+
+  apply(fragment: Fragment): void {
+    if (fragment.bytes === ZERO_PAGE) this.#drop(fragment.page, fragment.pages);
+    else if (fragment.bytes.length === PAGE) this.#pages.set(fragment.page, fragment.bytes);
+    else {
+      const page = Buffer.from(this.get(fragment.page));
+      fragment.bytes.copy(page, fragment.offset);
+      this.#pages.set(fragment.page, page);
+    }
+  }
+
+  /** Only those sectors of the fragment that `keep` chooses. */
+  applySectors(fragment: Fragment, keep: () => boolean): void {
+    const touched =
+      fragment.pages > 1 ? [...this.#pages.keys()].filter((page) => within(page, fragment)) : [fragment.page];
+    for (const number of touched) {
+      const page = Buffer.from(this.get(number));
+      const end = fragment.offset + fragment.bytes.length;
+      for (let from = fragment.offset; from < end;) {
+        const to = Math.min(end, (Math.floor(from / SECTOR) + 1) * SECTOR);
+        if (keep()) fragment.bytes.copy(page, from, from - fragment.offset, to - fragment.offset);
+        from = to;
+      }
+      this.#pages.set(number, page);
+    }
+  }
+
+  flipBit(position: number, bit: number): void {
+    const page = Buffer.from(this.get(Math.floor(position / PAGE)));
+    page[position % PAGE] = (page[position % PAGE] ?? 0) ^ (1 << bit);
+    this.#pages.set(Math.floor(position / PAGE), page);
+  }
+
+  /** Present pages, for choosing where to do damage. */
+  numbers(): number[] {
+    return [...this.#pages.keys()];
+  }
+
+  #drop(first: number, count: number): void {
+    if (count <= this.#pages.size) {
+      for (let page = first; page < first + count; page++) this.#pages.delete(page);
+      return;
+    }
+    for (const page of this.#pages.keys()) if (page >= first && page < first + count) this.#pages.delete(page);
+  }
+}
+
+function within(page: number, fragment: Fragment): boolean {
+  return page >= fragment.page && page < fragment.page + fragment.pages;
+}
+
+/** An inode: what the page cache shows, what the platter holds, and the writes between the two, in order. */
+export class SimFile {
+  #seen = new Pages();
+  #seenSize = 0;
+  #durable = new Pages();
+  #durableSize = 0;
+  #unsynced: UnsyncedWrite[] = [];
+  #nextId = 1;
+  /** After a failed sync the cache may show bytes that are not on the platter and never will be. */
+  #doubtful = false;
+
+  get size(): number {
+    return this.#seenSize;
+  }
+
+  /** False when `into` reaches past the end. */
+  read(into: Buffer, position: number): boolean {
+    if (position + into.length > this.#seenSize) return false;
+    for (let done = 0; done < into.length;) {
+      const at = position + done;
+      const offset = at % PAGE;
+      const size = Math.min(PAGE - offset, into.length - done);
+      this.#seen.get(Math.floor(at / PAGE)).copy(into, done, offset, offset + size);
+      done += size;
+    }
+    return true;
+  }
+
+  write(write: FileWrite): void {
+    for (const fragment of write.fragments) this.#seen.apply(fragment);
+    this.#seenSize = Math.max(this.#seenSize, write.end);
+    this.#unsynced.push({ ...write, id: this.#nextId++ });
+  }
+
+  /** A write that was cut short, by a crash or a full disk: some of its sectors arrived. */
+  writeTorn(write: FileWrite, random: SimRandom): void {
+    const fragments = write.fragments.filter(() => random.chance(0.5));
+    const last = fragments.at(-1);
+    if (last === undefined) return;
+    this.write({
+      end: Math.min(write.end, last.page * PAGE + last.offset + last.bytes.length * last.pages),
+      fragments,
+    });
+  }
+
+  /** What a sync that starts now will cover. */
+  syncMark(): number {
+    return this.#nextId;
+  }
+
+  completeSync(mark: number): void {
+    const later = this.#unsynced.findIndex((write) => write.id >= mark);
+    const covered = later < 0 ? this.#unsynced.splice(0) : this.#unsynced.splice(0, later);
+    for (const write of covered) this.#makeDurable(write);
+  }
+
+  /** Linux marks the pages clean when writing them fails: what did not arrive is lost, and no later sync reports it again. */
+  failSync(random: SimRandom): void {
+    const lost = this.#unsynced.splice(0);
+    const keep = (): boolean => random.chance(0.5);
+    for (const write of lost) this.#durableSectors(write, keep);
+    if (lost.length > 0) this.#doubtful = true;
+  }
+
+  /** The process is gone; the page cache stays, but clean pages may be read again from the platter. */
+  processCrash(random: SimRandom): void {
+    if (!this.#doubtful || random.chance(0.5)) return;
+    this.#seen = this.#durable.copy();
+    for (const write of this.#unsynced) for (const fragment of write.fragments) this.#seen.apply(fragment);
+    this.#doubtful = false;
+  }
+
+  powerCut(fate: PowerCutFate, random: SimRandom): void {
+    const unsynced = this.#unsynced.splice(0);
+    const sectorChance = random.pick([0.1, 0.5, 0.9]);
+    const prefix = random.between(0, unsynced.length);
+    unsynced.forEach((write, index) => {
+      if (fate === 'kept' || (fate === 'prefix' && index < prefix) || (fate === 'writes' && random.chance(0.5)))
+        this.#makeDurable(write);
+      else if (fate === 'sectors' || (fate === 'prefix' && index === prefix))
+        this.#durableSectors(write, () => random.chance(sectorChance));
+    });
+    this.#seen = this.#durable.copy();
+    this.#seenSize = this.#durableSize;
+    this.#doubtful = false;
+  }
+
+  /** Flips a bit of a page that holds data, on the platter and in the cache. False when there is none. */
+  damage(random: SimRandom): boolean {
+    const pages = this.#durable.numbers();
+    if (pages.length === 0) return false;
+    const position = random.pick(pages) * PAGE + random.between(0, PAGE - 1);
+    const bit = random.between(0, 7);
+    this.#durable.flipBit(position, bit);
+    this.#seen.flipBit(position, bit);
+    return true;
+  }
+
+  /** Flips one bit at a byte position. */
+  flipBit(position: number, bit: number): void {
+    this.#durable.flipBit(position, bit);
+    this.#seen.flipBit(position, bit);
+  }
+
+  copy(): SimFile {
+    const copy = new SimFile();
+    copy.#seen = this.#seen.copy();
+    copy.#seenSize = this.#seenSize;
+    copy.#durable = this.#durable.copy();
+    copy.#durableSize = this.#durableSize;
+    copy.#unsynced = [...this.#unsynced];
+    copy.#nextId = this.#nextId;
+    copy.#doubtful = this.#doubtful;
+    return copy;
+  }
+
+  #makeDurable(write: FileWrite): void {
+    for (const fragment of write.fragments) this.#durable.apply(fragment);
+    this.#durableSize = Math.max(this.#durableSize, write.end);
+  }
+
+  #durableSectors(write: FileWrite, keep: () => boolean): void {
+    for (const fragment of write.fragments) this.#durable.applySectors(fragment, keep);
+    if (keep()) this.#durableSize = Math.max(this.#durableSize, write.end);
+  }
+}
