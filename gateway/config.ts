@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { describeError, FarshoreError } from './base/errors.ts';
 import { parseSize } from './base/size.ts';
 import { GIB, MIB, type ByteCount } from './base/units.ts';
+import type { CloudSettings } from './cloud/aws-clients.ts';
 
 /** host:port as one listens on it. */
 export interface Portal {
@@ -13,15 +14,10 @@ export interface Portal {
   readonly port: number;
 }
 
-export interface CloudSettings {
-  readonly region: string;
+/** Where the far shore is; no endpoints means AWS. Credentials come from the SDK's default chain. */
+export interface FarShoreSettings extends CloudSettings {
   readonly bucket: string;
   readonly table: string;
-  /** undefined: AWS. */
-  readonly s3Endpoint: string | undefined;
-  readonly dynamodbEndpoint: string | undefined;
-  /** undefined: the SDK's default chain. */
-  readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
 }
 
 /** The configuration, parsed once: frozen data, never components. */
@@ -31,7 +27,7 @@ export interface Settings {
   readonly iqn: string;
   readonly cacheBytes: ByteCount;
   readonly ramBytes: ByteCount;
-  readonly cloud: CloudSettings;
+  readonly cloud: FarShoreSettings;
   readonly rpoSeconds: number;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
 }
@@ -59,7 +55,7 @@ const schema = z.strictObject({
 });
 
 /** Reads and checks the file; every mistake is an `input` error of one sentence that names file, key and remedy. */
-export function loadSettings(path: string, environment: NodeJS.ProcessEnv = process.env): Settings {
+export function loadSettings(path: string): Settings {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -70,10 +66,10 @@ export function loadSettings(path: string, environment: NodeJS.ProcessEnv = proc
       { cause: error },
     );
   }
-  return parseSettings(text, path, environment);
+  return parseSettings(text, path);
 }
 
-export function parseSettings(text: string, path: string, environment: NodeJS.ProcessEnv = {}): Settings {
+export function parseSettings(text: string, path: string): Settings {
   let document: unknown;
   try {
     document = parseYaml(text);
@@ -123,7 +119,6 @@ export function parseSettings(text: string, path: string, environment: NodeJS.Pr
       table: config.cloud.table,
       s3Endpoint,
       dynamodbEndpoint,
-      credentials: localCredentials(s3Endpoint, environment),
     }),
     rpoSeconds: config.replication.rpoSeconds,
     logLevel: config.log.level,
@@ -142,20 +137,6 @@ export function parsePortal(text: string, where: string): Portal {
     );
   }
   return { host, port };
-}
-
-/** The embedded cloud accepts any key pair: on loopback endpoints nobody should need to invent one. */
-function localCredentials(endpoint: string | undefined, environment: NodeJS.ProcessEnv): CloudSettings['credentials'] {
-  if (
-    endpoint === undefined ||
-    environment['AWS_ACCESS_KEY_ID'] !== undefined ||
-    environment['AWS_PROFILE'] !== undefined
-  )
-    return undefined;
-  const host = new URL(endpoint).hostname;
-  return host === '127.0.0.1' || host === 'localhost' || host === '[::1]'
-    ? { accessKeyId: 'farshore', secretAccessKey: 'farshore' }
-    : undefined;
 }
 
 function isHttpUrl(text: string): boolean {

@@ -1,9 +1,9 @@
-import { CfnOutput, Duration, RemovalPolicy, Stack, type StackProps } from 'aws-cdk-lib';
+import { CfnOutput, Duration, RemovalPolicy, Stack, type StackProps, Validations } from 'aws-cdk-lib';
 import { AttributeType, Billing, TableEncryptionV2, TableV2 } from 'aws-cdk-lib/aws-dynamodb';
 import { Key } from 'aws-cdk-lib/aws-kms';
 import { BlockPublicAccess, Bucket, BucketEncryption, ObjectOwnership } from 'aws-cdk-lib/aws-s3';
 import type { Construct } from 'constructs';
-import { TABLE_SCHEMA } from '../gateway/cloud/table-schema.ts';
+import { TABLE_KEY_SCHEMA } from '../gateway/cloud/table-schema.ts';
 
 export interface DataStackProps extends StackProps {
   /** Defaults to a generated, globally unique name. */
@@ -31,7 +31,25 @@ export class DataStack extends Stack {
       removalPolicy: RemovalPolicy.RETAIN,
     });
 
+    // Who read, wrote or deleted what: kept apart from the data, for a quarter.
+    const accessLogs = new Bucket(this, 'AccessLogs', {
+      // The log delivery service cannot write to a bucket with a customer key.
+      encryption: BucketEncryption.S3_MANAGED,
+      blockPublicAccess: BlockPublicAccess.BLOCK_ALL,
+      objectOwnership: ObjectOwnership.BUCKET_OWNER_ENFORCED,
+      enforceSSL: true,
+      minimumTLSVersion: 1.2,
+      lifecycleRules: [{ id: 'expire', expiration: Duration.days(90) }],
+      removalPolicy: RemovalPolicy.RETAIN,
+    });
+    Validations.of(accessLogs).acknowledge({
+      id: 'AwsSolutions-S1',
+      reason: 'It is the bucket of access logs; logging its own accesses would never end.',
+    });
+
     this.bucket = new Bucket(this, 'Bucket', {
+      serverAccessLogsBucket: accessLogs,
+      serverAccessLogsPrefix: 'data/',
       ...(props.bucketName === undefined ? {} : { bucketName: props.bucketName }),
       encryption: BucketEncryption.KMS,
       encryptionKey: this.key,
@@ -52,8 +70,8 @@ export class DataStack extends Stack {
 
     this.table = new TableV2(this, 'Table', {
       tableName: props.tableName ?? 'farshore',
-      partitionKey: { name: TABLE_SCHEMA.partitionKey, type: AttributeType.STRING },
-      sortKey: { name: TABLE_SCHEMA.sortKey, type: AttributeType.STRING },
+      partitionKey: { name: TABLE_KEY_SCHEMA.partitionKey.name, type: AttributeType.STRING },
+      sortKey: { name: TABLE_KEY_SCHEMA.sortKey.name, type: AttributeType.STRING },
       billing: Billing.onDemand(),
       encryption: TableEncryptionV2.customerManagedKey(this.key),
       pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },

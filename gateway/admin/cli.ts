@@ -73,6 +73,13 @@ function buildProgram(programs: Programs, version: string): Command {
       bar.stop();
     }
   };
+  const tell = async <Op extends Operation>(
+    op: Op,
+    args: ArgumentsOf<Op>,
+    print: (result: Results[Op]) => string,
+  ): Promise<void> => {
+    await ask(op, args, print);
+  };
   // --config and --json are understood after the command too.
   const command = (parent: Command, name: string, description: string): Command =>
     parent
@@ -121,7 +128,7 @@ function buildProgram(programs: Programs, version: string): Command {
       await programs.demo({ keep: options.keep === true, megabytes: options.megabytes });
     });
 
-  command(program, 'status', 'how the gateway and its volumes are').action(() => ask('status', {}, show.status));
+  command(program, 'status', 'how the gateway and its volumes are').action(() => tell('status', {}, show.status));
   command(program, 'doctor', 'check configuration, disk, clock, credentials, bucket and table').action(async () => {
     const findings = await ask('doctor', {}, show.findings);
     const failed = findings.filter((finding) => finding.verdict === 'fail');
@@ -136,7 +143,7 @@ function buildProgram(programs: Programs, version: string): Command {
     )
     .addOption(new Option('--sector <bytes>', 'sector size the initiators see').choices(['512', '4096']).default('512'))
     .action((name: string, options: { size: string; replication: 'async' | 'flush' | 'sync'; sector: string }) =>
-      ask(
+      tell(
         'volume-create',
         {
           name,
@@ -148,39 +155,39 @@ function buildProgram(programs: Programs, version: string): Command {
       ),
     );
   command(volume, 'list', 'every volume in the cloud, here or elsewhere').action(() =>
-    ask('volume-list', {}, show.catalogue),
+    tell('volume-list', {}, show.catalogue),
   );
   command(volume, 'show <name>', 'everything about one volume').action((name: string) =>
-    ask('volume-show', { name }, show.volume),
+    tell('volume-show', { name }, show.volume),
   );
   command(volume, 'delete <name>', 'stop serving a volume; its history is kept for 7 days')
     .option('--purge', 'remove its history too, for ever; --confirm must repeat the name')
     .option('--confirm <name>', 'the name once more, with --purge')
     .action((name: string, options: { purge?: boolean; confirm?: string }) =>
       options.purge === true
-        ? ask('volume-purge', { name, confirm: options.confirm ?? '' }, show.purged(name))
-        : ask('volume-delete', { name }, show.deleted(name)),
+        ? tell('volume-purge', { name, confirm: options.confirm ?? '' }, show.purged(name))
+        : tell('volume-delete', { name }, show.deleted(name)),
     );
   command(volume, 'undelete <name>', 'take a deletion back').action((name: string) =>
-    ask('volume-undelete', { name }, show.volume),
+    tell('volume-undelete', { name }, show.volume),
   );
 
   command(program, 'flush <name>', 'return once everything acked so far is a committed version').action(
-    (name: string) => ask('flush', { name }, show.flushed(name)),
+    (name: string) => tell('flush', { name }, show.flushed(name)),
   );
   command(program, 'versions <name>', 'the newest versions of a volume')
     .option('--limit <count>', 'how many', parseCount, 20)
     .action((name: string, options: { limit: number }) =>
-      ask('versions', { name, limit: options.limit }, show.versions),
+      tell('versions', { name, limit: options.limit }, show.versions),
     );
   command(program, 'fold <name>', 'fold the version log into a checkpoint now').action((name: string) =>
-    ask('fold', { name }, show.folded(name)),
+    tell('fold', { name }, show.folded(name)),
   );
   command(program, 'restore <name>', 'open a volume of the cloud here')
     .requiredOption('--takeover', 'take it from whichever gateway has it')
     .option('--version <n>', 'as it was at this version (what came after stays in the history)', parseCount)
     .action((name: string, options: { version?: number }) =>
-      ask('restore', { name, ...(options.version === undefined ? {} : { version: options.version }) }, show.volume),
+      tell('restore', { name, ...(options.version === undefined ? {} : { version: options.version }) }, show.volume),
     );
   command(program, 'verify <name>', 'read S3 back and check every object of the present version').action(
     async (name: string) => {

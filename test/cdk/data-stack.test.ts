@@ -1,15 +1,11 @@
-import { App, Aspects, Stack, Validations } from 'aws-cdk-lib';
+import { App } from 'aws-cdk-lib';
 import { Match, Template } from 'aws-cdk-lib/assertions';
-import * as nag from 'cdk-nag';
 import { describe, expect, it } from 'vitest';
+import cdkJson from '../../cdk.json' with { type: 'json' };
 import { DataStack } from '../../lib/data-stack.ts';
 
-void Aspects;
-void Validations;
-void Stack;
-console.log(Object.keys(nag));
 const synth = (): Template => {
-  const app = new App();
+  const app = new App({ context: cdkJson.context });
   return Template.fromStack(new DataStack(app, 'Data', { env: { region: 'eu-central-1' } }));
 };
 
@@ -18,8 +14,8 @@ describe('the data stack', () => {
 
   it('keeps bucket, table and key when the stack goes', () => {
     for (const type of ['AWS::S3::Bucket', 'AWS::DynamoDB::GlobalTable', 'AWS::KMS::Key']) {
+      expect(Object.keys(template.findResources(type)).length).toBeGreaterThan(0);
       template.allResources(type, { DeletionPolicy: 'Retain', UpdateReplacePolicy: 'Retain' });
-      template.resourceCountIs(type, 1);
     }
   });
 

@@ -1,11 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { App, Validations } from 'aws-cdk-lib';
+import { App, Stack, Validations } from 'aws-cdk-lib';
 import { Bucket } from 'aws-cdk-lib/aws-s3';
-import { Stack } from 'aws-cdk-lib';
 import { AwsSolutionsChecks } from 'cdk-nag';
 import { afterAll, describe, expect, it } from 'vitest';
+import cdkJson from '../../cdk.json' with { type: 'json' };
 import { DataStack } from '../../lib/data-stack.ts';
 
 const outdir = mkdtempSync(join(tmpdir(), 'farshore-nag-'));
@@ -14,7 +14,7 @@ afterAll(() => {
 });
 
 function synthesize(name: string, fill: (app: App) => void): void {
-  const app = new App({ outdir: join(outdir, name) });
+  const app = new App({ outdir: join(outdir, name), context: cdkJson.context });
   fill(app);
   Validations.of(app).addPlugins(new AwsSolutionsChecks(app));
   app.synth();

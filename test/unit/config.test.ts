@@ -44,7 +44,6 @@ describe('the configuration', () => {
         table: 'farshore',
         s3Endpoint: 'http://127.0.0.1:9000',
         dynamodbEndpoint: 'http://127.0.0.1:8000',
-        credentials: { accessKeyId: 'farshore', secretAccessKey: 'farshore' },
       },
       rpoSeconds: 5,
       logLevel: 'info',
@@ -52,10 +51,9 @@ describe('the configuration', () => {
     expect(Object.isFrozen(settings)).toBe(true);
   });
 
-  it('leaves credentials to the SDK when the environment names some, and on AWS', () => {
-    expect(parseSettings(good, 'x', { AWS_ACCESS_KEY_ID: 'k' }).cloud.credentials).toBeUndefined();
+  it('means AWS when no endpoints are named', () => {
     const aws = good.replace(/ {2}s3Endpoint.*\n {2}dynamodbEndpoint.*\n/, '');
-    expect(parseSettings(aws, 'x').cloud).toMatchObject({ s3Endpoint: undefined, credentials: undefined });
+    expect(parseSettings(aws, 'x').cloud).toMatchObject({ s3Endpoint: undefined, dynamodbEndpoint: undefined });
   });
 
   it.each([

@@ -1,0 +1,92 @@
+import { z } from 'zod';
+import type { Random } from './base/clock.ts';
+import { type Disk, readWhole, replaceFile } from './base/disk.ts';
+import { describeError, FarshoreError } from './base/errors.ts';
+import type { VolumeRef } from './cloud/version-log.ts';
+
+const FILE = 'gateway.json';
+const MAX_BYTES = 1024 * 1024;
+/** LUNs of one gateway (architecture, section 6). */
+export const MAX_VOLUMES = 256;
+
+const schema = z.strictObject({
+  format: z.literal(1),
+  gateway: z.string().regex(/^[0-9a-f]{16}$/),
+  volumes: z
+    .array(
+      z.strictObject({
+        name: z.string(),
+        lineage: z.string(),
+        volume: z.string(),
+        /** Set by delete; the entry goes when the volume is purged or undeleted. */
+        deletedAt: z.number().int().optional(),
+      }),
+    )
+    .max(MAX_VOLUMES),
+});
+
+export interface CatalogueVolume extends VolumeRef {
+  readonly name: string;
+  readonly deletedAt?: number | undefined;
+}
+
+/** The gateway's identity and which volumes it serves: `gateway.json` of the state directory, replaced atomically at each change. */
+export class Catalogue {
+  readonly gateway: string;
+  readonly #disk: Disk;
+  #volumes: readonly CatalogueVolume[];
+
+  private constructor(disk: Disk, gateway: string, volumes: readonly CatalogueVolume[]) {
+    this.#disk = disk;
+    this.gateway = gateway;
+    this.#volumes = volumes;
+  }
+
+  /** Reads it; an empty directory gets a new identity. */
+  static async open(disk: Disk, random: Random): Promise<Catalogue> {
+    const content = await readWhole(disk, FILE, MAX_BYTES);
+    if (content === undefined) {
+      const fresh = new Catalogue(disk, random.bytes(8).toString('hex'), []);
+      await fresh.#save();
+      return fresh;
+    }
+    try {
+      const { gateway, volumes } = schema.parse(JSON.parse(content.toString('utf8')));
+      return new Catalogue(disk, gateway, volumes);
+    } catch (error) {
+      throw new FarshoreError(
+        'damaged',
+        `${FILE} in the state directory cannot be understood (${describeError(error).split('\n')[0] ?? ''}); move the state directory aside and restore the volumes with --takeover`,
+        { cause: error },
+      );
+    }
+  }
+
+  get volumes(): readonly CatalogueVolume[] {
+    return this.#volumes;
+  }
+
+  /** Adds or replaces the entry of this volume. */
+  async put(entry: CatalogueVolume): Promise<void> {
+    const others = this.#volumes.filter((each) => each.volume !== entry.volume);
+    if (others.length >= MAX_VOLUMES) {
+      throw new FarshoreError('input', `a gateway serves at most ${MAX_VOLUMES} volumes; use another gateway`);
+    }
+    this.#volumes = [...others, entry];
+    await this.#save();
+  }
+
+  async remove(volume: string): Promise<void> {
+    this.#volumes = this.#volumes.filter((each) => each.volume !== volume);
+    await this.#save();
+  }
+
+  async #save(): Promise<void> {
+    const { gateway } = this;
+    await replaceFile(
+      this.#disk,
+      FILE,
+      Buffer.from(`${JSON.stringify({ format: 1, gateway, volumes: this.#volumes }, null, 2)}\n`),
+    );
+  }
+}
