@@ -1,0 +1,270 @@
+import { Readable } from 'node:stream';
+import {
+  DeleteObjectsCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+} from '@aws-sdk/client-s3';
+import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
+import { FarshoreError, invariant } from '../base/errors.ts';
+import { MIB } from '../base/units.ts';
+import type { ByteCount } from '../base/units.ts';
+import { classifyFailure, toFarshoreError } from './aws-errors.ts';
+import type { CallContext } from './aws-errors.ts';
+import { callCloud } from './cloud-call.ts';
+import type { CallTools } from './cloud-call.ts';
+import { decodeCrc32, encodeCrc32 } from './crc32-header.ts';
+import type { ObjectHead, ObjectPage, ObjectStore } from './object-store.ts';
+
+export interface S3ObjectStoreOptions extends CallTools {
+  readonly client: S3Client;
+  readonly bucket: string;
+  /** Where requests go, for messages. */
+  readonly place: string;
+}
+
+/** Everything but the body must be done within this. */
+const BASE_DEADLINE_MS = 20_000;
+/** The slowest uplink a body may travel on before its request is given up. */
+const SLOWEST_BYTES_PER_SECOND = 32 * 1024;
+/** Larger objects are never written by us (a single PUT ends at 5 GiB); a guard for memory. */
+export const MAX_OBJECT_BYTES = 1024 * MIB;
+/** Bodies up to this size are sent as one buffer; the copy costs less than the extra writes to the socket. */
+const JOIN_BELOW_BYTES = MIB / 2;
+export const MAX_KEYS_PER_CALL = 1000;
+
+/** ObjectStore on S3 or anything that speaks its protocol, through the AWS SDK. */
+export class S3ObjectStore implements ObjectStore {
+  readonly #options: S3ObjectStoreOptions;
+
+  constructor(options: S3ObjectStoreOptions) {
+    this.#options = options;
+    signBodyAsUnsigned(options.client);
+  }
+
+  async put(key: string, body: readonly Buffer[], crc32: number): Promise<'created' | 'exists'> {
+    const bytes = body.reduce((sum, piece) => sum + piece.length, 0);
+    return this.#call(`put ${key} (${bytes} bytes)`, 'unapplied', bytes, async (signal) => {
+      const command = new PutObjectCommand({
+        Bucket: this.#options.bucket,
+        Key: key,
+        Body: bytes <= JOIN_BELOW_BYTES ? joined(body) : Readable.from(body, { objectMode: false }),
+        ContentLength: bytes,
+        ContentType: 'application/octet-stream',
+        ChecksumCRC32: encodeCrc32(crc32),
+        IfNoneMatch: '*',
+      });
+      try {
+        await this.#options.client.send(command, { abortSignal: signal });
+        return 'created';
+      } catch (error) {
+        if (classifyFailure(error).status === 412) return 'exists';
+        throw error;
+      }
+    });
+  }
+
+  async get(
+    key: string,
+    range?: { readonly offset: ByteCount; readonly length: ByteCount },
+  ): Promise<Buffer | undefined> {
+    if (range?.length === 0) return (await this.head(key)) === undefined ? undefined : Buffer.alloc(0);
+    const what =
+      range === undefined ? `get ${key}` : `get ${key} from ${range.offset} to ${range.offset + range.length}`;
+    const expected = range?.length ?? 64 * MIB;
+    return this.#call(what, 'always', expected, async (signal) => {
+      const command = new GetObjectCommand({
+        Bucket: this.#options.bucket,
+        Key: key,
+        // A range has no checksum of its own in S3; its reader checks the frames. Of a whole object the SDK checks what S3 holds.
+        ...(range === undefined
+          ? { ChecksumMode: 'ENABLED' as const }
+          : { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` }),
+      });
+      try {
+        const answer = await this.#options.client.send(command, { abortSignal: signal });
+        return await readBody(answer, range, this.#context(what));
+      } catch (error) {
+        if (this.#isAbsent(error)) return undefined;
+        // InvalidRange: the object is there and ends at or before the offset.
+        if (range !== undefined && classifyFailure(error).status === 416) return Buffer.alloc(0);
+        throw error;
+      }
+    });
+  }
+
+  async head(key: string): Promise<ObjectHead | undefined> {
+    const what = `ask about ${key}`;
+    return this.#call(what, 'always', 0, async (signal) => {
+      const { client, bucket } = this.#options;
+      try {
+        const answer = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: key, ChecksumMode: 'ENABLED' }), {
+          abortSignal: signal,
+        });
+        const bytes = answer.ContentLength;
+        if (bytes === undefined) throw incomplete(this.#context(what), 'the answer has no Content-Length');
+        return { bytes, crc32: decodeCrc32(answer.ChecksumCRC32) };
+      } catch (error) {
+        if (classifyFailure(error).status !== 404) throw error;
+      }
+      // A 404 to HEAD has no body: it takes a GET to tell "no such key" from "no such bucket".
+      try {
+        const answer = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key, Range: 'bytes=0-0' }), {
+          abortSignal: signal,
+        });
+        discardBody(answer);
+      } catch (error) {
+        if (this.#isAbsent(error)) return undefined;
+        if (classifyFailure(error).status !== 416) throw error;
+      }
+      throw incomplete(this.#context(what), 'the object appeared while asking');
+    });
+  }
+
+  async list(prefix: string, limit: number, startAfter?: string): Promise<ObjectPage> {
+    invariant(limit >= 1 && limit <= MAX_KEYS_PER_CALL, `a page has 1 to ${MAX_KEYS_PER_CALL} objects, not ${limit}`);
+    const what = `list ${prefix}`;
+    return this.#call(what, 'always', MIB, async (signal) => {
+      const answer = await this.#options.client.send(
+        new ListObjectsV2Command({
+          Bucket: this.#options.bucket,
+          Prefix: prefix,
+          MaxKeys: limit,
+          ...(startAfter === undefined ? {} : { StartAfter: startAfter }),
+        }),
+        { abortSignal: signal },
+      );
+      const objects = (answer.Contents ?? []).map(({ Key: key, Size: bytes }) => {
+        if (key === undefined || bytes === undefined)
+          throw incomplete(this.#context(what), 'an entry has no key or size');
+        return { key, bytes };
+      });
+      const last = objects.at(-1);
+      if (answer.IsTruncated !== true) return { objects, next: undefined };
+      if (last === undefined) throw incomplete(this.#context(what), 'a page is empty but not the last');
+      return { objects, next: last.key };
+    });
+  }
+
+  async delete(keys: readonly string[]): Promise<void> {
+    invariant(keys.length <= MAX_KEYS_PER_CALL, `at most ${MAX_KEYS_PER_CALL} keys at once, not ${keys.length}`);
+    let left = [...keys];
+    if (left.length === 0) return;
+    const what = `delete ${keys.length} objects`;
+    await this.#call(what, 'always', MIB, async (signal) => {
+      const answer = await this.#options.client.send(
+        new DeleteObjectsCommand({
+          Bucket: this.#options.bucket,
+          Delete: { Objects: left.map((key) => ({ Key: key })), Quiet: true },
+          // The request must carry one; of those S3 offers, CRC-32 is in Node itself.
+          ChecksumAlgorithm: 'CRC32',
+        }),
+        { abortSignal: signal },
+      );
+      const errors = (answer.Errors ?? []).filter(({ Code: code }) => code !== 'NoSuchKey');
+      const [first] = errors;
+      if (first === undefined) return;
+      left = errors.map(({ Key: key }) => key ?? '').filter((key) => key !== '');
+      const passing = /^(InternalError|SlowDown|ServiceUnavailable|OperationAborted)$/.test(first.Code ?? '');
+      const said = `S3: could not delete ${first.Key ?? 'an object'}: ${first.Message ?? first.Code ?? 'no reason given'}.`;
+      throw new FarshoreError(passing ? 'retry' : 'input', said);
+    });
+  }
+
+  #context(what: string): CallContext {
+    return { service: 'S3', resource: this.#options.bucket, place: this.#options.place, what };
+  }
+
+  #call<T>(
+    what: string,
+    repeat: 'always' | 'unapplied',
+    bodyBytes: ByteCount,
+    attempt: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const deadlineMs = BASE_DEADLINE_MS + Math.ceil((bodyBytes / SLOWEST_BYTES_PER_SECOND) * 1000);
+    return callCloud(this.#options, { ...this.#context(what), repeat, deadlineMs }, attempt);
+  }
+
+  #isAbsent(error: unknown): boolean {
+    const { status, code } = classifyFailure(error);
+    if (status !== 404) return false;
+    if (code === 'NoSuchKey') return true;
+    throw toFarshoreError(error, this.#context('reach the bucket'));
+  }
+}
+
+const signedPlainly = new WeakSet<S3Client>();
+
+/**
+ * Without this the SDK hashes every body with SHA-256 to sign it. Integrity is already in the signed header x-amz-checksum-crc32,
+ * secrecy and authenticity of the way in TLS.
+ */
+function signBodyAsUnsigned(client: S3Client): void {
+  if (signedPlainly.has(client)) return;
+  signedPlainly.add(client);
+  client.middlewareStack.add(
+    (next, context) => (args) => {
+      const { request } = args;
+      if (context.commandName === 'PutObjectCommand' && hasHeaders(request))
+        request.headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+      return next(args);
+    },
+    { step: 'build', name: 'farshoreUnsignedPayload' },
+  );
+}
+
+function hasHeaders(request: unknown): request is { headers: Record<string, string> } {
+  return typeof request === 'object' && request !== null && 'headers' in request && typeof request.headers === 'object';
+}
+
+function joined(body: readonly Buffer[]): Buffer {
+  const [only] = body;
+  return body.length === 1 && only !== undefined ? only : Buffer.concat(body);
+}
+
+function incomplete({ service, what }: CallContext, why: string): FarshoreError {
+  return new FarshoreError('retry', `${service}: could not ${what}: ${why}.`);
+}
+
+function discardBody({ Body: body }: GetObjectCommandOutput): void {
+  if (body instanceof Readable) body.on('error', () => undefined).resume();
+}
+
+/** Reads exactly the bytes the answer announces, and checks that they are the ones asked for. */
+async function readBody(
+  answer: GetObjectCommandOutput,
+  range: { readonly offset: ByteCount; readonly length: ByteCount } | undefined,
+  context: CallContext,
+): Promise<Buffer> {
+  const { Body: body, ContentLength: length } = answer;
+  if (!(body instanceof Readable) || length === undefined) throw incomplete(context, 'the answer has no length');
+  const expected = range === undefined ? length : expectedOfRange(answer.ContentRange, range);
+  if (expected === undefined || expected !== length || length > MAX_OBJECT_BYTES) {
+    body.destroy();
+    const got = answer.ContentRange ?? `${length} bytes`;
+    throw new FarshoreError('damaged', `${context.service}: could not ${context.what}: the answer holds ${got}.`);
+  }
+  const whole = Buffer.allocUnsafeSlow(length);
+  let at = 0;
+  for await (const chunk of body) {
+    invariant(chunk instanceof Uint8Array, 'a response body arrives in bytes');
+    if (at + chunk.length > length) throw incomplete(context, 'the body is longer than announced');
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  if (at !== length) throw incomplete(context, `the body ended after ${at} of ${length} bytes`);
+  return whole;
+}
+
+/** Bytes a truthful answer to the range has, from its `Content-Range: bytes 0-99/1234`; undefined when it answers something else. */
+function expectedOfRange(
+  contentRange: string | undefined,
+  range: { readonly offset: ByteCount; readonly length: ByteCount },
+): ByteCount | undefined {
+  const match = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(contentRange ?? '');
+  if (match === null) return undefined;
+  const [first, last, total] = match.slice(1).map(Number) as [number, number, number];
+  const end = Math.min(range.offset + range.length, total);
+  return first === range.offset && last + 1 === end ? end - first : undefined;
+}
