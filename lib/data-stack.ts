@@ -1,9 +1,9 @@
 import { CfnOutput, Duration, RemovalPolicy, Stack, type StackProps, Validations } from 'aws-cdk-lib';
 import { AttributeType, Billing, TableEncryptionV2, TableV2 } from 'aws-cdk-lib/aws-dynamodb';
 import { Key } from 'aws-cdk-lib/aws-kms';
-import { BlockPublicAccess, Bucket, BucketEncryption, ObjectOwnership } from 'aws-cdk-lib/aws-s3';
+import { BlockPublicAccess, Bucket, BucketEncryption, type IBucket, ObjectOwnership } from 'aws-cdk-lib/aws-s3';
 import type { Construct } from 'constructs';
-import { TABLE_KEY_SCHEMA } from '../gateway/cloud/table-schema.ts';
+import { TABLE_SCHEMA } from '../gateway/cloud/table-schema.ts';
 
 export interface DataStackProps extends StackProps {
   /** Defaults to a generated, globally unique name. */
@@ -48,7 +48,8 @@ export class DataStack extends Stack {
     });
 
     this.bucket = new Bucket(this, 'Bucket', {
-      serverAccessLogsBucket: accessLogs,
+      // The construct library's own types disagree under exactOptionalPropertyTypes; a Bucket is an IBucket.
+      serverAccessLogsBucket: accessLogs as IBucket,
       serverAccessLogsPrefix: 'data/',
       ...(props.bucketName === undefined ? {} : { bucketName: props.bucketName }),
       encryption: BucketEncryption.KMS,
@@ -70,8 +71,8 @@ export class DataStack extends Stack {
 
     this.table = new TableV2(this, 'Table', {
       tableName: props.tableName ?? 'farshore',
-      partitionKey: { name: TABLE_KEY_SCHEMA.partitionKey.name, type: AttributeType.STRING },
-      sortKey: { name: TABLE_KEY_SCHEMA.sortKey.name, type: AttributeType.STRING },
+      partitionKey: { name: TABLE_SCHEMA.partitionKey, type: AttributeType.STRING },
+      sortKey: { name: TABLE_SCHEMA.sortKey, type: AttributeType.STRING },
       billing: Billing.onDemand(),
       encryption: TableEncryptionV2.customerManagedKey(this.key),
       pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },

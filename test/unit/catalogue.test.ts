@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import { systemRandom } from '../../gateway/base/clock.ts';
+import { FarshoreError } from '../../gateway/base/errors.ts';
+import type { Disk, DiskFile } from '../../gateway/base/disk.ts';
+import { Catalogue, MAX_VOLUMES } from '../../gateway/catalogue.ts';
+
+/** Just enough of a disk for one small file, without crashes. */
+function oneFileDisk(files = new Map<string, Buffer>()): Disk {
+  const file = (path: string): DiskFile => ({
+    size: async () => files.get(path)?.length ?? 0,
+    read: async (into, position) => {
+      files.get(path)?.copy(into, 0, position);
+    },
+    write: async (pieces) => {
+      files.set(path, Buffer.concat(pieces));
+    },
+    sync: async () => undefined,
+    close: async () => undefined,
+  });
+  return {
+    makeDirectory: async () => undefined,
+    list: async () => [...files.keys()],
+    open: async (path, mode) => {
+      if (mode !== 'create' && !files.has(path)) throw new FarshoreError('not-found', path);
+      return file(path);
+    },
+    rename: async (from, to) => {
+      files.set(to, files.get(from) ?? Buffer.alloc(0));
+      files.delete(from);
+    },
+    remove: async (path) => {
+      files.delete(path);
+    },
+    syncDirectory: async () => undefined,
+  };
+}
+
+const entry = (volume: string) => ({ name: `n-${volume}`, lineage: 'l', volume });
+
+describe('the catalogue of a gateway', () => {
+  it('keeps its identity and volumes across restarts', async () => {
+    const disk = oneFileDisk();
+    const first = await Catalogue.open(disk, systemRandom);
+    await first.put(entry('a'));
+    await first.put(entry('b'));
+    await first.put({ ...entry('a'), deletedAt: 5 });
+    await first.remove('b');
+    const second = await Catalogue.open(disk, systemRandom);
+    expect(second.gateway).toBe(first.gateway);
+    expect(second.gateway).toMatch(/^[0-9a-f]{16}$/);
+    expect(second.volumes).toEqual([{ ...entry('a'), deletedAt: 5 }]);
+  });
+
+  it('refuses one volume more than a gateway serves', async () => {
+    const catalogue = await Catalogue.open(oneFileDisk(), systemRandom);
+    for (let index = 0; index < MAX_VOLUMES; index++) await catalogue.put(entry(String(index)));
+    await expect(catalogue.put(entry('more'))).rejects.toMatchObject({ kind: 'input' });
+  });
+
+  it.each(['{', '{}', '{"format":2,"gateway":"0123456789abcdef","volumes":[]}'])('refuses a damaged file (%s) and says what to do', async (text) => {
+    const disk = oneFileDisk(new Map([['gateway.json', Buffer.from(text)]]));
+    await expect(Catalogue.open(disk, systemRandom)).rejects.toMatchObject({ kind: 'damaged' });
+  });
+});
