@@ -11,7 +11,4 @@
  * | `names`             | `<name>`                  | binding of a volume name                         |
  * | `gateway#<gateway>` | `beat`                    | heartbeat and fence notices                      |
  */
-export const TABLE_KEY_SCHEMA = {
-  partitionKey: { name: 'pk', type: 'S' },
-  sortKey: { name: 'sk', type: 'S' },
-} as const;
+export const TABLE_SCHEMA = { partitionKey: 'pk', sortKey: 'sk' } as const;
