@@ -117,7 +117,7 @@ export const READER_RULES: ReaderRules = Object.freeze({ checkAfter: true, check
 
 export interface ReaderMachine<Content> {
   readonly start: ReaderStep;
-  next(this: void, state: ReaderState, event: ReaderEvent<Content>): ReaderStep;
+  readonly next: (state: ReaderState, event: ReaderEvent<Content>) => ReaderStep;
 }
 
 /** `through`: end the walk at this version instead of at the tail. */

@@ -134,7 +134,7 @@ export const FENCE_RULES: FenceRules = Object.freeze({
 
 export interface FenceMachine<Content> {
   readonly start: FenceStep;
-  next(this: void, state: FenceState, event: FenceEvent<Content>): FenceStep;
+  readonly next: (state: FenceState, event: FenceEvent<Content>) => FenceStep;
 }
 
 /** Events that a phase does not wait for are late answers, and change nothing. */

@@ -181,15 +181,19 @@ export class VersionWriter {
    * if the epoch is no longer its own. Resolves with whether it still is; rejects with `retry`, `input`, `damaged` as the table does.
    */
   async confirmOwnership(): Promise<boolean> {
-    if (this.#ended) return false;
+    if (!this.#isOpen()) return false;
     const item = await this.#deps.versions.getVolume(this.#request.ref);
     this.#dispatch({ type: 'volume', view: item && viewOf(item) });
-    return this.#ended === undefined;
+    return this.#isOpen();
   }
 
   /** Pending versions reject with `stopped`; what was sent may still land. Idempotent. */
   close(): void {
     this.#end(new FarshoreError('stopped', `writing versions of volume ${this.#request.ref.volume} has been stopped`));
+  }
+
+  #isOpen(): boolean {
+    return this.#ended === undefined;
   }
 
   #seal(n: VersionNumber, sealedAt: WallMillis, fields: VersionFields, inline: Buffer): SealedVersion {
