@@ -7,7 +7,11 @@ export const SIM_LIST_PAGE = 3;
 
 /** The bucket, as it is at one instant: every method is one atomic step of the real service. */
 export class MemoryObjects {
-  readonly #objects = new Map<string, { readonly body: Buffer; readonly crc32: number }>();
+  readonly #objects: Map<string, { readonly body: Buffer; readonly crc32: number }>;
+
+  constructor(copied?: MemoryObjects) {
+    this.#objects = new Map(copied === undefined ? [] : copied.#objects);
+  }
 
   put(key: string, body: Buffer, checksum: number): 'created' | 'exists' {
     if (crc32(body) !== checksum) throw new FarshoreError('damaged', `${key} did not arrive as its checksum says`);

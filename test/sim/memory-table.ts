@@ -31,6 +31,15 @@ export class MemoryTable {
   readonly #nextNumber = new Map<string, number>();
   readonly ledger: LedgerEntry[] = [];
 
+  constructor(copied?: MemoryTable) {
+    if (copied === undefined) return;
+    for (const [key, item] of copied.#volumes) this.#volumes.set(key, item);
+    for (const [volume, versions] of copied.#versions) this.#versions.set(volume, new Map(versions));
+    for (const [name, ref] of copied.#names) this.#names.set(name, ref);
+    for (const [lineage, next] of copied.#nextNumber) this.#nextNumber.set(lineage, next);
+    this.ledger.push(...copied.ledger);
+  }
+
   getVolume(ref: VolumeRef): VolumeItem | undefined {
     return this.#volumes.get(keyOf(ref));
   }

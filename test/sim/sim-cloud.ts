@@ -40,14 +40,17 @@ type FailurePoint = 'none' | 'errorBefore' | 'lostResponse' | 'lateEffect' | 'hi
 
 /** One region: what is stored in it is consistent at every instant; only the way there and back is not. */
 export class SimCloud {
-  readonly objects = new MemoryObjects();
-  readonly table = new MemoryTable();
+  readonly objects: MemoryObjects;
+  readonly table: MemoryTable;
   readonly #clock: SimClock;
   readonly #random: SimRandom;
 
-  constructor(clock: SimClock, random: SimRandom) {
+  /** With `copied` it starts as that cloud is now, and goes its own way from there. */
+  constructor(clock: SimClock, random: SimRandom, copied?: SimCloud) {
     this.#clock = clock;
     this.#random = random;
+    this.objects = new MemoryObjects(copied?.objects);
+    this.table = new MemoryTable(copied?.table);
   }
 
   /** The cloud as one process sees it, through its own network. */
