@@ -29,13 +29,24 @@ const FSYNC_ROUNDS = 5;
 
 /** Runs every check, whatever the others say; each finding says what was seen and how to mend it. */
 export async function examine(deps: DoctorDeps): Promise<Finding[]> {
-  return [configuration(deps), await disk(deps), await room(deps), await clock(deps), await bucket(deps), await table(deps)];
+  return [
+    configuration(deps),
+    await disk(deps),
+    await room(deps),
+    await clock(deps),
+    await bucket(deps),
+    await table(deps),
+  ];
 }
 
 function configuration({ settings }: DoctorDeps): Finding {
   const open = settings.portals.filter((portal) => !/^(127\.|::1$)/.test(portal.host));
   return open.length > 0
-    ? finding('config', 'warn', `portals ${open.map((portal) => portal.host).join(', ')} are not loopback: volumes are denied there until access is configured`)
+    ? finding(
+        'config',
+        'warn',
+        `portals ${open.map((portal) => portal.host).join(', ')} are not loopback: volumes are denied there until access is configured`,
+      )
     : finding('config', 'pass', `${settings.iqn}, state in ${settings.stateDir}`);
 }
 
@@ -59,7 +70,11 @@ async function disk({ disk: storage, clock: time }: DoctorDeps): Promise<Finding
     }
     const median = times.sort((a, b) => a - b)[FSYNC_ROUNDS >> 1] ?? 0;
     return median > SLOW_FSYNC_MS
-      ? finding('disk', 'warn', `a 4 KiB fdatasync takes ${formatDuration(median)}; flushes of the initiators will be slow: use an SSD for stateDir`)
+      ? finding(
+          'disk',
+          'warn',
+          `a 4 KiB fdatasync takes ${formatDuration(median)}; flushes of the initiators will be slow: use an SSD for stateDir`,
+        )
       : finding('disk', 'pass', `a 4 KiB fdatasync takes ${median.toFixed(1)} ms`);
   } catch (error) {
     return finding('disk', 'fail', `the state directory cannot be written: ${describeError(error)}`);
@@ -71,16 +86,25 @@ async function room({ settings, cacheUsedBytes }: DoctorDeps): Promise<Finding> 
   const free = bavail * bsize;
   const wanted = Math.max(0, settings.cacheBytes - cacheUsedBytes());
   return free < wanted
-    ? finding('room', 'warn', `${formatSize(free)} are free, but the cache may still grow by ${formatSize(wanted)}; lower cache.size or free space`)
+    ? finding(
+        'room',
+        'warn',
+        `${formatSize(free)} are free, but the cache may still grow by ${formatSize(wanted)}; lower cache.size or free space`,
+      )
     : finding('room', 'pass', `${formatSize(free)} free for a cache that may grow by ${formatSize(wanted)}`);
 }
 
 async function clock({ clock: time, cloudTime }: DoctorDeps): Promise<Finding> {
   const cloud = await cloudTime();
-  if (cloud === undefined) return finding('clock', 'warn', 'the time of the cloud could not be read; see the bucket check');
+  if (cloud === undefined)
+    return finding('clock', 'warn', 'the time of the cloud could not be read; see the bucket check');
   const skew = Math.abs(time.now() - cloud);
   return skew > MAX_CLOCK_SKEW_MS
-    ? finding('clock', 'fail', `this clock and the cloud's differ by ${formatDuration(skew)}; requests are refused at five minutes: run NTP (chrony)`)
+    ? finding(
+        'clock',
+        'fail',
+        `this clock and the cloud's differ by ${formatDuration(skew)}; requests are refused at five minutes: run NTP (chrony)`,
+      )
     : finding('clock', 'pass', `within ${formatDuration(Math.max(1000, skew))} of the cloud's`);
 }
 
@@ -94,7 +118,11 @@ async function bucket({ store, random, settings }: DoctorDeps): Promise<Finding>
     await store.delete([key]);
     return back?.equals(body) === true
       ? finding('bucket', 'pass', `${settings.cloud.bucket}: written, read back and removed a probe`)
-      : finding('bucket', 'fail', `${settings.cloud.bucket}: a probe was written but did not read back; is this really S3?`);
+      : finding(
+          'bucket',
+          'fail',
+          `${settings.cloud.bucket}: a probe was written but did not read back; is this really S3?`,
+        );
   } catch (error) {
     return finding('bucket', 'fail', remedy(error, 'cloud.s3Endpoint'));
   }

@@ -60,18 +60,25 @@ class Demo {
     const bytes = megabytes * MIB;
     const source = await this.#step(`Making ${megabytes} MiB of real data`, async () => {
       const packages = join(dirname(dirname(this.#options.program)), 'node_modules');
-      if (!existsSync(packages)) throw new FarshoreError('not-found', `the demo takes its data from ${packages}, which is not there`);
+      if (!existsSync(packages))
+        throw new FarshoreError('not-found', `the demo takes its data from ${packages}, which is not there`);
       return makeSourceImage(this.#folder, megabytes, packages);
     });
     say(`    ${source.description}`);
 
-    const cloud = await this.#step('Starting the embedded cloud (S3 and DynamoDB on loopback)', () => this.#startCloud());
+    const cloud = await this.#step('Starting the embedded cloud (S3 and DynamoDB on loopback)', () =>
+      this.#startCloud(),
+    );
     const office = await this.#step('Starting the gateway of the office', () => this.#startGateway('office', cloud));
     await this.#step(`Creating volume ${VOLUME}, ${formatSize(bytes)}`, () =>
       office.api.call('volume-create', { name: VOLUME, bytes, sectorSize: 512, replication: 'async' }, quiet),
     );
-    const written = await this.#step(`Writing it through iSCSI, ${DEPTH} × 256 KiB at a time`, () => this.#write(office, source.path, bytes));
-    const flushed = await this.#step('Waiting until every write is a committed version in the cloud', () => this.#replicate(office));
+    const written = await this.#step(`Writing it through iSCSI, ${DEPTH} × 256 KiB at a time`, () =>
+      this.#write(office, source.path, bytes),
+    );
+    const flushed = await this.#step('Waiting until every write is a committed version in the cloud', () =>
+      this.#replicate(office),
+    );
     const cost = (await status(office)).cloud.requests;
     say(`    version ${flushed.n}; ${describeCost(cost)}`);
 
@@ -80,12 +87,20 @@ class Demo {
       this.#processes.delete(office.process);
       await rm(office.stateDir, { recursive: true });
     });
-    const spare = await this.#step('Starting a new gateway with an empty disk', () => this.#startGateway('spare', cloud));
+    const spare = await this.#step('Starting a new gateway with an empty disk', () =>
+      this.#startGateway('spare', cloud),
+    );
     await this.#step('Taking the volume over: LUN online', () => spare.api.call('restore', { name: VOLUME }, quiet));
-    const read = await this.#step('Reading every byte of it through iSCSI, fetched from the cloud on demand', () => this.#read(spare, bytes));
+    const read = await this.#step('Reading every byte of it through iSCSI, fetched from the cloud on demand', () =>
+      this.#read(spare, bytes),
+    );
     say(`    written  SHA-256 ${written}`);
     say(`    restored SHA-256 ${read}`);
-    if (written !== read) throw new FarshoreError('damaged', 'the restored volume differs from what was written; the main promise is broken');
+    if (written !== read)
+      throw new FarshoreError(
+        'damaged',
+        'the restored volume differs from what was written; the main promise is broken',
+      );
     say(`    ${describeCost((await status(spare)).cloud.requests)}`);
     this.#summarise();
     this.#attach = `  open-iscsi  iscsiadm -m discovery -t st -p ${spare.portal} && iscsiadm -m node -T ${IQN}:${VOLUME} -p ${spare.portal} --login
@@ -182,7 +197,9 @@ replication: { rpoSeconds: 5 }
       await file.close();
       await initiator.close();
     }
-    return createHash('sha256').update(await readFile(path)).digest('hex');
+    return createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex');
   }
 
   /** Shows the lag beside the bytes written. */
@@ -191,7 +208,8 @@ replication: { rpoSeconds: 5 }
     const watch = async (): Promise<void> => {
       while (!stop.signal.aborted) {
         const volume = (await status(gateway)).volumes[0];
-        if (volume !== undefined) progress.note(`committed version ${volume.committedN}, ${formatSize(volume.lagBytes)} behind`);
+        if (volume !== undefined)
+          progress.note(`committed version ${volume.committedN}, ${formatSize(volume.lagBytes)} behind`);
         await sleep(this.#options.clock, POLL_MS, stop.signal);
       }
     };
@@ -227,7 +245,7 @@ replication: { rpoSeconds: 5 }
     const hash = createHash('sha256');
     const ahead: Promise<Buffer>[] = [];
     try {
-      for (let offset = 0; offset < bytes || ahead.length > 0; ) {
+      for (let offset = 0; offset < bytes || ahead.length > 0;) {
         while (ahead.length < DEPTH && offset < bytes) {
           const length = Math.min(CHUNK, bytes - offset);
           const piece = initiator.read(offset / 512, length / 512);

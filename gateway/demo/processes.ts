@@ -15,7 +15,12 @@ export class DemoProcess {
   }
 
   /** Starts `farshore <words>`, its output in `log`; resolves when it has printed a line that matches `ready`, with the match. */
-  static async start(program: string, words: readonly string[], log: string, ready: RegExp): Promise<[DemoProcess, RegExpExecArray]> {
+  static async start(
+    program: string,
+    words: readonly string[],
+    log: string,
+    ready: RegExp,
+  ): Promise<[DemoProcess, RegExpExecArray]> {
     const child = spawn(process.execPath, [program, ...words], { stdio: ['ignore', 'pipe', openSync(log, 'a')] });
     const started = new DemoProcess(child, log);
     const match = await new Promise<RegExpExecArray | null>((resolve) => {

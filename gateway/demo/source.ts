@@ -29,7 +29,8 @@ export async function makeSourceImage(folder: string, megabytes: number, package
   const packages = await copyPackages(packagesFolder, tree, megabytes * MIB * FILL);
   const made = spawnSync(mke2fs, ['-q', '-t', 'ext4', '-d', tree, path, `${megabytes}M`], { encoding: 'utf8' });
   await rm(tree, { recursive: true, force: true });
-  if (made.status !== 0) throw new FarshoreError('input', `mke2fs could not make the demo's filesystem: ${made.stderr.trim()}`);
+  if (made.status !== 0)
+    throw new FarshoreError('input', `mke2fs could not make the demo's filesystem: ${made.stderr.trim()}`);
   return { path, description: `an ext4 filesystem with ${packages} installed npm packages` };
 }
 
@@ -82,7 +83,9 @@ async function tarStream(path: string, megabytes: number, packagesFolder: string
       if (written === bytes) break;
     }
   } catch (error) {
-    throw new FarshoreError('input', 'the demo needs mke2fs or tar to make its data; install e2fsprogs', { cause: error });
+    throw new FarshoreError('input', 'the demo needs mke2fs or tar to make its data; install e2fsprogs', {
+      cause: error,
+    });
   } finally {
     tar.kill('SIGKILL');
   }

@@ -57,8 +57,11 @@ describe('the catalogue of a gateway', () => {
     await expect(catalogue.put(entry('more'))).rejects.toMatchObject({ kind: 'input' });
   });
 
-  it.each(['{', '{}', '{"format":2,"gateway":"0123456789abcdef","volumes":[]}'])('refuses a damaged file (%s) and says what to do', async (text) => {
-    const disk = oneFileDisk(new Map([['gateway.json', Buffer.from(text)]]));
-    await expect(Catalogue.open(disk, systemRandom)).rejects.toMatchObject({ kind: 'damaged' });
-  });
+  it.each(['{', '{}', '{"format":2,"gateway":"0123456789abcdef","volumes":[]}'])(
+    'refuses a damaged file (%s) and says what to do',
+    async (text) => {
+      const disk = oneFileDisk(new Map([['gateway.json', Buffer.from(text)]]));
+      await expect(Catalogue.open(disk, systemRandom)).rejects.toMatchObject({ kind: 'damaged' });
+    },
+  );
 });

@@ -108,6 +108,8 @@ describe('the control socket', () => {
   });
 
   it('refuses a state directory whose socket path would be too long', async () => {
-    await expect(ControlServer.listen(`/tmp/${'x'.repeat(120)}`, api, silentLog)).rejects.toMatchObject({ kind: 'input' });
+    await expect(ControlServer.listen(`/tmp/${'x'.repeat(120)}`, api, silentLog)).rejects.toMatchObject({
+      kind: 'input',
+    });
   });
 });

@@ -1,0 +1,407 @@
+import type { Clock, Random } from './base/clock.ts';
+import { sleep } from './base/clock.ts';
+import { describeError, FarshoreError, isKind } from './base/errors.ts';
+import type { Log } from './base/log.ts';
+import type { ByteCount, VersionNumber, WallMillis } from './base/units.ts';
+import type {
+  ArgumentsOf,
+  CatalogueEntry,
+  Finding,
+  GatewayApi,
+  GatewayReport,
+  Operation,
+  Progress,
+  Results,
+  VolumeReport,
+} from './admin/gateway-api.ts';
+import type { Catalogue, CatalogueVolume } from './catalogue.ts';
+import type { ObjectStore } from './cloud/object-store.ts';
+import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
+import type { Settings } from './config.ts';
+import { KEEP_DELETED_MS, purgeVolume } from './maintenance/purge.ts';
+import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
+import type { RequestCounts } from './replication/remote-volume.ts';
+import { SerialByKey } from './serial.ts';
+import { ServedVolume, type OpenVolume, type TargetDirectory } from './served-volume.ts';
+import { VERSION } from './version.ts';
+
+export interface GatewayDeps {
+  readonly settings: Settings;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly catalogue: Catalogue;
+  readonly table: VersionLog;
+  readonly store: ObjectStore;
+  readonly targets: TargetDirectory;
+  readonly openVolume: OpenVolume;
+  /** Forgets what the state directory holds of a volume that is gone for ever. */
+  readonly forgetVolume: (ref: VolumeRef) => Promise<void>;
+  readonly cacheReport: () => {
+    readonly bytes: ByteCount;
+    readonly usedBytes: ByteCount;
+    readonly dirtyBytes: ByteCount;
+    readonly state: string;
+  };
+  readonly cloudReport: () => Promise<{
+    readonly reachable: boolean | undefined;
+    readonly detail: string;
+    readonly requests: RequestCounts;
+  }>;
+  readonly portals: () => readonly string[];
+  readonly examine: () => Promise<Finding[]>;
+}
+
+/** Deleted volumes are looked through this often for ones whose week is over. */
+const PURGE_INTERVAL_MS = 3600 * 1000;
+/** Volumes opened side by side at a start. */
+const OPEN_DEPTH = 8;
+
+type Handler<Op extends Operation> = (
+  args: ArgumentsOf<Op>,
+  onProgress: (progress: Progress) => void,
+) => Promise<Results[Op]>;
+
+/** What one gateway does with volumes, as its administrator asks for it. Works on one volume follow one another. */
+export class Gateway implements GatewayApi {
+  readonly #deps: GatewayDeps;
+  readonly #served = new Map<string, ServedVolume>();
+  readonly #serial = new SerialByKey();
+  readonly #startedAt: WallMillis;
+  readonly #closing = new AbortController();
+
+  readonly #handlers: { readonly [Op in Operation]: Handler<Op> } = {
+    status: () => this.#status(),
+    'volume-create': (args) => this.#create(args),
+    'volume-list': () => this.#list(),
+    'volume-show': ({ name }) => this.#require(name).report(),
+    'volume-delete': ({ name }) => this.#delete(name),
+    'volume-undelete': ({ name }) => this.#undelete(name),
+    'volume-purge': ({ name, confirm }, onProgress) => this.#purge(name, confirm, onProgress),
+    flush: ({ name }) => this.#require(name).serving().flushRemote(),
+    versions: ({ name, limit }) => this.#require(name).remote().versions(limit),
+    fold: ({ name }) => this.#require(name).remote().fold(),
+    restore: ({ name, version }) => this.#restore(name, version),
+    verify: ({ name }) => this.#require(name).remote().verify(),
+    doctor: () => this.#deps.examine(),
+  };
+
+  constructor(deps: GatewayDeps) {
+    this.#deps = deps;
+    this.#startedAt = deps.clock.now();
+  }
+
+  call<Op extends Operation>(
+    op: Op,
+    args: ArgumentsOf<Op>,
+    onProgress: (progress: Progress) => void,
+  ): Promise<Results[Op]> {
+    return this.#changes.has(op) && 'name' in args
+      ? this.#serial.run(args.name, () => this.#handlers[op](args, onProgress))
+      : this.#handlers[op](args, onProgress);
+  }
+
+  readonly #changes: ReadonlySet<Operation> = new Set([
+    'volume-create',
+    'volume-delete',
+    'volume-undelete',
+    'volume-purge',
+    'restore',
+  ]);
+
+  /** Opens every volume of the catalogue; resolves when each was tried once. What the cloud cannot answer now is tried on. */
+  async start(): Promise<void> {
+    const waiting = this.#deps.catalogue.volumes.filter((entry) => entry.deletedAt === undefined);
+    const openNext = async (): Promise<void> => {
+      for (let entry = waiting.shift(); entry !== undefined; entry = waiting.shift())
+        await this.#serve(entry).firstAttempt;
+    };
+    await Promise.all(Array.from({ length: OPEN_DEPTH }, openNext));
+    void this.#purgeOnSchedule();
+  }
+
+  /** Closes every volume: the log is synced, nothing acked is lost. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.all([...this.#served.values()].map((served) => served.close()));
+  }
+
+  #serve(
+    entry: CatalogueVolume,
+    how: { readonly takeover?: boolean; readonly rollBackTo?: VersionNumber } = {},
+  ): ServedVolume {
+    const { clock, log, catalogue, openVolume, targets } = this.#deps;
+    const served = new ServedVolume({ clock, log, openVolume, targets, gateway: catalogue.gateway }, entry, how);
+    this.#served.set(entry.name, served);
+    return served;
+  }
+
+  #require(name: string): ServedVolume {
+    const served = this.#served.get(name);
+    if (served !== undefined) return served;
+    throw new FarshoreError(
+      'not-found',
+      `volume ${name} is not served by this gateway; farshore volume list shows where it is, farshore restore ${name} --takeover brings it here`,
+    );
+  }
+
+  async #status(): Promise<GatewayReport> {
+    const { settings, catalogue, cacheReport, cloudReport, portals } = this.#deps;
+    return {
+      gateway: catalogue.gateway,
+      version: VERSION,
+      stateDir: settings.stateDir,
+      portals: portals(),
+      startedAt: this.#startedAt,
+      cache: cacheReport(),
+      cloud: await cloudReport(),
+      volumes: await Promise.all([...this.#served.values()].map((served) => served.report())),
+    };
+  }
+
+  async #create({ name, bytes, sectorSize, replication }: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
+    const { settings, clock, random, catalogue, table } = this.#deps;
+    checkVolumeSize(bytes);
+    if (replication !== 'async') {
+      throw new FarshoreError(
+        'input',
+        `replication ${replication} is not in this release; create the volume with --replication async`,
+      );
+    }
+    const volume = random.bytes(8).toString('hex');
+    const item: VolumeItem = {
+      lineage: volume,
+      volume,
+      name,
+      bytes,
+      sectorSize,
+      replication,
+      targetName: defaultTarget(settings.iqn, name),
+      naa: newNaa(random),
+      createdAt: clock.now(),
+      epoch: 0,
+      owner: '',
+      floor: 0,
+      checkpoint: undefined,
+      maintenanceEpoch: 0,
+      retainedFrom: 0,
+      deletedAt: undefined,
+    };
+    const ref = { lineage: item.lineage, volume };
+    await this.#claim(name, ref);
+    if (
+      (await table.createVolume(item)) === 'conflict' &&
+      (await table.getVolume(ref))?.naa.equals(item.naa) !== true
+    ) {
+      throw new FarshoreError('bug', `a fresh volume id, ${volume}, was taken already`);
+    }
+    const entry = { name, ...ref };
+    await catalogue.put(entry);
+    return this.#firstReport(this.#serve(entry));
+  }
+
+  /** Binds the name; one left by a creation that died before its volume was made is taken over. */
+  async #claim(name: string, ref: VolumeRef): Promise<void> {
+    const { table } = this.#deps;
+    if ((await table.claimName(name, ref)) === 'ok') return;
+    const other = await table.resolveName(name);
+    if (other?.volume === ref.volume) return; // our own attempt, whose answer was lost
+    const item = other === undefined ? undefined : await table.getVolume(other);
+    if (other !== undefined && item === undefined && (await table.rebindName(name, other, ref)) === 'ok') return;
+    throw new FarshoreError(
+      'in-use',
+      item?.deletedAt === undefined
+        ? `there is a volume ${name} already; choose another name`
+        : `a deleted volume ${name} is still kept; bring it back with: farshore volume undelete ${name}, or remove it for ever with: farshore volume delete ${name} --purge --confirm ${name}`,
+    );
+  }
+
+  async #firstReport(served: ServedVolume): Promise<VolumeReport> {
+    await served.firstAttempt;
+    return served.report();
+  }
+
+  async #list(): Promise<CatalogueEntry[]> {
+    const { table, catalogue } = this.#deps;
+    const entries: CatalogueEntry[] = [];
+    for (const { name, ref } of await table.listNames()) {
+      const item = await table.getVolume(ref);
+      if (item === undefined) continue; // a creation that died, or a purge under way
+      const served = this.#served.get(name);
+      const elsewhere = item.owner === '' ? 'unowned' : 'elsewhere';
+      entries.push({
+        name,
+        id: item.volume,
+        bytes: item.bytes,
+        owner: item.owner,
+        here: item.owner === catalogue.gateway,
+        state:
+          item.deletedAt !== undefined ? 'deleted' : served === undefined ? elsewhere : (await served.report()).state,
+        purgeAfter: item.deletedAt === undefined ? undefined : item.deletedAt + KEEP_DELETED_MS,
+      });
+    }
+    return entries;
+  }
+
+  /** Everything acked is made a version first, so that undelete brings all of it back. */
+  async #delete(name: string): Promise<{ readonly purgeAfter: WallMillis }> {
+    const { clock, table, catalogue } = this.#deps;
+    const served = this.#require(name);
+    const volume = served.serving();
+    served.withdraw();
+    try {
+      await volume.flushRemote();
+      const item = await this.#itemOf(served.entry);
+      const deletedAt = clock.now();
+      await this.#changed(table.changeVolume(served.entry, item.epoch, { deletedAt }), name);
+      await catalogue.put({ ...served.entry, deletedAt });
+      await served.close();
+      this.#served.delete(name);
+      return { purgeAfter: deletedAt + KEEP_DELETED_MS };
+    } catch (error) {
+      served.offer();
+      throw error;
+    }
+  }
+
+  async #undelete(name: string): Promise<VolumeReport> {
+    const { table, catalogue } = this.#deps;
+    const item = await this.#deletedItem(name, 'undelete');
+    await this.#changed(table.changeVolume(item, item.epoch, { deletedAt: null }), name);
+    const entry = { name, lineage: item.lineage, volume: item.volume };
+    await catalogue.put(entry);
+    return this.#firstReport(this.#serve(entry));
+  }
+
+  async #purge(
+    name: string,
+    confirm: string,
+    onProgress: (progress: Progress) => void,
+  ): Promise<{ readonly objects: number }> {
+    if (confirm !== name) {
+      throw new FarshoreError(
+        'input',
+        `purging removes every version of ${name} for ever; repeat its name to say you mean it: --purge --confirm ${name}`,
+      );
+    }
+    return this.#purgeItem(await this.#deletedItem(name, 'delete --purge'), onProgress);
+  }
+
+  async #purgeItem(item: VolumeItem, onProgress: (progress: Progress) => void): Promise<{ readonly objects: number }> {
+    const { store, table, catalogue, forgetVolume } = this.#deps;
+    const result = await purgeVolume({ store, log: table }, item, (done) => {
+      onProgress({ phase: 'removing objects', done, total: 0, unit: 'steps' });
+    });
+    await forgetVolume(item);
+    await catalogue.remove(item.volume);
+    return result;
+  }
+
+  /** A deleted volume is undeleted or purged by the gateway that had it last, so that the two never meet. */
+  async #deletedItem(name: string, command: string): Promise<VolumeItem> {
+    const { catalogue } = this.#deps;
+    const item = await this.#itemOf(await this.#resolve(name));
+    if (item.deletedAt === undefined) throw new FarshoreError('input', `volume ${name} is not deleted`);
+    if (item.owner !== catalogue.gateway && item.owner !== '') {
+      throw new FarshoreError(
+        'in-use',
+        `volume ${name} was deleted on gateway ${item.owner}; run volume ${command} there`,
+      );
+    }
+    return item;
+  }
+
+  async #restore(name: string, version: VersionNumber | undefined): Promise<VolumeReport> {
+    const { catalogue } = this.#deps;
+    const ref = await this.#resolve(name);
+    const item = await this.#itemOf(ref);
+    if (item.deletedAt !== undefined) {
+      throw new FarshoreError(
+        'input',
+        `volume ${name} is deleted; bring it back first with: farshore volume undelete ${name}`,
+      );
+    }
+    const present = this.#served.get(name);
+    const before = catalogue.volumes.find((each) => each.volume === ref.volume);
+    if (present !== undefined) {
+      if (version === undefined && present.isServing()) {
+        throw new FarshoreError(
+          'in-use',
+          `volume ${name} is served here already; name a version to roll back to with --version N`,
+        );
+      }
+      await present.close();
+    }
+    const entry = { name, ...ref };
+    await catalogue.put(entry);
+    const served = this.#serve(entry, { takeover: true, ...(version === undefined ? {} : { rollBackTo: version }) });
+    const failure = await served.firstAttempt;
+    if (failure === undefined) return served.report();
+    // Whoever gave the command was told that it failed: nothing goes on behind their back.
+    await served.close();
+    this.#served.delete(name);
+    if (before === undefined) await catalogue.remove(ref.volume);
+    else this.#serve(before);
+    throw failure;
+  }
+
+  async #resolve(name: string): Promise<VolumeRef> {
+    const ref = await this.#deps.table.resolveName(name);
+    if (ref === undefined)
+      throw new FarshoreError(
+        'not-found',
+        `there is no volume ${name} in this table; farshore volume list shows them all`,
+      );
+    return ref;
+  }
+
+  async #itemOf(ref: VolumeRef): Promise<VolumeItem> {
+    const item = await this.#deps.table.getVolume(ref);
+    if (item === undefined)
+      throw new FarshoreError('not-found', `volume ${ref.volume} is not in this table (any more)`);
+    return item;
+  }
+
+  async #changed(change: Promise<'ok' | 'conflict'>, name: string): Promise<void> {
+    if ((await change) === 'conflict')
+      throw new FarshoreError(
+        'fenced',
+        `volume ${name} was taken over by another gateway meanwhile; nothing was changed`,
+      );
+  }
+
+  async #purgeOnSchedule(): Promise<void> {
+    const { clock, catalogue, log } = this.#deps;
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      for (const entry of catalogue.volumes) {
+        if (entry.deletedAt === undefined || clock.now() < entry.deletedAt + KEEP_DELETED_MS) continue;
+        try {
+          await this.#serial.run(entry.name, () => this.#purgeExpired(entry));
+        } catch (error) {
+          if (!isKind(error, 'retry', 'in-use'))
+            log.error({ volume: entry.name, error: describeError(error) }, 'a deleted volume could not be purged');
+        }
+      }
+      await sleep(clock, PURGE_INTERVAL_MS, signal);
+    }
+  }
+
+  /** Looks again: it may have been undeleted, or purged, while we waited for our turn. */
+  async #purgeExpired(entry: CatalogueVolume): Promise<void> {
+    const { table, catalogue, clock, log } = this.#deps;
+    const item = await table.getVolume(entry);
+    if (item === undefined) {
+      await catalogue.remove(entry.volume);
+      return;
+    }
+    if (
+      item.deletedAt === undefined ||
+      clock.now() < item.deletedAt + KEEP_DELETED_MS ||
+      item.owner !== catalogue.gateway
+    )
+      return;
+    const { objects } = await this.#purgeItem(item, () => undefined);
+    log.info({ volume: entry.name, objects }, 'a volume deleted a week ago was purged');
+  }
+}

@@ -1,0 +1,205 @@
+import type { BlockDevice } from './base/block-device.ts';
+import type { Clock } from './base/clock.ts';
+import { sleep } from './base/clock.ts';
+import { describeError, FarshoreError } from './base/errors.ts';
+import type { Log } from './base/log.ts';
+import type { VersionNumber } from './base/units.ts';
+import type { VolumeReport, VolumeState } from './admin/gateway-api.ts';
+import type { CatalogueVolume } from './catalogue.ts';
+import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
+import type { RemoteVolume } from './replication/remote-volume.ts';
+import type { Volume } from './volume/volume.ts';
+
+/** An open volume: its device and its remote half. */
+export interface OpenedVolume {
+  readonly volume: Volume;
+  readonly remote: RemoteVolume;
+  readonly item: VolumeItem;
+}
+
+export type OpenVolume = (
+  ref: VolumeRef,
+  how: { readonly takeover: boolean; readonly rollBackTo: VersionNumber | undefined },
+) => Promise<OpenedVolume>;
+
+/** Where initiators find targets; implemented over the iSCSI target registry. */
+export interface TargetDirectory {
+  add(target: string, device: BlockDevice): void;
+  /** Sessions of the target are told and ended. */
+  remove(target: string): void;
+  sessions(target: string): number;
+}
+
+export interface ServedVolumeDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly openVolume: OpenVolume;
+  readonly targets: TargetDirectory;
+  readonly gateway: string;
+}
+
+/** While the cloud is away an open is tried again after this long. */
+const REOPEN_MS = 3_000;
+
+type State =
+  | { readonly kind: 'opening'; readonly reason: string | undefined }
+  | { readonly kind: 'open'; readonly opened: OpenedVolume }
+  | { readonly kind: 'failed'; readonly state: Extract<VolumeState, 'fenced' | 'stopped'>; readonly reason: string }
+  | { readonly kind: 'closed' };
+
+/** One volume of this gateway from its first attempt to open to its close; offers it as a target while it is open. */
+export class ServedVolume {
+  readonly entry: CatalogueVolume;
+  /** Resolves after the first attempt, with its failure if it failed. */
+  readonly firstAttempt: Promise<FarshoreError | undefined>;
+  readonly #deps: ServedVolumeDeps;
+  readonly #closing = new AbortController();
+  readonly #opening: Promise<void>;
+  #state: State = { kind: 'opening', reason: undefined };
+
+  constructor(
+    deps: ServedVolumeDeps,
+    entry: CatalogueVolume,
+    how: { readonly takeover?: boolean; readonly rollBackTo?: VersionNumber },
+  ) {
+    this.#deps = deps;
+    this.entry = entry;
+    let firstDone: (failure: FarshoreError | undefined) => void = () => undefined;
+    this.firstAttempt = new Promise((resolve) => {
+      firstDone = resolve;
+    });
+    this.#opening = this.#open({ takeover: how.takeover === true, rollBackTo: how.rollBackTo }, firstDone);
+  }
+
+  /** The open volume; otherwise a rejection that says why it isn't. */
+  serving(): Volume {
+    return this.#opened().volume;
+  }
+
+  remote(): RemoteVolume {
+    return this.#opened().remote;
+  }
+
+  isServing(): boolean {
+    return this.#state.kind === 'open' && this.#state.opened.volume.status().state === 'serving';
+  }
+
+  /** Takes the target away from the initiators; the volume stays open. */
+  withdraw(): void {
+    if (this.#state.kind === 'open') this.#deps.targets.remove(this.#state.opened.item.targetName);
+  }
+
+  /** Gives it back. */
+  offer(): void {
+    if (this.#state.kind === 'open')
+      this.#deps.targets.add(this.#state.opened.item.targetName, this.#state.opened.volume);
+  }
+
+  async report(): Promise<VolumeReport> {
+    const state = this.#state;
+    if (state.kind !== 'open') {
+      return {
+        ...this.#blankReport(),
+        state: state.kind === 'failed' ? state.state : state.kind === 'opening' ? 'opening' : 'stopped',
+        reason: state.kind === 'closed' ? 'it is being closed' : state.reason,
+      };
+    }
+    const { volume, item } = state.opened;
+    const status = volume.status();
+    return {
+      name: this.entry.name,
+      id: item.volume,
+      bytes: item.bytes,
+      sectorSize: item.sectorSize,
+      replication: item.replication,
+      target: item.targetName,
+      state: status.state,
+      reason: status.reason,
+      epoch: status.epoch,
+      committedN: status.committedN,
+      committedAt: status.committedAt,
+      lagSeconds: status.lagSeconds,
+      lagBytes: status.lagBytes,
+      hydration: status.hydration,
+      sessions: this.#deps.targets.sessions(item.targetName),
+    };
+  }
+
+  /** Stops serving; everything acked is in the local log, synced. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#opening;
+    const state = this.#state;
+    if (state.kind !== 'open') return;
+    this.withdraw();
+    this.#state = { kind: 'closed' };
+    await state.opened.volume.close();
+  }
+
+  async #open(
+    how: { readonly takeover: boolean; readonly rollBackTo: VersionNumber | undefined },
+    firstDone: (failure: FarshoreError | undefined) => void,
+  ): Promise<void> {
+    const { clock, log, openVolume } = this.#deps;
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      try {
+        const opened = await openVolume(this.entry, how);
+        this.#state = { kind: 'open', opened };
+        this.offer();
+        log.info({ volume: this.entry.name, target: opened.item.targetName }, 'volume is served');
+        firstDone(undefined);
+        return;
+      } catch (error) {
+        const failure =
+          error instanceof FarshoreError ? error : new FarshoreError('bug', describeError(error), { cause: error });
+        firstDone(failure);
+        log.warn({ volume: this.entry.name, kind: failure.kind, error: failure.message }, 'volume could not be opened');
+        if (failure.kind !== 'retry' && failure.kind !== 'busy') {
+          this.#state = {
+            kind: 'failed',
+            state: failure.kind === 'fenced' ? 'fenced' : 'stopped',
+            reason: failure.message,
+          };
+          return;
+        }
+        this.#state = { kind: 'opening', reason: failure.message };
+      }
+      await sleep(clock, REOPEN_MS, signal);
+    }
+    this.#state = { kind: 'closed' };
+    firstDone(new FarshoreError('stopped', `volume ${this.entry.name} was closed before it was open`));
+  }
+
+  #opened(): OpenedVolume {
+    const state = this.#state;
+    if (state.kind === 'open') return state.opened;
+    const { name } = this.entry;
+    if (state.kind === 'failed')
+      throw new FarshoreError(state.state, `volume ${name} is ${state.state}: ${state.reason}`);
+    throw new FarshoreError(
+      'retry',
+      `volume ${name} is not open yet${state.kind === 'opening' && state.reason !== undefined ? `: ${state.reason}` : ''}`,
+    );
+  }
+
+  #blankReport(): VolumeReport {
+    return {
+      name: this.entry.name,
+      id: this.entry.volume,
+      bytes: 0,
+      sectorSize: 512,
+      replication: 'async',
+      target: '',
+      state: 'opening',
+      reason: undefined,
+      epoch: 0,
+      committedN: 0,
+      committedAt: undefined,
+      lagSeconds: 0,
+      lagBytes: 0,
+      hydration: undefined,
+      sessions: 0,
+    };
+  }
+}
