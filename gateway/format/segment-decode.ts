@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { ByteReader, damaged } from './bytes.ts';
+import type { ByteReader} from './bytes.ts';
+import { damaged } from './bytes.ts';
 import type { NeedBytes } from './envelope.ts';
 import { openEnvelope, openWhole, truncated } from './envelope.ts';
 import { FRAME_ALIGN, MAX_FRAME_BLOCKS, MAX_FRAME_BYTES } from './frame.ts';
