@@ -66,7 +66,7 @@ export class ControlRequests {
   async text(keys: readonly (readonly [string, string])[]): Promise<(readonly [string, string])[]> {
     const collected: Buffer[] = [];
     let transferTag = RESERVED_TAG;
-    let data = encodeKeys(keys);
+    let data: Buffer = encodeKeys(keys);
     for (let exchanges = 0; exchanges < MAX_TEXT_EXCHANGES; exchanges += 1) {
       const tag = transferTag;
       const answer = await this.request((header, at) => {
@@ -148,7 +148,7 @@ export class ControlRequests {
     for (const waiting of lost) waiting.reject(error);
   }
 
-  private async request(fill: (header: Buffer, at: number) => void, data = Buffer.alloc(0)): Promise<Answer> {
+  private async request(fill: (header: Buffer, at: number) => void, data: Buffer = Buffer.alloc(0)): Promise<Answer> {
     if (this.failure !== undefined) throw this.failure;
     this.counter = (this.counter + 1) & 0xfffff;
     const tag = ((this.counter << 12) | CONTROL_SLOT) >>> 0;

@@ -1,0 +1,113 @@
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CloudProcess, GatewayProcess } from '../test/support/gateway-process.ts';
+import { Tgtd } from '../test/support/tgtd.ts';
+import type { Portal } from './load.ts';
+
+/** What replication has done so far; all of it counts up. */
+export interface ReplicationMark {
+  readonly committedN: number;
+  readonly lagBytes: number;
+  readonly s3Puts: number;
+  readonly dynamoWrites: number;
+}
+
+/** A target under test. */
+export interface Peer {
+  readonly name: 'farshore' | 'tgtd';
+  readonly description: string;
+  readonly portal: Portal;
+  /** Everything the last round wrote is on the disk and, for Farshore, a committed version. */
+  settle(): Promise<void>;
+  /** Undefined for a peer that does not replicate. */
+  replication(): Promise<ReplicationMark | undefined>;
+  /** Bytes uploaded by the versions after `n`. */
+  uploadedSince(n: number): Promise<number>;
+  stop(): Promise<void>;
+}
+
+export interface PeerOptions {
+  readonly directory: string;
+  readonly lunBytes: number;
+  readonly cacheSize: string;
+  readonly ramSize: string;
+}
+
+const VOLUME = 'bench';
+/** The table of versions is asked for at most this many. */
+const MAX_VERSIONS = 10_000;
+
+/** The embedded cloud and a gateway with one async volume, started the way a user does. */
+export async function startFarshore(options: PeerOptions): Promise<Peer> {
+  const { directory, cacheSize, ramSize } = options;
+  const cloud = await CloudProcess.start(directory);
+  let gateway: GatewayProcess;
+  try {
+    gateway = await GatewayProcess.start({ directory, cloud, cacheSize, ramSize });
+  } catch (error) {
+    await cloud.end();
+    throw error;
+  }
+  const stop = async (): Promise<void> => {
+    await gateway.end();
+    await cloud.end();
+  };
+  try {
+    const target = gateway.createVolume(VOLUME, String(options.lunBytes));
+    return {
+      name: 'farshore',
+      description: `farshore serve, async replication to the embedded cloud, cache ${cacheSize}, RAM tier ${ramSize}`,
+      portal: { host: gateway.host, port: gateway.port, target, lun: 0 },
+      settle: async () => {
+        await gateway.call('flush', { name: VOLUME });
+      },
+      replication: async () => {
+        const report = await gateway.call('status', {});
+        const volume = report.volumes.find((entry) => entry.name === VOLUME);
+        if (volume === undefined) throw new Error('the gateway does not know its volume any more');
+        const { requests } = report.cloud;
+        return {
+          committedN: volume.committedN,
+          lagBytes: volume.lagBytes,
+          s3Puts: requests.s3Put,
+          dynamoWrites: requests.dynamoWrite,
+        };
+      },
+      uploadedSince: async (n) => {
+        const versions = await gateway.call('versions', { name: VOLUME, limit: MAX_VERSIONS });
+        return versions.filter((version) => version.n > n).reduce((sum, version) => sum + version.bytes, 0);
+      },
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** tgtd with a fully allocated file, with its PDU sizes raised to what Farshore uses. */
+export async function startTgtd(options: PeerOptions): Promise<Peer> {
+  const file = join(options.directory, 'tgtd.img');
+  const image = await open(file, 'w+');
+  await image.truncate(options.lunBytes);
+  const tgtd = await Tgtd.start({
+    directory: options.directory,
+    file,
+    target: 'iqn.2026-11.dev.farshore:tgtd',
+    tuned: true,
+  });
+  return {
+    name: 'tgtd',
+    description: 'tgtd, file-backed LUN (page cache, fsync on SYNCHRONIZE CACHE), segments of 256 KiB instead of 8',
+    portal: { host: tgtd.host, port: tgtd.port, target: tgtd.target, lun: tgtd.lun },
+    settle: async () => {
+      await image.sync();
+    },
+    replication: () => Promise.resolve(undefined),
+    uploadedSince: () => Promise.resolve(0),
+    stop: async () => {
+      await tgtd.stop();
+      await image.close();
+    },
+  };
+}

@@ -1,0 +1,228 @@
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { connectToGateway } from '../../gateway/admin/control-client.ts';
+import type { ArgumentsOf, Operation, Results } from '../../gateway/admin/gateway-api.ts';
+import { LoggedProcess, eventually, freePort, runTool } from './processes.ts';
+
+/** The bundle that is shipped: what runs here is what a user runs. */
+const PROGRAM = resolve(import.meta.dirname, '../../dist/farshore.js');
+const READY_LIMIT_MS = 30_000;
+export const SITE_IQN = 'iqn.2026-11.dev.farshore:test';
+
+/** Credentials that the embedded cloud accepts like any others. */
+const ENVIRONMENT: NodeJS.ProcessEnv = {
+  ...process.env,
+  AWS_ACCESS_KEY_ID: 'local',
+  AWS_SECRET_ACCESS_KEY: 'local',
+};
+
+/** A directory that everything of one test or benchmark lives in; short, because a Unix socket's path must be. */
+export function makeSiteDirectory(): string {
+  return mkdtempSync(join(tmpdir(), 'farshore-'));
+}
+
+export function removeSiteDirectory(directory: string): void {
+  rmSync(directory, { recursive: true, force: true });
+}
+
+/** `farshore cloud` as a process of its own. */
+export class CloudProcess {
+  readonly s3Port: number;
+  readonly dynamodbPort: number;
+  private readonly directory: string;
+  private process: LoggedProcess | undefined;
+
+  private constructor(directory: string, s3Port: number, dynamodbPort: number) {
+    this.directory = directory;
+    this.s3Port = s3Port;
+    this.dynamodbPort = dynamodbPort;
+  }
+
+  static async start(directory: string): Promise<CloudProcess> {
+    if (!existsSync(PROGRAM)) throw new Error(`${PROGRAM} is missing; run: npm run build`);
+    const cloud = new CloudProcess(directory, await freePort(), await freePort());
+    await cloud.start();
+    return cloud;
+  }
+
+  /** Starts it, or starts it again with the same data and ports. */
+  async start(): Promise<void> {
+    const log = join(this.directory, 'cloud.log');
+    const words = ['cloud', '--dir', join(this.directory, 'cloud')];
+    const ports = ['--s3-port', String(this.s3Port), '--dynamodb-port', String(this.dynamodbPort)];
+    const started = new LoggedProcess(process.execPath, [PROGRAM, ...words, ...ports], log, ENVIRONMENT);
+    this.process = started;
+    await eventually(
+      async () => {
+        if (!started.isRunning()) throw new Error(`farshore cloud has ended:\n${started.logTail()}`);
+        return (await accepts(this.s3Port)) && (await accepts(this.dynamodbPort)) ? true : undefined;
+      },
+      READY_LIMIT_MS,
+      () => `farshore cloud did not get ready:\n${started.logTail()}`,
+    );
+  }
+
+  async end(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    await this.process?.end(signal);
+  }
+}
+
+export interface GatewayOptions {
+  readonly directory: string;
+  readonly cloud: CloudProcess;
+  /** Tells the gateways of one site apart. */
+  readonly name?: string;
+  readonly cacheSize?: string;
+  readonly ramSize?: string;
+  readonly rpoSeconds?: number;
+}
+
+/** `farshore serve` as a process of its own, on a port that stays the same over restarts. */
+export class GatewayProcess {
+  readonly host = '127.0.0.1';
+  readonly port: number;
+  readonly stateDirectory: string;
+  readonly configFile: string;
+  readonly logFile: string;
+  private process: LoggedProcess | undefined;
+
+  private constructor(options: GatewayOptions, port: number) {
+    const name = options.name ?? 'gateway';
+    this.port = port;
+    this.stateDirectory = join(options.directory, name);
+    this.configFile = join(options.directory, `${name}.yaml`);
+    this.logFile = join(options.directory, `${name}.log`);
+    mkdirSync(this.stateDirectory, { recursive: true });
+    writeFileSync(this.configFile, configText(options, this.stateDirectory, port));
+  }
+
+  static async start(options: GatewayOptions): Promise<GatewayProcess> {
+    const gateway = new GatewayProcess(options, await freePort());
+    await gateway.start();
+    return gateway;
+  }
+
+  /** Starts it, or starts it again on the same state directory; resolves once its volumes are served. */
+  async start(): Promise<void> {
+    const words = [PROGRAM, 'serve', '--config', this.configFile];
+    const started = new LoggedProcess(process.execPath, words, this.logFile, ENVIRONMENT);
+    this.process = started;
+    await eventually(
+      async () => {
+        if (!started.isRunning()) throw new Error(`farshore serve has ended:\n${started.logTail()}`);
+        return (await this.isServing()) ? true : undefined;
+      },
+      READY_LIMIT_MS,
+      () => `farshore serve did not get ready:\n${started.logTail()}`,
+    );
+  }
+
+  isRunning(): boolean {
+    return this.process?.isRunning() ?? false;
+  }
+
+  logTail(): string {
+    return this.process?.logTail() ?? '';
+  }
+
+  /** The id of the running process, for looking at its memory. */
+  pid(): number | undefined {
+    return this.process?.pid();
+  }
+
+  /** SIGKILL is a crash, SIGTERM a clean stop. */
+  async end(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    await this.process?.end(signal);
+  }
+
+  /** An operation over the control socket. */
+  call<Op extends Operation>(op: Op, args: ArgumentsOf<Op>): Promise<Results[Op]> {
+    return connectToGateway(this.stateDirectory).call(op, args, () => undefined);
+  }
+
+  /** A command line as a user types it, without the `farshore`; returns its output. */
+  cli(...words: readonly string[]): string {
+    return runTool(process.execPath, [PROGRAM, ...words, '--config', this.configFile], 120_000);
+  }
+
+  /** Creates the volume with the command line and returns its target name. */
+  createVolume(name: string, size: string, sector: 512 | 4096 = 512): string {
+    this.cli('volume', 'create', name, '--size', size, '--sector', String(sector));
+    return `${SITE_IQN}:${name}`;
+  }
+
+  private async isServing(): Promise<boolean> {
+    try {
+      const report = await this.call('status', {});
+      return report.volumes.every((volume) => volume.state !== 'opening') && (await accepts(this.port));
+    } catch {
+      // Not there yet; the caller's time limit decides when that is an error.
+      return false;
+    }
+  }
+}
+
+function configText(options: GatewayOptions, stateDirectory: string, port: number): string {
+  return [
+    `stateDir: ${stateDirectory}`,
+    `portals: ["127.0.0.1:${port}"]`,
+    `iqn: ${SITE_IQN}`,
+    `cache: { size: ${options.cacheSize ?? '1G'}, ram: ${options.ramSize ?? '64M'} }`,
+    'cloud:',
+    '  region: us-east-1',
+    '  bucket: farshore',
+    '  table: farshore',
+    `  s3Endpoint: http://127.0.0.1:${options.cloud.s3Port}`,
+    `  dynamodbEndpoint: http://127.0.0.1:${options.cloud.dynamodbPort}`,
+    `replication: { rpoSeconds: ${options.rpoSeconds ?? 5} }`,
+    '',
+  ].join('\n');
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((settle) => {
+    const socket = connect({ host: '127.0.0.1', port });
+    socket.once('connect', () => {
+      socket.destroy();
+      settle(true);
+    });
+    socket.once('error', () => {
+      settle(false);
+    });
+  });
+}
+
+/** An embedded cloud and one gateway on it, in a directory of their own. */
+export interface Site {
+  readonly directory: string;
+  readonly cloud: CloudProcess;
+  readonly gateway: GatewayProcess;
+  /** Ends every process and removes the directory. */
+  close(): Promise<void>;
+}
+
+export async function startSite(options: Omit<GatewayOptions, 'directory' | 'cloud'> = {}): Promise<Site> {
+  const directory = makeSiteDirectory();
+  let cloud: CloudProcess | undefined;
+  try {
+    cloud = await CloudProcess.start(directory);
+    const startedCloud = cloud;
+    const gateway = await GatewayProcess.start({ ...options, directory, cloud: startedCloud });
+    return {
+      directory,
+      cloud: startedCloud,
+      gateway,
+      close: async () => {
+        await gateway.end();
+        await startedCloud.end();
+        removeSiteDirectory(directory);
+      },
+    };
+  } catch (error) {
+    await cloud?.end();
+    removeSiteDirectory(directory);
+    throw error;
+  }
+}

@@ -1,0 +1,101 @@
+import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+
+const POLL_MS = 50;
+
+/** A free TCP port on loopback. Somebody else may take it before its user does; then that user fails and says so. */
+export async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => {
+        if (address !== null && typeof address === 'object') resolve(address.port);
+        else reject(new Error('no port'));
+      });
+    });
+  });
+}
+
+/** Polls until `ready` gives a value; throws what `otherwise` says when that takes longer than `limitMs`. */
+export async function eventually<T>(
+  ready: () => T | undefined | Promise<T | undefined>,
+  limitMs: number,
+  otherwise: () => string,
+): Promise<T> {
+  const giveUpAt = performance.now() + limitMs;
+  for (;;) {
+    const value = await ready();
+    if (value !== undefined) return value;
+    if (performance.now() > giveUpAt) throw new Error(otherwise());
+    await pause(POLL_MS);
+  }
+}
+
+/** A child process whose output goes to a file, so that no pipe can stall it. Ended by its own id, never by name. */
+export class LoggedProcess {
+  readonly logFile: string;
+  private readonly child: ChildProcess;
+  private readonly ended: Promise<void>;
+  private running = true;
+
+  constructor(program: string, words: readonly string[], logFile: string, env: NodeJS.ProcessEnv = process.env) {
+    this.logFile = logFile;
+    const log = openSync(logFile, 'a');
+    this.child = spawn(program, words, { stdio: ['ignore', log, log], env });
+    closeSync(log);
+    this.ended = new Promise((resolve) => {
+      this.child.once('error', () => {
+        this.running = false;
+        resolve();
+      });
+      this.child.once('exit', () => {
+        this.running = false;
+        resolve();
+      });
+    });
+  }
+
+  isRunning(): boolean {
+    return this.running;
+  }
+
+  exitCode(): number | null {
+    return this.child.exitCode;
+  }
+
+  log(): string {
+    return readFileSync(this.logFile, 'utf8');
+  }
+
+  /** The end of the log, for messages. */
+  logTail(): string {
+    return this.log().slice(-3000);
+  }
+
+  pid(): number | undefined {
+    return this.running ? this.child.pid : undefined;
+  }
+
+  /** Resolves once the process is gone. */
+  async end(signal: NodeJS.Signals): Promise<void> {
+    if (this.running) this.child.kill(signal);
+    await this.ended;
+  }
+}
+
+/** Runs a program to its end and returns its output; throws with that output when it fails. */
+export function runTool(program: string, words: readonly string[], limitMs = 60_000): string {
+  const outcome = spawnSync(program, words, { encoding: 'utf8', timeout: limitMs, killSignal: 'SIGKILL' });
+  if (outcome.error !== undefined) throw new Error(`${program} could not be run: ${outcome.error.message}`);
+  if (outcome.status !== 0) {
+    throw new Error(
+      `${program} ${words.join(' ')} ended with ${outcome.status ?? outcome.signal ?? ''}: ${outcome.stdout}${outcome.stderr}`,
+    );
+  }
+  return outcome.stdout;
+}
