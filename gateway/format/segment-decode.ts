@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import type { ByteReader} from './bytes.ts';
+import type { ByteReader } from './bytes.ts';
 import { damaged } from './bytes.ts';
 import type { NeedBytes } from './envelope.ts';
 import { openEnvelope, openWhole, truncated } from './envelope.ts';
