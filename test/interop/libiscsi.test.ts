@@ -1,0 +1,43 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startSite } from '../support/gateway-process.ts';
+import type { Site } from '../support/gateway-process.ts';
+import baseline from './libiscsi-baseline.json' with { type: 'json' };
+import { countVerdicts, improvements, listTests, regressions, runSuite } from './libiscsi-suite.ts';
+import type { Baseline, TestOutcome } from './libiscsi-suite.ts';
+import { requireTools } from './required-tools.ts';
+
+const TEST_LIMIT_MS = 60_000;
+const SUITE_LIMIT_MS = 8 * 60_000;
+/** Fewer means that the tool's list was misread. */
+const LEAST_TESTS = 200;
+
+describe("libiscsi's conformance suite, one process per test", () => {
+  let site: Site;
+
+  beforeAll(async () => {
+    requireTools('iscsi-test-cu');
+    site = await startSite();
+  });
+
+  afterAll(async () => {
+    await site.close();
+  });
+
+  it(
+    'does no worse than the baseline, with no hang and no crash',
+    async () => {
+      const urls = ['one', 'two'].map(
+        (name) => `iscsi://127.0.0.1:${site.gateway.port}/${site.gateway.createVolume(name, '128M')}/0`,
+      );
+      const tests = listTests();
+      expect(tests.length).toBeGreaterThan(LEAST_TESTS);
+      const outcomes: TestOutcome[] = await runSuite(tests, { urls, limitMs: TEST_LIMIT_MS });
+      console.log(JSON.stringify(countVerdicts(outcomes)));
+      const expected = baseline as Baseline; // checked by eye; the type of a JSON module is wider
+      for (const line of improvements(outcomes, expected)) console.log(`better than the baseline: ${line}`);
+      expect(regressions(outcomes, expected)).toEqual([]);
+      expect(site.gateway.isRunning(), site.gateway.logTail()).toBe(true);
+    },
+    SUITE_LIMIT_MS,
+  );
+});
