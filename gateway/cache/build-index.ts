@@ -1,0 +1,125 @@
+import { crc32 } from 'node:zlib';
+import { FarshoreError, isKind } from '../base/errors.ts';
+import type { BlockNumber, WriteSeq } from '../base/units.ts';
+import type { BlockIndex } from './block-index.ts';
+import type { Chunk } from './chunk.ts';
+import { KIND_UNMAP } from './descriptor.ts';
+import { placeOf, SLOT_BYTES, slotPosition, type ChunkGeometry } from './layout.ts';
+import { RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
+import { judgeGap, judgeMissingBlock, judgeRecord, type RecoveryMarks } from './recovery-rules.ts';
+import { decodeUnmap, type BlockRange } from './unmap-payload.ts';
+
+/** Hears of everything that is not committed, in the order of its sequences. */
+export interface DirtySink {
+  dirtyWrite(seq: WriteSeq, wallSeconds: number, block: BlockNumber, places: readonly number[]): void;
+  dirtyUnmap(seq: WriteSeq, wallSeconds: number, ranges: readonly BlockRange[]): void;
+  /** An acked and uncommitted block whose record is gone. */
+  damagedBlock(block: BlockNumber): void;
+}
+
+export interface BuiltIndex {
+  readonly dirtyOps: number;
+  /** Committed operations were missing, and clean copies from before them were dropped. */
+  readonly distrusted: number;
+}
+
+/**
+ * Fills the index of a recovered volume: merges writes and fills in the order of their keys, so that the newest content of each block
+ * wins whatever its position. Rejects with `damaged` when acked writes are missing that no version has, `stopped` when the disk fails.
+ */
+export async function buildIndex(
+  chunks: readonly Chunk[],
+  volume: number,
+  geometry: ChunkGeometry,
+  firstSeq: WriteSeq,
+  marks: RecoveryMarks,
+  index: BlockIndex,
+  sink: DirtySink,
+): Promise<BuiltIndex> {
+  const writes = new RecordStream(chunks, volume, geometry, 'writes', 0);
+  const fills = new RecordStream(chunks, volume, geometry, 'fills', 0);
+  let previous = firstSeq - 1;
+  let dirtyOps = 0;
+  let distrusted = 0;
+  const passGap = (next: WriteSeq): void => {
+    const verdict = judgeGap(previous, next, marks);
+    if (verdict === 'lost') throw lostWrites(Math.max(previous, marks.committedThrough) + 1, next - 1);
+    if (verdict === 'none') return;
+    // Nothing dirty has been met yet: what is missing is committed.
+    index.clearAll();
+    distrusted++;
+  };
+  for (;;) {
+    if (writes.mustLoad) await writes.load();
+    if (fills.mustLoad) await fills.load();
+    if (writes.ended && fills.ended) break;
+    if (writes.ended || (!fills.ended && fills.key < writes.key)) {
+      if (judgeRecord('fill', fills.key, marks) === 'clean') index.set(fills.block, fills.place, false);
+      fills.next();
+      continue;
+    }
+    const op = await takeOp(writes);
+    if (op.seq < previous) throw new FarshoreError('damaged', `the cache log holds write ${op.seq} after ${previous}`);
+    passGap(op.seq);
+    previous = op.seq;
+    const verdict = judgeRecord(op.kind === KIND_UNMAP ? 'unmap' : 'write', op.seq, marks);
+    if (verdict === 'ignore' || verdict === 'impossible') continue;
+    if (verdict === 'dirty') dirtyOps++;
+    if (op.kind === KIND_UNMAP) {
+      if (!(await applyUnmap(op, index, verdict === 'dirty' ? sink : undefined))) distrusted++;
+    } else applyWrite(op, index, marks, verdict === 'dirty' ? sink : undefined);
+  }
+  passGap(marks.lastSeq + 1);
+  return { dirtyOps, distrusted };
+}
+
+function applyWrite(op: LoggedOp, index: BlockIndex, marks: RecoveryMarks, sink: DirtySink | undefined): void {
+  const places = op.records.map((record, at) => {
+    if (record !== undefined) return placeOf(record.chunk.number, record.slot);
+    // The slots of an operation lie in a row, but for a change of chunk; the reader of the log will find that nothing is there.
+    const before = op.records[at - 1];
+    return before === undefined ? placeOf(0, 1) : placeOf(before.chunk.number, before.slot + 1);
+  });
+  op.records.forEach((record, at) => {
+    const block = op.block + at;
+    if (record !== undefined) index.set(block, places[at] ?? 0, sink !== undefined);
+    else {
+      index.clear(block);
+      if (judgeMissingBlock(op.seq, marks) === 'damaged') sink?.damagedBlock(block);
+    }
+  });
+  sink?.dirtyWrite(op.seq, op.wallSeconds, op.block, places);
+}
+
+/** false when the ranges of a committed unmap can't be read, and so no clean copy from before it is to be trusted. */
+async function applyUnmap(op: LoggedOp, index: BlockIndex, sink: DirtySink | undefined): Promise<boolean> {
+  const ranges = await readRanges(op);
+  if (ranges === undefined) {
+    if (sink !== undefined) throw lostWrites(op.seq, op.seq);
+    index.clearAll();
+    return false;
+  }
+  for (const { block, count } of ranges) index.clearRange(block, count);
+  sink?.dirtyUnmap(op.seq, op.wallSeconds, ranges);
+  return true;
+}
+
+async function readRanges(op: LoggedOp): Promise<BlockRange[] | undefined> {
+  const record = op.records[0];
+  if (record === undefined) return undefined;
+  const slot = Buffer.allocUnsafe(SLOT_BYTES);
+  try {
+    await record.chunk.file.read(slot, slotPosition(record.slot));
+    return crc32(slot) === record.dataCrc ? decodeUnmap(slot) : undefined;
+  } catch (error) {
+    if (isKind(error, 'damaged')) return undefined;
+    throw error;
+  }
+}
+
+function lostWrites(from: WriteSeq, to: WriteSeq): FarshoreError {
+  return new FarshoreError(
+    'damaged',
+    `the cache log has lost acked writes ${from} to ${to}, which are in no version yet; restore the volume with --takeover to go on from the last version`,
+  );
+}

@@ -1,0 +1,382 @@
+import type { MaybePromise } from '../base/block-device.ts';
+import type { Clock, Random } from '../base/clock.ts';
+import type { Disk } from '../base/disk.ts';
+import { FarshoreError, invariant } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { BlockCount, BlockNumber, ByteCount, WriteSeq } from '../base/units.ts';
+import { Admission } from './admission.ts';
+import { Appender } from './appender.ts';
+import { BlockIndex } from './block-index.ts';
+import { buildIndex, type BuiltIndex, type DirtySink } from './build-index.ts';
+import { ChunkPool } from './chunk-pool.ts';
+import { FillWriter, type Fill } from './fill-writer.ts';
+import { CACHE_DIRECTORY, chunkGeometry, chunkOfPlace, chunkOfName, slotOfPlace, type ChunkGeometry } from './layout.ts';
+import { LeafSlab } from './leaf-slab.ts';
+import type { LogOp } from './log-op.ts';
+import { PoolState } from './pool-state.ts';
+import { RamTier } from './ram-tier.ts';
+import { readRun } from './reader.ts';
+import { recoverTail, type RecoveredTail } from './recover-tail.ts';
+import { scanPool } from './scan.ts';
+import { chunksOf, type CacheSettings } from './settings.ts';
+import { SyncGroup } from './sync-group.ts';
+import { VolumeLog } from './volume-log.ts';
+
+export interface CacheLogDeps {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** `serving`, or `stopped` for good: nothing is acked any more, what was acked is on the disk and a restart finds it. */
+export type CacheLogState = { readonly kind: 'serving' } | { readonly kind: 'stopped'; readonly reason: string };
+
+export interface CacheStatus {
+  readonly state: CacheLogState;
+  /** Size of all chunks there are. */
+  readonly allocatedBytes: ByteCount;
+  readonly maxBytes: ByteCount;
+  readonly freeBytes: ByteCount;
+  readonly dirtyBytes: ByteCount;
+  readonly cachedBytes: ByteCount;
+  readonly indexBytes: ByteCount;
+  readonly ramBytes: ByteCount;
+  /** Writes that wait for space. */
+  readonly waitingWrites: number;
+  readonly fills: number;
+  readonly reclaimedChunks: number;
+  /** Why the pool is smaller than it was meant to be. */
+  readonly problem: string | undefined;
+}
+
+export interface AttachRequest {
+  readonly number: number;
+  /** The first sequence this number ever had. */
+  readonly firstSeq: WriteSeq;
+  /** Where recovery found the end; for a new number, firstSeq − 1. */
+  readonly lastSeq: WriteSeq;
+  readonly committedThrough: WriteSeq;
+  readonly sink: DirtySink;
+  readonly onPressure: () => void;
+  readonly onStopped: (error: Error) => void;
+}
+
+/**
+ * The local log of a gateway thread: one pool of chunks on disk shared by its volumes, with their indexes and the RAM tier. A volume
+ * recovers and attaches, appends operations and fills, reads what its index points at, and says what was committed.
+ */
+export class CacheLog {
+  readonly ram: RamTier;
+  readonly geometry: ChunkGeometry;
+  readonly #deps: CacheLogDeps;
+  readonly #settings: CacheSettings;
+  readonly #state: PoolState;
+  readonly #synced: ReadonlyMap<number, WriteSeq>;
+  readonly #volumes = new Map<number, VolumeLog>();
+  readonly #slab: LeafSlab;
+  readonly #pool: ChunkPool;
+  readonly #admission: Admission;
+  readonly #appender: Appender;
+  readonly #fills: FillWriter;
+  readonly #sync: SyncGroup;
+  #stopped: FarshoreError | undefined;
+
+  /** Opens the cache directory, or makes one. Rejects with `damaged`, `stopped`, `busy` (no space for the first chunks), `input`. */
+  static async open(deps: CacheLogDeps, settings: CacheSettings): Promise<CacheLog> {
+    const geometry = chunkGeometry(settings.chunkSlots);
+    const maxChunks = chunksOf(settings);
+    await deps.disk.makeDirectory(CACHE_DIRECTORY);
+    await deps.disk.syncDirectory('');
+    const state = (await PoolState.open(deps.disk)) ?? (await createState(deps, geometry));
+    if (state.slots !== geometry.slots) {
+      throw new FarshoreError('input', `the cache was made with chunks of ${state.slots} slots, not ${geometry.slots}`);
+    }
+    const scan = await scanPool(deps.disk, state, geometry, deps.log);
+    const cache = new CacheLog(deps, settings, state, geometry, maxChunks, scan.synced);
+    cache.#pool.adopt(scan.chunks, scan.nextGeneration);
+    await cache.#pool.prepare(2);
+    if (cache.#pool.chunks.size < 2) {
+      throw new FarshoreError('busy', `there is no space for the cache: ${cache.#pool.growProblem ?? 'unknown'}`);
+    }
+    cache.#pool.kick();
+    return cache;
+  }
+
+  private constructor(
+    deps: CacheLogDeps,
+    settings: CacheSettings,
+    state: PoolState,
+    geometry: ChunkGeometry,
+    maxChunks: number,
+    synced: ReadonlyMap<number, WriteSeq>,
+  ) {
+    this.#deps = deps;
+    this.#settings = settings;
+    this.#state = state;
+    this.geometry = geometry;
+    this.#synced = synced;
+    this.ram = new RamTier(settings.ramBytes);
+    this.#slab = new LeafSlab(settings.indexBytes);
+    this.#pool = new ChunkPool({
+      disk: deps.disk,
+      clock: deps.clock,
+      diary: deps.log,
+      state,
+      geometry,
+      maxChunks,
+      volumes: this.#volumes,
+      onSpace: () => {
+        this.#admission.poke();
+      },
+    });
+    this.#admission = new Admission(deps.clock, settings.maxWaitMs, {
+      space: () => (this.#slab.crowded ? 0 : this.#appender.room + this.#pool.freeChunks * geometry.dataSlots),
+      pressed: () => {
+        this.#press();
+      },
+    });
+    this.#appender = new Appender(geometry, deps.clock, settings.maxWaitMs, {
+      takeFree: () => this.#pool.takeFree(),
+      seal: (chunk) => {
+        this.#pool.seal(chunk);
+      },
+      placed: (slots) => {
+        this.#admission.release(slots);
+      },
+      failed: (error) => {
+        this.#stop(error);
+      },
+    });
+    this.#fills = new FillWriter(geometry, deps.log, {
+      takeSpare: () => (this.#hasSpare() ? this.#pool.takeFree() : undefined),
+      seal: (chunk) => {
+        this.#pool.seal(chunk);
+      },
+      retire: (chunk) => {
+        this.#pool.retire(chunk);
+      },
+    });
+    this.#sync = new SyncGroup({
+      chunks: () => this.#pool.chunks.values(),
+      volumes: () => this.#volumes.values(),
+      failed: (error) => {
+        this.#stop(error);
+      },
+    });
+  }
+
+  get state(): CacheLogState {
+    return this.#stopped === undefined ? { kind: 'serving' } : { kind: 'stopped', reason: this.#stopped.message };
+  }
+
+  /** Why the log has stopped; undefined while it serves. */
+  get stoppedBy(): FarshoreError | undefined {
+    return this.#stopped;
+  }
+
+  // ---- volumes
+
+  numbersOf(volume: string): number[] {
+    return this.#state.numbersOf(volume);
+  }
+
+  /** A fresh number for the volume, durable when it resolves. */
+  register(volume: string): Promise<number> {
+    const isPresent = (number: number): boolean => {
+      for (const chunk of this.#pool.chunks.values()) if (chunk.shares.has(number)) return true;
+      return false;
+    };
+    return this.#state.register(volume, isPresent);
+  }
+
+  /** The volume's records under this number are worthless from now on. It must not be attached. */
+  async release(number: number): Promise<void> {
+    invariant(!this.#volumes.has(number), 'an attached volume keeps its number');
+    await this.#state.release(number);
+    this.ram.removeVolume(number);
+    this.#pool.kick();
+  }
+
+  /** Finds the end of a volume's log, and makes it final (see recoverTail). Once per start, before `attach`. */
+  recover(number: number, firstSeq: WriteSeq): Promise<RecoveredTail> {
+    const { reclaimedThrough } = this.#state.forgetMarks(number);
+    const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, firstSeq - 1);
+    return this.#pool.mutex.run(() =>
+      recoverTail([...this.#pool.chunks.values()], number, this.geometry, synced),
+    );
+  }
+
+  /** Builds the volume's index and lets it append. Rejects with `damaged` or `stopped` (see buildIndex). */
+  async attach(request: AttachRequest): Promise<{ readonly log: VolumeLog; readonly built: BuiltIndex }> {
+    const { number, firstSeq, lastSeq, committedThrough } = request;
+    invariant(this.#state.isRegistered(number) && !this.#volumes.has(number), 'a number is attached once');
+    const index = new BlockIndex(this.#slab);
+    const marks = { ...this.#state.forgetMarks(number), committedThrough, lastSeq };
+    const built = await this.#pool.mutex.run(async () => {
+      try {
+        return await buildIndex(
+          [...this.#pool.chunks.values()],
+          number,
+          this.geometry,
+          firstSeq,
+          marks,
+          index,
+          request.sink,
+        );
+      } catch (error) {
+        index.clearAll();
+        throw error;
+      }
+    });
+    const log = new VolumeLog({
+      number,
+      index,
+      through: lastSeq,
+      committedThrough,
+      onPressure: request.onPressure,
+      onStopped: request.onStopped,
+    });
+    this.#volumes.set(number, log);
+    this.#pool.kick();
+    return { log, built };
+  }
+
+  /** The volume's blocks stay in the log, and dirty ones keep their chunks; nothing of it may be under way any more. */
+  detach(log: VolumeLog): void {
+    this.#volumes.delete(log.number);
+    log.index.clearAll();
+    this.ram.removeVolume(log.number);
+  }
+
+  /** Everything up to `through` is in a committed version. */
+  noteCommitted(log: VolumeLog, through: WriteSeq): void {
+    log.committedThrough = Math.max(log.committedThrough, through);
+    this.#pool.kick();
+    if (this.#admission.waiting > 0) this.#admission.poke();
+  }
+
+  // ---- writing
+
+  /** Room for so many slots; see Admission.reserve. */
+  reserve(slots: number): MaybePromise<void> {
+    return this.#admission.reserve(slots);
+  }
+
+  /** Gives back what was reserved and not used. */
+  unreserve(slots: number): void {
+    this.#admission.release(slots);
+  }
+
+  /** Appends an operation whose slots are reserved, in the order of the calls. */
+  append(op: LogOp): void {
+    this.#appender.submit(op);
+  }
+
+  /** Resolves when everything of the volume that was acked before the call is on stable storage; rejects with `stopped`. */
+  sync(log: VolumeLog): MaybePromise<void> {
+    if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
+    return log.syncedThrough >= log.appendedThrough ? undefined : this.#sync.sync();
+  }
+
+  /** Whether a fill may take a place that no write needs. */
+  get takesFills(): boolean {
+    return this.#stopped === undefined && this.#fills.hasRoom;
+  }
+
+  /** Whether there is room for fills without dropping anything that is cached. */
+  get hasUnusedRoom(): boolean {
+    return this.#pool.canGrow || this.#pool.freeChunks > 2;
+  }
+
+  fill(fill: Fill): void {
+    this.#fills.submit(fill);
+  }
+
+  // ---- reading
+
+  /** Reads consecutive places holding consecutive blocks; answers the indices of those that hold something else (see readRun). */
+  readRun(
+    log: VolumeLog,
+    place: number,
+    count: BlockCount,
+    block: BlockNumber,
+    into: Buffer,
+  ): Promise<readonly number[]> {
+    const chunk = this.#pool.chunks.get(chunkOfPlace(place));
+    invariant(chunk !== undefined, 'the index points into a chunk of the pool');
+    return readRun(chunk, slotOfPlace(place), count, log.number, block, into);
+  }
+
+  // ---- the rest
+
+  status(): CacheStatus {
+    const slots = this.#appender.room + this.#pool.freeChunks * this.geometry.dataSlots;
+    let dirty = 0;
+    let cached = 0;
+    for (const { index } of this.#volumes.values()) {
+      dirty += index.dirtyBlocks;
+      cached += index.blocks;
+    }
+    return {
+      state: this.state,
+      allocatedBytes: this.#pool.chunks.size * this.geometry.bytes,
+      maxBytes: this.#settings.sizeBytes,
+      freeBytes: slots * 4096,
+      dirtyBytes: dirty * 4096,
+      cachedBytes: cached * 4096,
+      indexBytes: this.#slab.bytes,
+      ramBytes: this.ram.blocks * 4096,
+      waitingWrites: this.#admission.waiting,
+      fills: this.#fills.fills,
+      reclaimedChunks: this.#pool.reclaimed,
+      problem: this.#stopped?.message ?? this.#pool.growProblem,
+    };
+  }
+
+  /** Waits for what is under way, syncs, and closes every file. The volumes have been closed before. */
+  async close(): Promise<void> {
+    const closing = new FarshoreError('stopped', 'the gateway is stopping');
+    this.#admission.stop(closing);
+    this.#fills.stop();
+    await this.#appender.idle();
+    await this.#fills.idle();
+    if (this.#stopped === undefined) await this.#sync.sync();
+    this.#stopped ??= closing;
+    await this.#pool.close();
+    await this.#state.close();
+  }
+
+  #stop(error: FarshoreError): void {
+    if (this.#stopped !== undefined) return;
+    this.#stopped = error;
+    this.#deps.log.error({ reason: error.message, cause: String(error.cause) }, 'the cache log has stopped');
+    this.#appender.stop(error);
+    this.#fills.stop();
+    this.#sync.stop(error);
+    this.#admission.stop(error);
+    for (const log of [...this.#volumes.values()]) log.onStopped(error);
+  }
+
+  #press(): void {
+    this.#pool.kick();
+    for (const log of this.#volumes.values()) log.onPressure();
+  }
+
+  /** A chunk beyond what admitted writes and the next ones need. */
+  #hasSpare(): boolean {
+    const left = (this.#pool.freeChunks - 2) * this.geometry.dataSlots + this.#appender.room;
+    return this.#pool.freeChunks >= 2 && this.#admission.waiting === 0 && left >= this.#admission.reserved;
+  }
+}
+
+async function createState(deps: CacheLogDeps, geometry: ChunkGeometry): Promise<PoolState> {
+  const names = await deps.disk.list(CACHE_DIRECTORY);
+  if (names.some((name) => chunkOfName(name) !== undefined)) {
+    throw new FarshoreError(
+      'damaged',
+      'the cache directory has chunks but no pool.state; put it back, or move the state directory aside and restore the volumes with --takeover',
+    );
+  }
+  return PoolState.create(deps.disk, deps.random, geometry.slots);
+}

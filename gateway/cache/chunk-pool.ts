@@ -1,0 +1,245 @@
+import type { Clock } from '../base/clock.ts';
+import type { Disk } from '../base/disk.ts';
+import { describeError, invariant, isKind } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { MIB, type WriteSeq } from '../base/units.ts';
+import { Chunk } from './chunk.ts';
+import { encodeChunkHeader } from './chunk-header.ts';
+import { CACHE_DIRECTORY, chunkPath, MAX_CHUNKS, type ChunkGeometry } from './layout.ts';
+import { Mutex } from './mutex.ts';
+import type { PoolState } from './pool-state.ts';
+import { clearIndexOf } from './reclaim.ts';
+import type { VolumeLog } from './volume-log.ts';
+
+/** Chunks kept ready ahead of demand. */
+const READY_CHUNKS = 4;
+
+/** After the disk was found full, growing is tried again no sooner. */
+const GROW_RETRY_MS = 30_000;
+
+const ZEROS = Buffer.alloc(MIB);
+
+export interface PoolDeps {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly diary: Log;
+  readonly state: PoolState;
+  readonly geometry: ChunkGeometry;
+  readonly maxChunks: number;
+  /** Attached volumes by number. */
+  readonly volumes: ReadonlyMap<number, VolumeLog>;
+  /** There may be more room now. */
+  readonly onSpace: () => void;
+}
+
+/**
+ * The chunks: grows the pool up to its size by really writing new ones, and reclaims the oldest chunk without dirty blocks when it is
+ * full grown, so that a few are always ready. One maintenance loop at a time.
+ */
+export class ChunkPool {
+  readonly #deps: PoolDeps;
+  readonly #chunks = new Map<number, Chunk>();
+  readonly #free: Chunk[] = [];
+  /** Oldest first. */
+  readonly #sealed: Chunk[] = [];
+  /** Held while a chunk is reclaimed, and by recovery, which reads tables. */
+  readonly mutex = new Mutex();
+  #nextGeneration = 1;
+  #running: Promise<void> | undefined;
+  #closed = false;
+  #growNotBeforeMs = 0;
+  #growProblem: string | undefined;
+  reclaimed = 0;
+
+  constructor(deps: PoolDeps) {
+    this.#deps = deps;
+  }
+
+  get chunks(): ReadonlyMap<number, Chunk> {
+    return this.#chunks;
+  }
+
+  get freeChunks(): number {
+    return this.#free.length;
+  }
+
+  /** Why the pool is smaller than it was meant to be; undefined when nothing keeps it from growing. */
+  get growProblem(): string | undefined {
+    return this.#growProblem;
+  }
+
+  /** Whether more room can be had without reclaiming. */
+  get canGrow(): boolean {
+    return this.#chunks.size < this.#deps.maxChunks && this.#deps.clock.monotonicMs() >= this.#growNotBeforeMs;
+  }
+
+  /**
+   * Takes over the chunks found at the start, oldest first. None is appended to again, and empty ones are made ready anew: whether
+   * their header ever reached the platter is known only to the process that wrote it.
+   */
+  adopt(chunks: readonly Chunk[], nextGeneration: number): void {
+    for (const chunk of chunks) {
+      chunk.state = 'sealed';
+      this.#chunks.set(chunk.number, chunk);
+      this.#sealed.push(chunk);
+    }
+    this.#nextGeneration = nextGeneration;
+  }
+
+  takeFree(): Chunk | undefined {
+    const chunk = this.#free.shift();
+    this.kick();
+    return chunk;
+  }
+
+  seal(chunk: Chunk): void {
+    chunk.state = 'sealed';
+    chunk.table = undefined;
+    this.#sealed.push(chunk);
+    this.kick();
+  }
+
+  /** The disk failed under it: nobody uses it again before a restart. */
+  retire(chunk: Chunk): void {
+    chunk.state = 'retired';
+    chunk.table = undefined;
+    this.kick();
+  }
+
+  /** Sees to it that enough chunks are ready, in the background. */
+  kick(): void {
+    if (this.#closed) return;
+    this.#running ??= this.#maintain();
+  }
+
+  /** Before anything else uses the pool: resolves when at least `count` chunks are ready, or nothing more can be done about it now. */
+  async prepare(count: number): Promise<void> {
+    invariant(this.#running === undefined, 'a pool is prepared before it is used');
+    while (this.#free.length < count && (await this.#makeOne()));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    while (this.#running !== undefined) await this.#running;
+    for (const chunk of this.#chunks.values()) await chunk.file.close();
+  }
+
+  async #maintain(): Promise<void> {
+    await undefined;
+    while (!this.#closed && this.#free.length < READY_CHUNKS && (await this.#makeOne())) this.#deps.onSpace();
+    this.#running = undefined;
+  }
+
+  /** Makes one chunk ready: one that holds nothing, or a new one as long as the pool may grow, or the oldest that holds nothing dirty. */
+  async #makeOne(): Promise<boolean> {
+    const isNobodys = (chunk: Chunk): boolean =>
+      [...chunk.shares.keys()].every((number) => !this.#deps.state.isRegistered(number));
+    if (await this.#reclaimFirst(isNobodys)) return true;
+    if (this.canGrow && (await this.#grow())) return true;
+    return this.#reclaimFirst(() => true);
+  }
+
+  #reclaimFirst(fits: (chunk: Chunk) => boolean): Promise<boolean> {
+    return this.mutex.run(async () => {
+      const victim = this.#sealed.find((chunk) => fits(chunk) && this.#isReclaimable(chunk));
+      return victim !== undefined && (await this.#reclaim(victim));
+    });
+  }
+
+  #isReclaimable(chunk: Chunk): boolean {
+    if (chunk.state !== 'sealed' || chunk.pending > 0) return false;
+    for (const [number, share] of chunk.shares) {
+      if (share.maxSeq > 0 && share.maxSeq > this.#committedThrough(number)) return false;
+    }
+    return true;
+  }
+
+  /** How far a volume's records are clean. Of one that is known but not attached we only know what was reclaimed before. */
+  #committedThrough(number: number): WriteSeq {
+    if (!this.#deps.state.isRegistered(number)) return Infinity;
+    return this.#deps.volumes.get(number)?.committedThrough ?? this.#deps.state.forgetMarks(number).reclaimedThrough;
+  }
+
+  async #grow(): Promise<boolean> {
+    const { disk, geometry, diary } = this.#deps;
+    let number = 0;
+    while (this.#chunks.has(number)) number++;
+    if (number >= MAX_CHUNKS) return false;
+    const path = chunkPath(number);
+    const temporary = `${path}.new`;
+    try {
+      await disk.remove(temporary);
+      const file = await disk.open(temporary, 'create');
+      const generation = this.#nextGeneration++;
+      try {
+        for (let at = 0; at < geometry.bytes; at += ZEROS.length) {
+          await file.write([ZEROS.subarray(0, geometry.bytes - at)], at);
+        }
+        await file.write([this.#header(number, generation)], 0);
+        await file.sync();
+        await disk.rename(temporary, path);
+        await disk.syncDirectory(CACHE_DIRECTORY);
+      } catch (error) {
+        await file.close();
+        throw error;
+      }
+      const chunk = new Chunk(number, file, generation);
+      this.#chunks.set(number, chunk);
+      this.#free.push(chunk);
+      this.#growProblem = undefined;
+      return true;
+    } catch (error) {
+      this.#growNotBeforeMs = this.#deps.clock.monotonicMs() + GROW_RETRY_MS;
+      this.#growProblem = `the cache stays at ${this.#chunks.size} of ${this.#deps.maxChunks} chunks: ${describeError(error)}`;
+      diary.warn({ chunks: this.#chunks.size, reason: describeError(error) }, 'the cache cannot grow');
+      await disk.remove(temporary).catch((later: unknown) => {
+        diary.warn({ path: temporary, reason: describeError(later) }, 'a half-made chunk could not be removed');
+      });
+      return false;
+    }
+  }
+
+  /**
+   * Makes an old chunk ready for new use. The marks are durable before the first index entry goes, and the new generation is durable
+   * before the chunk is used: at every moment in between a restart believes the right records.
+   */
+  async #reclaim(chunk: Chunk): Promise<boolean> {
+    const { state, diary, geometry } = this.#deps;
+    chunk.state = 'reclaiming';
+    try {
+      await state.raiseMarks(
+        [...chunk.shares].map(
+          ([number, share]) => [number, { forgetThrough: share.maxKey, reclaimedThrough: share.maxSeq }] as const,
+        ),
+      );
+      // Here S3-FIFO will move blocks that were visited to the fill lane, before their entries go.
+      await clearIndexOf(chunk, geometry, this.#deps.volumes);
+      const generation = this.#nextGeneration++;
+      await chunk.file.write([this.#header(chunk.number, generation)], 0);
+      await chunk.file.sync();
+      chunk.generation = generation;
+    } catch (error) {
+      diary.warn({ chunk: chunk.number, reason: describeError(error) }, 'a chunk of the cache could not be reclaimed');
+      if (isKind(error, 'busy')) chunk.state = 'sealed';
+      else this.#dropSealed(chunk).retire(chunk);
+      return false;
+    }
+    this.#dropSealed(chunk);
+    chunk.shares.clear();
+    chunk.unsynced = false;
+    chunk.state = 'free';
+    this.#free.push(chunk);
+    this.reclaimed++;
+    return true;
+  }
+
+  #dropSealed(chunk: Chunk): this {
+    this.#sealed.splice(this.#sealed.indexOf(chunk), 1);
+    return this;
+  }
+
+  #header(chunk: number, generation: number): Buffer {
+    const { geometry, state } = this.#deps;
+    return encodeChunkHeader({ chunk, generation, slots: geometry.slots, poolId: state.poolId });
+  }
+}

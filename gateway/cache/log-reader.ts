@@ -1,0 +1,153 @@
+import { crc32 } from 'node:zlib';
+import type { Disk, DiskFile } from '../base/disk.ts';
+import { FarshoreError, invariant } from '../base/errors.ts';
+import { decodeChunkHeader } from './chunk-header.ts';
+import { blockAt, dataCrcAt, isDescriptor, KIND_UNMAP, kindAt, newTable, seqAt, wordsOf } from './descriptor.ts';
+import {
+  chunkOfPlace,
+  chunkPath,
+  DESCRIPTOR_BYTES,
+  descriptorPosition,
+  SLOT_BYTES,
+  slotOfPlace,
+  slotPosition,
+} from './layout.ts';
+
+/** Chunk files kept open at once. */
+const MAX_OPEN_CHUNKS = 64;
+
+/** Longest run read at once (1 MiB). */
+const MAX_RUN_SLOTS = 256;
+
+interface OpenChunk {
+  readonly file: Promise<DiskFile>;
+  generation: number;
+  /** Reads under way. */
+  users: number;
+}
+
+interface Run {
+  readonly chunk: number;
+  readonly slot: number;
+  /** Index of each slot's block in what was asked. */
+  readonly indices: number[];
+}
+
+/** Reads the cache log of another thread, with file handles of its own (see LogReader in replication/remote-volume). */
+export interface CacheLogReader {
+  readBlocks(places: Float64Array, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A reader over the cache directory of `disk`. Places it is asked for must stay pinned (dirty) until it has answered. */
+export function openLogReader(disk: Disk): CacheLogReader {
+  const open = new Map<number, OpenChunk>();
+  let closed = false;
+
+  async function withChunk<T>(number: number, use: (file: DiskFile, chunk: OpenChunk) => Promise<T>): Promise<T> {
+    if (closed) throw new FarshoreError('stopped', 'the reader of the cache log is closed');
+    let chunk = open.get(number);
+    if (chunk === undefined) {
+      evictIdle();
+      chunk = { file: disk.open(chunkPath(number), 'read'), generation: 0, users: 0 };
+    }
+    open.delete(number);
+    open.set(number, chunk);
+    chunk.users++;
+    try {
+      return await use(await chunk.file, chunk);
+    } catch (error) {
+      // A chunk that could not be opened is tried anew next time.
+      if (chunk.generation === 0) open.delete(number);
+      throw error;
+    } finally {
+      chunk.users--;
+    }
+  }
+
+  function evictIdle(): void {
+    if (open.size < MAX_OPEN_CHUNKS) return;
+    for (const [number, chunk] of open) {
+      if (chunk.users > 0) continue;
+      open.delete(number);
+      void chunk.file.then((file) => file.close()).catch(() => undefined);
+      return;
+    }
+  }
+
+  async function readRun(run: Run, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<void> {
+    await withChunk(run.chunk, async (file, chunk) => {
+      const count = run.indices.length;
+      const descriptors = newTable(count * DESCRIPTOR_BYTES);
+      const first = run.indices[0] ?? 0;
+      const contiguous = run.indices.every((index, at) => index === first + at);
+      const target = contiguous
+        ? into.subarray(first * SLOT_BYTES, (first + count) * SLOT_BYTES)
+        : Buffer.allocUnsafe(count * SLOT_BYTES);
+      await Promise.all([
+        file.read(target, slotPosition(run.slot)),
+        file.read(descriptors, descriptorPosition(run.slot)),
+      ]);
+      const words = wordsOf(descriptors);
+      if (!isDescriptor(words, 0, chunk.generation, run.slot)) chunk.generation = await generationOf(file, run.chunk);
+      run.indices.forEach((index, at) => {
+        const data = target.subarray(at * SLOT_BYTES, (at + 1) * SLOT_BYTES);
+        const block = blocks[index] ?? -1;
+        const good =
+          isDescriptor(words, at, chunk.generation, run.slot + at) &&
+          blockAt(words, at) === block &&
+          seqAt(words, at) === seqs[index] &&
+          kindAt(words, at) !== KIND_UNMAP &&
+          crc32(data) === dataCrcAt(words, at);
+        if (!good) {
+          throw new FarshoreError(
+            'damaged',
+            `block ${block} is damaged in the cache log (chunk ${run.chunk}, slot ${run.slot + at}) and was not replicated yet`,
+          );
+        }
+        if (!contiguous) data.copy(into, index * SLOT_BYTES);
+      });
+    });
+  }
+
+  return {
+    async readBlocks(places, blocks, seqs, into) {
+      invariant(into.length >= places.length * SLOT_BYTES, 'there is room for what is asked');
+      for (const run of runsOf(places)) await readRun(run, blocks, seqs, into);
+    },
+    async close() {
+      closed = true;
+      for (const chunk of open.values()) await (await chunk.file).close();
+      open.clear();
+    },
+  };
+}
+
+async function generationOf(file: DiskFile, chunk: number): Promise<number> {
+  const slot = Buffer.alloc(SLOT_BYTES);
+  await file.read(slot, 0);
+  const header = decodeChunkHeader(slot);
+  if (header?.chunk !== chunk) {
+    throw new FarshoreError('damaged', `the header of chunk ${chunk} of the cache log is damaged`);
+  }
+  return header.generation;
+}
+
+/** Stretches of consecutive slots, whatever order the places come in. */
+function runsOf(places: Float64Array): Run[] {
+  const order = Array.from(places.keys()).sort((a, b) => (places[a] ?? 0) - (places[b] ?? 0));
+  const runs: Run[] = [];
+  let last: Run | undefined;
+  for (const index of order) {
+    const place = places[index] ?? 0;
+    const chunk = chunkOfPlace(place);
+    const slot = slotOfPlace(place);
+    if (last?.chunk === chunk && last.slot + last.indices.length === slot && last.indices.length < MAX_RUN_SLOTS) {
+      last.indices.push(index);
+    } else {
+      last = { chunk, slot, indices: [index] };
+      runs.push(last);
+    }
+  }
+  return runs;
+}

@@ -1,0 +1,185 @@
+import { crc32 } from 'node:zlib';
+import { z } from 'zod';
+import type { Random } from '../base/clock.ts';
+import { replaceFile, type Disk, type DiskFile } from '../base/disk.ts';
+import { FarshoreError, invariant, isKind } from '../base/errors.ts';
+import { KIB, type WriteSeq } from '../base/units.ts';
+import { CACHE_DIRECTORY } from './layout.ts';
+import { Mutex } from './mutex.ts';
+
+/** Volumes a pool can know at once, incarnations that wait for salvage included. */
+export const MAX_POOL_VOLUMES = 1024;
+
+const FILE = `${CACHE_DIRECTORY}/pool.state`;
+const MAGIC = Buffer.from('FSPOOL01');
+/** Two copies of a size for the largest content, allocated at creation, so that saving needs no space and never finds the disk full. */
+const COPY_BYTES = 256 * KIB;
+const PREFIX_BYTES = 20;
+
+const schema = z.strictObject({
+  format: z.literal(1),
+  poolId: z.string().regex(/^[0-9a-f]{32}$/),
+  slots: z.number().int().positive(),
+  volumes: z.array(
+    z.strictObject({
+      number: z.number().int().min(1).max(65_535),
+      volume: z.string().min(1).max(100),
+      forgetThrough: z.number().int().nonnegative(),
+      reclaimedThrough: z.number().int().nonnegative(),
+    }),
+  ),
+});
+
+/** What reclaiming has taken from a volume. */
+export interface ForgetMarks {
+  /** Highest key (sequence, or what a fill was as of) that was in a reclaimed chunk: clean records below it may be outdated. */
+  readonly forgetThrough: WriteSeq;
+  /** Highest sequence of a write or unmap that was in a reclaimed chunk: all up to it is committed, and may be gone. */
+  readonly reclaimedThrough: WriteSeq;
+}
+
+interface PoolVolume extends ForgetMarks {
+  readonly volume: string;
+}
+
+const NOTHING_RECLAIMED: ForgetMarks = { forgetThrough: 0, reclaimedThrough: 0 };
+
+/** The pool's durable facts: its identity, which volume each number in the log stands for, and what was reclaimed of each. */
+export class PoolState {
+  readonly poolId: Buffer;
+  readonly slots: number;
+  readonly #file: DiskFile;
+  readonly #volumes: Map<number, PoolVolume>;
+  readonly #saving = new Mutex();
+  #sequence: number;
+
+  private constructor(file: DiskFile, content: z.infer<typeof schema>, sequence: number) {
+    this.#file = file;
+    this.#sequence = sequence;
+    this.poolId = Buffer.from(content.poolId, 'hex');
+    this.slots = content.slots;
+    this.#volumes = new Map(
+      content.volumes.map(({ number, ...entry }) => [number, entry]),
+    );
+  }
+
+  /** Opens the state of an existing pool; undefined when there is none. Rejects with `damaged` when neither copy is whole. */
+  static async open(disk: Disk): Promise<PoolState | undefined> {
+    let file: DiskFile;
+    try {
+      file = await disk.open(FILE, 'write');
+    } catch (error) {
+      if (isKind(error, 'not-found')) return undefined;
+      throw error;
+    }
+    const bytes = Buffer.alloc(2 * COPY_BYTES);
+    if ((await file.size()) === bytes.length) await file.read(bytes, 0);
+    const copies = [decodeCopy(bytes.subarray(0, COPY_BYTES)), decodeCopy(bytes.subarray(COPY_BYTES))];
+    const newest = copies.reduce((a, b) => (a === undefined || (b !== undefined && b.sequence > a.sequence) ? b : a));
+    if (newest === undefined) {
+      await file.close();
+      throw new FarshoreError(
+        'damaged',
+        `${FILE} in the state directory is damaged in both of its copies; move the state directory aside and restore the volumes with --takeover`,
+      );
+    }
+    return new PoolState(file, newest.content, newest.sequence);
+  }
+
+  /** A new pool without volumes; durable when it resolves. */
+  static async create(disk: Disk, random: Random, slots: number): Promise<PoolState> {
+    const content = { format: 1 as const, poolId: random.bytes(16).toString('hex'), slots, volumes: [] };
+    const copy = encodeCopy(content, 0);
+    const padding = Buffer.alloc(COPY_BYTES - copy.length);
+    await replaceFile(disk, FILE, Buffer.concat([copy, padding, copy, padding]));
+    return new PoolState(await disk.open(FILE, 'write'), content, 0);
+  }
+
+  forgetMarks(number: number): ForgetMarks {
+    return this.#volumes.get(number) ?? NOTHING_RECLAIMED;
+  }
+
+  isRegistered(number: number): boolean {
+    return this.#volumes.has(number);
+  }
+
+  /** Every number that stands for the volume, ascending. */
+  numbersOf(volume: string): number[] {
+    return [...this.#volumes]
+      .filter(([, entry]) => entry.volume === volume)
+      .map(([number]) => number)
+      .sort((a, b) => a - b);
+  }
+
+  /** Takes a number that `isPresent` finds nowhere in the log. `busy` when the pool has too many volumes. */
+  async register(volume: string, isPresent: (number: number) => boolean): Promise<number> {
+    if (this.#volumes.size >= MAX_POOL_VOLUMES) {
+      throw new FarshoreError('busy', `the cache already holds ${MAX_POOL_VOLUMES} volumes, salvage included; delete some`);
+    }
+    let number = 1;
+    while (this.#volumes.has(number) || isPresent(number)) number++;
+    invariant(number <= 65_535, 'a pool number has 16 bits');
+    this.#volumes.set(number, { volume, ...NOTHING_RECLAIMED });
+    await this.#save();
+    return number;
+  }
+
+  /** The volume's records are nobody's from now on. */
+  async release(number: number): Promise<void> {
+    if (this.#volumes.delete(number)) await this.#save();
+  }
+
+  /** Raises marks, never lowers one; numbers that are not registered are left out. */
+  async raiseMarks(marks: Iterable<readonly [number: number, marks: ForgetMarks]>): Promise<void> {
+    let changed = false;
+    for (const [number, raised] of marks) {
+      const entry = this.#volumes.get(number);
+      if (entry === undefined) continue;
+      const forgetThrough = Math.max(entry.forgetThrough, raised.forgetThrough);
+      const reclaimedThrough = Math.max(entry.reclaimedThrough, raised.reclaimedThrough);
+      if (forgetThrough === entry.forgetThrough && reclaimedThrough === entry.reclaimedThrough) continue;
+      this.#volumes.set(number, { volume: entry.volume, forgetThrough, reclaimedThrough });
+      changed = true;
+    }
+    if (changed) await this.#save();
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+
+  /** The older copy is overwritten; whatever becomes of it, the other one is whole. Rejects with `busy` or `stopped`. */
+  #save(): Promise<void> {
+    return this.#saving.run(async () => {
+      const sequence = this.#sequence + 1;
+      const volumes = [...this.#volumes].map(([number, entry]) => ({ number, ...entry }));
+      const content = { format: 1 as const, poolId: this.poolId.toString('hex'), slots: this.slots, volumes };
+      await this.#file.write([encodeCopy(content, sequence)], (sequence % 2) * COPY_BYTES);
+      await this.#file.sync();
+      this.#sequence = sequence;
+    });
+  }
+}
+
+function encodeCopy(content: z.infer<typeof schema>, sequence: number): Buffer {
+  const body = Buffer.from(JSON.stringify(content));
+  invariant(PREFIX_BYTES + body.length <= COPY_BYTES, 'the pool state fits its copy');
+  const prefix = Buffer.alloc(PREFIX_BYTES);
+  MAGIC.copy(prefix);
+  prefix.writeUInt32LE(sequence, 8);
+  prefix.writeUInt32LE(body.length, 12);
+  prefix.writeUInt32LE(crc32(body, crc32(prefix.subarray(0, 16))), 16);
+  return Buffer.concat([prefix, body]);
+}
+
+function decodeCopy(copy: Buffer): { content: z.infer<typeof schema>; sequence: number } | undefined {
+  const length = copy.readUInt32LE(12);
+  if (!copy.subarray(0, 8).equals(MAGIC) || PREFIX_BYTES + length > copy.length) return undefined;
+  const body = copy.subarray(PREFIX_BYTES, PREFIX_BYTES + length);
+  if (crc32(body, crc32(copy.subarray(0, 16))) !== copy.readUInt32LE(16)) return undefined;
+  const parsed = schema.safeParse(JSON.parse(body.toString('utf8')));
+  if (!parsed.success) {
+    throw new FarshoreError('damaged', `${FILE} has an unknown format; it was written by a newer Farshore`);
+  }
+  return { content: parsed.data, sequence: copy.readUInt32LE(8) };
+}

@@ -1,0 +1,104 @@
+import { crc32 } from 'node:zlib';
+import { isKind } from '../base/errors.ts';
+import type { WriteSeq } from '../base/units.ts';
+import type { Chunk } from './chunk.ts';
+import { DESCRIPTOR_BYTES, descriptorPosition, SLOT_BYTES, slotPosition, type ChunkGeometry } from './layout.ts';
+import { isComplete, RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
+import { prefixGoesOn } from './recovery-rules.ts';
+
+/** What recovery made of the end of a volume's log. */
+export interface RecoveredTail {
+  /** The valid prefix ends here; everything in it is on stable storage. */
+  readonly lastSeq: WriteSeq;
+  /** Operations beyond the synced mark that are part of the prefix. */
+  readonly kept: number;
+  /** Records beyond the prefix, destroyed. None after a mere crash of the process. */
+  readonly discarded: number;
+}
+
+/**
+ * Finds the end of the volume's log. Up to `synced` everything was on stable storage once, so what is missing there is damage and judged
+ * later. Beyond it a power cut may have kept any part: the longest run of whole operations with good data is the log, and whatever lies
+ * behind is destroyed, so that its sequences can be given out again and it can't come back. What is kept is written once more and synced:
+ * after a failed sync of the last process the page cache may be the only place that has it. Doing all that twice changes nothing.
+ */
+export async function recoverTail(
+  chunks: readonly Chunk[],
+  volume: number,
+  geometry: ChunkGeometry,
+  synced: WriteSeq,
+): Promise<RecoveredTail> {
+  const touched = new Set<Chunk>();
+  const stream = new RecordStream(chunks, volume, geometry, 'writes', synced);
+  let lastSeq = synced;
+  let kept = 0;
+  if (stream.mustLoad) await stream.load();
+  while (!stream.ended) {
+    const op = await takeOp(stream);
+    if (op.seq <= synced) continue;
+    const complete = isComplete(op);
+    const dataGood = complete && (await rewriteIfGood(op, touched));
+    if (!prefixGoesOn(lastSeq + 1, { seq: op.seq, complete, dataGood })) break;
+    lastSeq = op.seq;
+    kept++;
+  }
+  let discarded = 0;
+  for (const chunk of chunks) {
+    if ((chunk.shares.get(volume)?.maxKey ?? 0) <= lastSeq) continue;
+    discarded += await destroyAbove(chunk, volume, geometry, lastSeq);
+    touched.add(chunk);
+  }
+  for (const chunk of touched) await chunk.file.sync();
+  return { lastSeq, kept, discarded };
+}
+
+/** Checks the data of a complete operation and writes it and its descriptors back where they are. Disk errors reject: they prove nothing. */
+async function rewriteIfGood(op: LoggedOp, touched: Set<Chunk>): Promise<boolean> {
+  for (const record of op.records) {
+    if (record === undefined) return false;
+    const { chunk, slot, dataCrc } = record;
+    const data = Buffer.allocUnsafe(SLOT_BYTES);
+    const descriptor = Buffer.allocUnsafe(DESCRIPTOR_BYTES);
+    try {
+      await Promise.all([
+        chunk.file.read(data, slotPosition(slot)),
+        chunk.file.read(descriptor, descriptorPosition(slot)),
+      ]);
+    } catch (error) {
+      if (isKind(error, 'damaged')) return false;
+      throw error;
+    }
+    if (crc32(data) !== dataCrc) return false;
+    await Promise.all([
+      chunk.file.write([data], slotPosition(slot)),
+      chunk.file.write([descriptor], descriptorPosition(slot)),
+    ]);
+    touched.add(chunk);
+  }
+  return true;
+}
+
+async function destroyAbove(chunk: Chunk, volume: number, geometry: ChunkGeometry, lastSeq: WriteSeq): Promise<number> {
+  let destroyed = 0;
+  const zeros = Buffer.alloc(DESCRIPTOR_BYTES);
+  for (const which of ['writes', 'fills'] as const) {
+    const stream = new RecordStream([chunk], volume, geometry, which, lastSeq);
+    if (stream.mustLoad) await stream.load();
+    for (; !stream.ended; stream.next()) {
+      if (stream.key <= lastSeq) continue;
+      await chunk.file.write([zeros], descriptorPosition(stream.slot));
+      destroyed++;
+    }
+  }
+  const share = chunk.shares.get(volume);
+  if (share !== undefined) {
+    share.maxKey = Math.min(share.maxKey, lastSeq);
+    share.maxSeq = Math.min(share.maxSeq, lastSeq);
+    if (share.minSeq > lastSeq) {
+      share.minSeq = 0;
+      share.maxSeq = 0;
+    }
+    if (share.minKey > lastSeq) chunk.shares.delete(volume);
+  }
+  return destroyed;
+}

@@ -1,0 +1,71 @@
+import { FarshoreError } from '../base/errors.ts';
+import type { WriteSeq } from '../base/units.ts';
+import type { Chunk } from './chunk.ts';
+import type { VolumeLog } from './volume-log.ts';
+
+export interface SyncHooks {
+  readonly chunks: () => Iterable<Chunk>;
+  readonly volumes: () => Iterable<VolumeLog>;
+  /** A sync failed: the log can't go on. */
+  failed(error: FarshoreError): void;
+}
+
+/**
+ * fdatasync of every chunk with unsynced writes, shared: callers that come while one round runs share the next. After a failure
+ * nothing is synced again, because the kernel may have dropped the pages it could not write and would report success.
+ */
+export class SyncGroup {
+  readonly #hooks: SyncHooks;
+  #current: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
+  #stopped: FarshoreError | undefined;
+  rounds = 0;
+
+  constructor(hooks: SyncHooks) {
+    this.#hooks = hooks;
+  }
+
+  /** Resolves when everything appended before the call is on stable storage; rejects with `stopped`. */
+  sync(): Promise<void> {
+    if (this.#current === undefined) return this.#start();
+    this.#next ??= this.#current.then(
+      () => this.#start(),
+      () => this.#start(),
+    );
+    return this.#next;
+  }
+
+  /** No sync succeeds from now on. */
+  stop(error: FarshoreError): void {
+    this.#stopped ??= error;
+  }
+
+  #start(): Promise<void> {
+    this.#next = undefined;
+    const round = this.#round().finally(() => {
+      if (this.#current === round) this.#current = undefined;
+    });
+    this.#current = round;
+    return round;
+  }
+
+  async #round(): Promise<void> {
+    if (this.#stopped !== undefined) throw this.#stopped;
+    const marks: [VolumeLog, WriteSeq][] = [...this.#hooks.volumes()].map((log) => [log, log.appendedThrough]);
+    const chunks = [...this.#hooks.chunks()].filter((chunk) => chunk.unsynced);
+    for (const chunk of chunks) chunk.unsynced = false;
+    this.rounds++;
+    const outcomes = await Promise.allSettled(chunks.map((chunk) => chunk.file.sync()));
+    const failure = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failure !== undefined) {
+      const error = new FarshoreError('stopped', 'the cache log has stopped: the disk could not make it durable', {
+        cause: failure.reason,
+      });
+      this.#stopped ??= error;
+      this.#hooks.failed(error);
+      throw error;
+    }
+    // An append that failed meanwhile has stopped the log; what was appended before it is durable all the same.
+    for (const [log, through] of marks) log.syncedThrough = Math.max(log.syncedThrough, through);
+  }
+}
