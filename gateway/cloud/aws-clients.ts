@@ -49,6 +49,8 @@ export function createAwsClients(
   settings: CloudSettings,
   environment: Readonly<Record<string, string | undefined>> = process.env,
 ): AwsClients {
+  // The SDK would warn, on every start, that releases from 2027 on need Node 22; ours is pinned.
+  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
   const common = (maxSockets: number, endpoint: string | undefined) => {
     const credentials = settings.credentials ?? localCredentials(settings, environment);
     return {

@@ -194,7 +194,9 @@ export class DynamoVersionLog implements VersionLog {
     invariant(ns.length <= MAX_DELETES_PER_CALL, `at most ${MAX_DELETES_PER_CALL} versions at once, not ${ns.length}`);
     const { table, client } = this.#options;
     // A batch must not name an item twice.
-    let left = [...new Set(ns)].map((n) => ({ DeleteRequest: { Key: versionKey(volume, n) as Item } }));
+    let left: { DeleteRequest: { Key: Item } }[] = [...new Set(ns)].map((n) => ({
+      DeleteRequest: { Key: versionKey(volume, n) },
+    }));
     if (left.length === 0) return;
     await this.#call(`delete versions of volume ${volume}`, 'always', async (signal) => {
       const answer = await client.send(new BatchWriteItemCommand({ RequestItems: { [table]: left } }), {

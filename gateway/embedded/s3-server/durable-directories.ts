@@ -9,10 +9,16 @@ export function isCode(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof Error && 'code' in error && codes.some((code) => code === error.code);
 }
 
+interface SyncInProgress {
+  readonly running: Promise<void>;
+  next: Promise<void> | undefined;
+}
+
 /** Makes directories and the names in them durable, syncing no more often than needed. */
 export class DurableDirectories {
   readonly #known = new Set<string>();
-  readonly #syncs = new Map<string, { running: Promise<void>; next: Promise<void> | undefined }>();
+  readonly #syncs = new Map<string, SyncInProgress>();
+  #failure: unknown;
 
   /** Creates `root/parts[0]/parts[1]/…` and makes every one of these names durable; `root` exists. Answers with the path. */
   async create(root: string, parts: readonly string[]): Promise<string> {
@@ -63,8 +69,8 @@ export class DurableDirectories {
   }
 
   #start(path: string): Promise<void> {
-    const running = syncDirectory(path);
-    const entry = { running, next: undefined };
+    const running = this.#syncNow(path);
+    const entry: SyncInProgress = { running, next: undefined };
     this.#syncs.set(path, entry);
     const done = (): void => {
       if (this.#syncs.get(path) === entry && entry.next === undefined) this.#syncs.delete(path);
@@ -72,13 +78,19 @@ export class DurableDirectories {
     running.then(done, done);
     return running;
   }
-}
 
-async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
+  /** After a failed fsync the kernel may report success for names that are lost: nothing is synced any more until a restart. */
+  async #syncNow(path: string): Promise<void> {
+    if (this.#failure !== undefined)
+      throw new Error('an earlier fsync failed; restart the embedded cloud', { cause: this.#failure });
+    const handle = await open(path, 'r');
+    try {
+      await handle.sync();
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    } finally {
+      await handle.close();
+    }
   }
 }

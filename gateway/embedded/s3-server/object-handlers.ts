@@ -164,13 +164,14 @@ function copySource(header: string): [bucket: string, key: string] {
 }
 
 async function copyBytes(
-  { meta, read }: OpenObject,
+  source: OpenObject,
   take: (piece: Buffer) => void | Promise<void>,
 ): Promise<Pick<ObjectMeta, 'bytes' | 'etag' | 'checksums'>> {
+  const { meta } = source;
   const digest = new BodyDigest(CHECKSUM_ALGORITHMS.filter((name) => meta.checksums[name] !== undefined));
   for (let at = 0; at < meta.bytes; at += READ_BYTES) {
     const piece = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, meta.bytes - at));
-    await read(piece, at);
+    await source.read(piece, at);
     digest.update(piece);
     const waiting = take(piece);
     if (waiting !== undefined) await waiting;
