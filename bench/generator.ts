@@ -28,6 +28,8 @@ export interface LoadResult {
   /** BUSY and TASK SET FULL answers, tried again. */
   readonly busy: number;
   readonly blocksChecked: number;
+  /** Share of one core that the load generator used; near 1 it is the generator that was measured. */
+  readonly generatorLoad: number;
 }
 
 /** Blocks of 4 KiB reads are all checked; of large ones every 16th transfer, so that checking is not what is measured. */
@@ -64,6 +66,7 @@ export class LoadGenerator {
   async run(): Promise<LoadResult> {
     const { load, rampMs, durationMs } = this.request;
     let seconds = 0;
+    let generatorLoad = 0;
     await new Promise<void>((resolve, reject) => {
       this.finish = (error) => {
         this.stopping = true;
@@ -74,8 +77,11 @@ export class LoadGenerator {
       this.clock.startTimer(rampMs, () => {
         this.measuring = true;
         const from = this.clock.monotonicMs();
+        const usedBefore = process.cpuUsage();
         this.clock.startTimer(durationMs, () => {
           seconds = (this.clock.monotonicMs() - from) / 1000;
+          const used = process.cpuUsage(usedBefore);
+          generatorLoad = (used.user + used.system) / 1e6 / seconds;
           this.measuring = false;
           this.stopping = true;
         });
@@ -91,6 +97,7 @@ export class LoadGenerator {
       maxMs: this.histogram.maxMs(),
       busy: this.busy,
       blocksChecked: this.blocksChecked,
+      generatorLoad,
     };
   }
 
