@@ -1,0 +1,123 @@
+import { sleep } from '../base/clock.ts';
+import { FarshoreError, isKind } from '../base/errors.ts';
+import type { VersionNumber } from '../base/units.ts';
+import type { VolumeRef } from '../cloud/version-log.ts';
+import type { FoldResult } from '../maintenance/fold.ts';
+import { foldVolume } from '../maintenance/fold.ts';
+import type { MaintenanceDeps } from '../maintenance/maintenance-deps.ts';
+import { CheckpointMap } from '../maintenance/map-reader.ts';
+import type { FoldThresholds } from './engine-settings.ts';
+import { BACKLOG_LIMIT, FAILED_FOLD_DELAY_MS } from './engine-settings.ts';
+import type { FoldBacklog } from './fold-backlog.ts';
+import type { VolumeMap } from '../maintenance/volume-map.ts';
+
+export interface BackgroundFoldHooks {
+  readonly signal: AbortSignal;
+  /** The map stands on a checkpoint of version n now. */
+  adopted(n: VersionNumber): void;
+}
+
+/** Folds the log of one volume when it is due or asked for, one fold at a time, and moves the map onto the result. */
+export class BackgroundFold {
+  readonly #deps: MaintenanceDeps;
+  readonly #ref: VolumeRef;
+  readonly #thresholds: FoldThresholds;
+  readonly #backlog: FoldBacklog;
+  readonly #map: VolumeMap;
+  readonly #hooks: BackgroundFoldHooks;
+  #underWay: Promise<FoldResult> | undefined;
+  #background: Promise<void> | undefined;
+  #notBeforeMs = 0;
+
+  constructor(
+    deps: MaintenanceDeps,
+    ref: VolumeRef,
+    thresholds: FoldThresholds,
+    backlog: FoldBacklog,
+    map: VolumeMap,
+    hooks: BackgroundFoldHooks,
+  ) {
+    this.#deps = deps;
+    this.#ref = ref;
+    this.#thresholds = thresholds;
+    this.#backlog = backlog;
+    this.#map = map;
+    this.#hooks = hooks;
+  }
+
+  /** A fold that begins after the call, so that it covers everything committed before it. */
+  async now(): Promise<FoldResult> {
+    while (this.#underWay !== undefined) {
+      await this.#underWay.then(
+        () => undefined,
+        () => undefined,
+      );
+    }
+    const folding = this.#fold();
+    this.#underWay = folding;
+    try {
+      return await folding;
+    } finally {
+      this.#underWay = undefined;
+    }
+  }
+
+  /** Starts a fold in the background when one is due. */
+  check(): void {
+    if (this.#background !== undefined || this.#hooks.signal.aborted || !this.#due(1)) return;
+    if (this.#deps.clock.monotonicMs() < this.#notBeforeMs) return;
+    this.#background = this.#tryInBackground().finally(() => {
+      this.#background = undefined;
+    });
+  }
+
+  /** Resolves when the log that waits for a fold is within bounds. */
+  async room(): Promise<void> {
+    while (this.#due(BACKLOG_LIMIT)) {
+      if (this.#hooks.signal.aborted) throw new FarshoreError('stopped', `volume ${this.#ref.volume} was closed`);
+      this.check();
+      if (this.#background !== undefined) await this.#background;
+      else await sleep(this.#deps.clock, this.#notBeforeMs - this.#deps.clock.monotonicMs(), this.#hooks.signal);
+    }
+  }
+
+  /** Moves the map onto a checkpoint that was published, by whomever; an older one is passed over. */
+  adopt(checkpoint: CheckpointMap): void {
+    if (checkpoint.n <= this.#map.checkpoint.n) return;
+    this.#map.adopt(checkpoint);
+    this.#backlog.folded(checkpoint.n);
+    this.#hooks.adopted(checkpoint.n);
+  }
+
+  #due(times: number): boolean {
+    return this.#backlog.reaches(this.#thresholds, this.#map.overlayRanges, times);
+  }
+
+  async #tryInBackground(): Promise<void> {
+    try {
+      await this.now();
+    } catch (error) {
+      if (isKind(error, 'bug') || !(error instanceof FarshoreError)) throw error;
+      if (this.#hooks.signal.aborted) return;
+      this.#notBeforeMs = this.#deps.clock.monotonicMs() + FAILED_FOLD_DELAY_MS;
+      this.#deps.log.warn({ err: error, volume: this.#ref.volume }, 'the log could not be folded; trying again later');
+    }
+  }
+
+  async #fold(): Promise<FoldResult> {
+    const { store, compression } = this.#deps;
+    const source = { store, compression, ref: this.#ref };
+    let result: FoldResult;
+    try {
+      result = await foldVolume(this.#deps, this.#ref, { signal: this.#hooks.signal });
+    } catch (error) {
+      // Another maintainer (a Lambda) is at it: its checkpoint will do, when it is there.
+      if (!isKind(error, 'busy')) throw error;
+      const item = await this.#deps.versions.getVolume(this.#ref);
+      if (item?.checkpoint !== undefined) this.adopt(await CheckpointMap.load(source, item.checkpoint));
+      throw error;
+    }
+    if (result.checkpoint !== undefined) this.adopt(new CheckpointMap(source, result.checkpoint));
+    return result;
+  }
+}

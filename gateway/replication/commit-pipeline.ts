@@ -1,0 +1,278 @@
+import type { Clock, Random } from '../base/clock.ts';
+import { describeError, FarshoreError, invariant, isKind } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { ByteCount, WallMillis } from '../base/units.ts';
+import type { ObjectStore } from '../cloud/object-store.ts';
+import { putOnce } from '../cloud/put-once.ts';
+import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
+import type { Compression } from '../format/compression.ts';
+import { segmentKey } from '../format/keys.ts';
+import { encodeSegment } from '../format/segment-encode.ts';
+import type { EncodedSegment, SegmentHeader } from '../format/segment-layout.ts';
+import { MAX_SEGMENT_BLOCKS, MAX_SEGMENT_UNMAPS } from '../format/segment-layout.ts';
+import type { TakeoverProof } from '../format/version-identity.ts';
+import type { VersionPayload } from '../format/version-record.ts';
+import type { Semaphore } from '../maintenance/parallel.ts';
+import { withRetries } from '../maintenance/retry.ts';
+import type { CommitBatch, Committed, LogReader } from './remote-volume.ts';
+import { buildContent } from './segment-content.ts';
+import { SegmentNumbers } from './segment-numbers.ts';
+import type { SealedVersion, VersionWriter } from './version-writer.ts';
+
+/** Batches accepted and not yet committed; the volume keeps far fewer under way. */
+export const MAX_QUEUED_BATCHES = 64;
+
+export interface PipelineDeps {
+  readonly store: ObjectStore;
+  readonly versions: VersionLog;
+  readonly reader: LogReader;
+  readonly compression: Compression;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Segments held in memory at once, over all volumes that share it. */
+  readonly segmentsInMemory: Semaphore;
+}
+
+export interface PipelineHooks {
+  /** Waited for before a batch is built: back-pressure of the map in memory. */
+  room(): Promise<void>;
+  /** A version is committed; called in order of n, before its commit resolves. `header` is absent when it has no data. */
+  committed(n: number, header: SegmentHeader | undefined, storedBytes: ByteCount): void;
+  /** The record that began this epoch, for the first segment in it. */
+  takeoverProof(): Promise<TakeoverProof>;
+}
+
+interface Sealed {
+  readonly version: SealedVersion;
+  readonly header: SegmentHeader | undefined;
+  readonly storedBytes: ByteCount;
+}
+
+/**
+ * Makes versions of batches: building and sealing one after the other (each needs the chain of the one before), uploading in
+ * parallel, committing in order. After the first failure nothing later is committed: a version holds all writes before it.
+ */
+export class CommitPipeline {
+  readonly #deps: PipelineDeps;
+  readonly #hooks: PipelineHooks;
+  readonly #ref: VolumeRef;
+  readonly #writer: VersionWriter;
+  readonly #numbers: SegmentNumbers;
+  readonly #abort = new AbortController();
+  #building: Promise<unknown> = Promise.resolve();
+  #applied: Promise<unknown> = Promise.resolve();
+  #queued = 0;
+  #lastIndex = 0;
+  #proven = false;
+  #failure: FarshoreError | undefined;
+  /** Rejects when the pipeline is stopped, whatever its parts are waiting for. */
+  readonly #stopped: Promise<never>;
+  #announceStop: (error: FarshoreError) => void = () => undefined;
+
+  constructor(deps: PipelineDeps, hooks: PipelineHooks, ref: VolumeRef, writer: VersionWriter) {
+    this.#deps = deps;
+    this.#hooks = hooks;
+    this.#ref = ref;
+    this.#writer = writer;
+    this.#numbers = new SegmentNumbers(deps.versions, ref, writer.epoch);
+    this.#stopped = new Promise((_, reject) => {
+      this.#announceStop = reject;
+    });
+    this.#stopped.catch(() => undefined);
+  }
+
+  /** Whether a batch was ever accepted. */
+  get used(): boolean {
+    return this.#lastIndex > 0;
+  }
+
+  /** See RemoteVolume.commit. */
+  async commit(batch: CommitBatch): Promise<Committed> {
+    this.#throwIfFailed();
+    invariant(batch.index === this.#lastIndex + 1, `batch ${batch.index} after batch ${this.#lastIndex}`);
+    if (this.#queued >= MAX_QUEUED_BATCHES) {
+      throw new FarshoreError('busy', `${this.#queued} batches of volume ${this.#ref.volume} wait for their commit`);
+    }
+    checkBatch(batch);
+    this.#lastIndex = batch.index;
+    this.#queued += 1;
+    try {
+      const sealing = this.#building.then(() => this.#seal(batch));
+      this.#building = sealing;
+      const applying = this.#apply(this.#applied, sealing);
+      this.#applied = applying;
+      const { version, storedBytes } = await Promise.race([applying, this.#stopped]);
+      const { at } = this.#writer.lastCommitted();
+      return { n: version.n, throughSeq: batch.throughSeq, committedAt: at, storedBytes };
+    } catch (error) {
+      throw this.#fail(error);
+    } finally {
+      this.#queued -= 1;
+    }
+  }
+
+  /** Ends the pipeline at once: everything under way and everything later rejects. */
+  stop(error: unknown): FarshoreError {
+    const failure = this.#fail(error);
+    this.#abort.abort();
+    this.#announceStop(failure);
+    return failure;
+  }
+
+  /** Nothing is accepted any more; what was sealed before goes on. The first failure is the one that all later batches get. */
+  #fail(error: unknown): FarshoreError {
+    this.#failure ??= finalFailure(error);
+    return this.#failure;
+  }
+
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #seal(batch: CommitBatch): Promise<Sealed> {
+    await this.#hooks.room();
+    const giveBack = await this.#deps.segmentsInMemory.acquire();
+    let uploading = false;
+    try {
+      this.#throwIfFailed();
+      const { reader, compression } = this.#deps;
+      const content = await buildContent(batch, reader, compression, MAX_SEGMENT_UNMAPS);
+      const newestWriteAt = (notBefore: WallMillis): WallMillis => Math.max(notBefore, batch.newestWriteAt);
+      if (content.blocks.length === 0 && content.unmaps.length === 0) {
+        const slot = this.#writer.reserve();
+        const version = slot.seal({
+          kind: 'write',
+          payload: { kind: 'none' },
+          throughSeq: batch.throughSeq,
+          blocks: 0,
+          bytes: 0,
+          newestWriteAt: newestWriteAt(slot.newestWriteNotBefore),
+          volumeBytes: this.#writer.item.bytes,
+        });
+        version.markReady();
+        return { version, header: undefined, storedBytes: 0 };
+      }
+      const number = await this.#persist('allocate segment numbers', () => this.#numbers.take());
+      const takeover = await this.proveTakeover();
+      this.#throwIfFailed();
+      const slot = this.#writer.reserve();
+      const identity = {
+        ...this.#ref,
+        number,
+        n: slot.n,
+        epoch: slot.epoch,
+        kind: 'write' as const,
+        previousChain: slot.previousChain,
+        logId: slot.logId,
+        firstSeq: batch.firstSeq,
+        throughSeq: batch.throughSeq,
+        newestWriteAt: newestWriteAt(slot.newestWriteNotBefore),
+        sealedAt: slot.sealedAt,
+        volumeBytes: this.#writer.item.bytes,
+        takeover,
+      };
+      let encoded: EncodedSegment;
+      try {
+        encoded = encodeSegment(identity, content.blocks, content.unmaps, content.frames);
+      } catch (error) {
+        slot.release();
+        throw error;
+      }
+      const { header } = encoded;
+      const version = slot.seal({
+        kind: 'write',
+        payload: payloadOf(encoded),
+        throughSeq: batch.throughSeq,
+        blocks: header.blocks,
+        bytes: header.objectBytes,
+        newestWriteAt: identity.newestWriteAt,
+        volumeBytes: identity.volumeBytes,
+      });
+      uploading = true;
+      void this.#upload(encoded, version).finally(giveBack);
+      return { version, header, storedBytes: header.objectBytes };
+    } finally {
+      if (!uploading) giveBack();
+    }
+  }
+
+  /** Rule 6: the version is put only once its segment is in S3. */
+  async #upload({ header, pieces, crc32 }: EncodedSegment, version: SealedVersion): Promise<void> {
+    const { store, clock, random, log } = this.#deps;
+    const key = segmentKey(this.#ref.lineage, header.number);
+    const tools = {
+      clock,
+      random,
+      onRetry: (error: FarshoreError, failures: number) => {
+        log.warn({ err: error, volume: this.#ref.volume, n: version.n, failures }, 'a segment is not uploaded yet');
+      },
+    };
+    try {
+      await this.#persist(`upload ${key}`, () => putOnce(store, key, pieces, crc32, tools, this.#abort.signal));
+      version.markReady();
+    } catch (error) {
+      this.stop(error);
+      this.#writer.close();
+    }
+  }
+
+  /** Waits for the version and everything before it, then enters it in the map. */
+  async #apply(previous: Promise<unknown>, sealing: Promise<Sealed>): Promise<Sealed> {
+    const sealed = await sealing;
+    await previous;
+    try {
+      await sealed.version.committed;
+    } catch (error) {
+      throw this.stop(error);
+    }
+    this.#hooks.committed(sealed.version.n, sealed.header, sealed.storedBytes);
+    return sealed;
+  }
+
+  /** The record that began the epoch, for the header of the first payload in it; undefined after the first call. */
+  async proveTakeover(): Promise<TakeoverProof | undefined> {
+    if (this.#proven) return undefined;
+    const proof = await this.#persist('read the takeover record', () => this.#hooks.takeoverProof());
+    this.#proven = true;
+    return proof;
+  }
+
+  /** For ever, also what an administrator has to mend first (no access, no bucket): the data waits in the local log. */
+  #persist<Result>(what: string, attempt: () => Promise<Result>): Promise<Result> {
+    const { log } = this.#deps;
+    const rules = {
+      attempts: Infinity,
+      signal: this.#abort.signal,
+      passing: ['retry', 'busy', 'input', 'damaged'] as const,
+      onFailure: (error: FarshoreError, failures: number) => {
+        const fields = { err: error, volume: this.#ref.volume, failures };
+        if (error.kind === 'input') log.error(fields, `cannot ${what}; trying again`);
+        else log.warn(fields, `cannot ${what}; trying again`);
+      },
+    };
+    return withRetries(this.#deps, rules, attempt);
+  }
+}
+
+function payloadOf({ header, crc32, digest }: EncodedSegment): VersionPayload {
+  const { number, headerBytes, objectBytes } = header;
+  return { kind: 'segment', number, headerBytes, objectBytes, crc32, digest };
+}
+
+function checkBatch({ blocks, places, seqs, unmaps, firstSeq, throughSeq }: CommitBatch): void {
+  invariant(blocks.length <= MAX_SEGMENT_BLOCKS, `a batch has at most ${MAX_SEGMENT_BLOCKS} blocks`);
+  invariant(places.length === blocks.length && seqs.length === blocks.length, 'every block of a batch has its place');
+  invariant(
+    unmaps.length % 2 === 0 && unmaps.length / 2 <= MAX_SEGMENT_UNMAPS,
+    'a batch has pairs of unmaps within bounds',
+  );
+  invariant(firstSeq <= throughSeq, 'the first write of a batch comes before its last');
+}
+
+/** What the volume is told: a commit ends with `fenced`, `damaged`, `stopped`, or a fault of the program. */
+function finalFailure(error: unknown): FarshoreError {
+  if (isKind(error, 'fenced', 'damaged', 'stopped', 'bug')) return error;
+  if (isKind(error, 'in-use')) return new FarshoreError('damaged', error.message, { cause: error });
+  return new FarshoreError('bug', `a commit failed unexpectedly: ${describeError(error)}`, { cause: error });
+}

@@ -1,0 +1,349 @@
+import type { Clock, Random } from '../base/clock.ts';
+import { FarshoreError, invariant, isKind } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { BlockCount, BlockNumber, Epoch, VersionNumber } from '../base/units.ts';
+import { meteredObjectStore, meteredVersionLog, newMeter } from '../cloud/metered.ts';
+import type { ObjectStore } from '../cloud/object-store.ts';
+import type { VersionLog, VolumeItem, VolumeRef } from '../cloud/version-log.ts';
+import type { Compression } from '../format/compression.ts';
+import type { TakeoverProof } from '../format/version-identity.ts';
+import { EMPTY_CHAIN } from '../format/version-record.ts';
+import { FrameReader } from '../maintenance/frame-reader.ts';
+import { newestVersions } from '../maintenance/history.ts';
+import { InlineImages } from '../maintenance/inline-images.ts';
+import { enterVersion } from '../maintenance/load-map.ts';
+import type { MaintenanceDeps } from '../maintenance/maintenance-deps.ts';
+import { CheckpointMap } from '../maintenance/map-reader.ts';
+import { Semaphore } from '../maintenance/parallel.ts';
+import type { VersionChanges } from '../maintenance/payload.ts';
+import { verifyVolume } from '../maintenance/verify.ts';
+import type { VolumeMap } from '../maintenance/volume-map.ts';
+import type { TailRecord } from '../maintenance/walk.ts';
+import { BackgroundFold } from './background-fold.ts';
+import { mappedExtent, nextMappedBlocks } from './block-queries.ts';
+import { CommitPipeline } from './commit-pipeline.ts';
+import type { EngineSettings } from './engine-settings.ts';
+import { DEFAULT_ENGINE_SETTINGS } from './engine-settings.ts';
+import { FoldBacklog } from './fold-backlog.ts';
+import { readBlocks } from './frames.ts';
+import { openMap } from './open-map.ts';
+import { guardOwner } from './owner-guard.ts';
+import type {
+  CommitBatch,
+  Committed,
+  FoldOutcome,
+  LogReader,
+  OpenedRemote,
+  OpenRequest,
+  RemoteBlocks,
+  RemoteStatus,
+  RemoteVolume,
+  VerifyReport,
+  VersionSummary,
+} from './remote-volume.ts';
+import { rollBack } from './roll-back.ts';
+import { VersionWriter } from './version-writer.ts';
+
+/** Segments held in memory at once unless the owner shares a wider allowance among its volumes. */
+export const PARALLEL_UPLOADS = 4;
+/** Blocks of one read. */
+export const MAX_READ_BLOCKS = 256;
+
+export interface EngineDeps {
+  readonly store: ObjectStore;
+  readonly versions: VersionLog;
+  readonly reader: LogReader;
+  readonly compression: Compression;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Shared by the volumes of a gateway; one of its own without. */
+  readonly segmentsInMemory?: Semaphore;
+  /** Called once when another writer has taken the volume over, also when nothing is under way. */
+  readonly onFenced?: (error: FarshoreError) => void;
+}
+
+/** What there is between a successful open and the end. */
+interface Open {
+  readonly ref: VolumeRef;
+  readonly writer: VersionWriter;
+  readonly map: VolumeMap;
+  readonly frames: FrameReader;
+  readonly images: InlineImages;
+  readonly backlog: FoldBacklog;
+  readonly pipeline: CommitPipeline;
+  readonly folding: BackgroundFold;
+}
+
+/**
+ * The remote half of one volume over the ports (see RemoteVolume). It does no I/O of its own, keeps nothing at module level
+ * and nothing on disk: what it knows it has from the log.
+ */
+export class RemoteVolumeEngine implements RemoteVolume {
+  readonly #deps: EngineDeps;
+  readonly #settings: EngineSettings;
+  readonly #meter = newMeter();
+  readonly #maintenance: MaintenanceDeps;
+  readonly #abort = new AbortController();
+  #opening = false;
+  #open: Open | undefined;
+  #ended: FarshoreError | undefined;
+
+  constructor(deps: EngineDeps, settings: Partial<EngineSettings> = {}) {
+    this.#deps = deps;
+    this.#settings = { ...DEFAULT_ENGINE_SETTINGS, ...settings };
+    const { compression, clock, random, log } = deps;
+    const store = meteredObjectStore(deps.store, this.#meter);
+    this.#maintenance = {
+      store,
+      versions: meteredVersionLog(deps.versions, this.#meter),
+      compression,
+      clock,
+      random,
+      log,
+    };
+  }
+
+  /** undefined until it is open. */
+  get epoch(): Epoch | undefined {
+    return this.#open?.writer.epoch;
+  }
+
+  async open(request: OpenRequest): Promise<OpenedRemote> {
+    this.#throwIfEnded();
+    invariant(!this.#opening && this.#open === undefined, `volume ${request.ref.volume} is opened once`);
+    this.#opening = true;
+    try {
+      return await this.#takeOver(request);
+    } finally {
+      this.#opening = false;
+    }
+  }
+
+  async commit(batch: CommitBatch): Promise<Committed> {
+    return this.#opened().pipeline.commit(batch);
+  }
+
+  async read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks> {
+    invariant(count >= 1 && count <= MAX_READ_BLOCKS, `${count} blocks in one read`);
+    return this.#reading(async ({ map, frames, images }) => {
+      const entries = await map.entries(block, count);
+      return readBlocks({ frames, images, compression: this.#deps.compression }, block, count, entries);
+    });
+  }
+
+  async mapped(
+    block: BlockNumber,
+    count: BlockCount,
+  ): Promise<{ readonly mapped: boolean; readonly count: BlockCount }> {
+    return this.#reading(({ map }) => mappedExtent(map, block, count));
+  }
+
+  async nextMapped(
+    from: BlockNumber,
+    limit: BlockCount,
+  ): Promise<{ readonly blocks: readonly BlockNumber[] } | undefined> {
+    invariant(limit >= 1 && limit <= MAX_READ_BLOCKS, `${limit} blocks in one answer`);
+    return this.#reading(({ map }) => nextMappedBlocks(map, from, limit));
+  }
+
+  async rollBackTo(n: VersionNumber): Promise<{ readonly n: VersionNumber }> {
+    const { ref, writer, map, images, backlog, pipeline } = this.#opened();
+    invariant(!pipeline.used, 'a volume is rolled back before its first commit');
+    const { signal } = this.#abort;
+    const takeover = await pipeline.proveTakeover();
+    const made = await rollBack(this.#maintenance, { ref, writer, map, takeover, signal }, n);
+    const version: VersionChanges = made.run === undefined ? { kind: 'none' } : { kind: 'manifest', run: made.run };
+    enterVersion(map, images, made.n, version);
+    backlog.add(made.n, version);
+    return { n: made.n };
+  }
+
+  async fold(): Promise<FoldOutcome> {
+    const { n, versionsFolded, shardsRewritten, runs } = await this.#opened().folding.now();
+    return { n, versionsFolded, shardsRewritten, runs };
+  }
+
+  async verify(): Promise<VerifyReport> {
+    const { ref } = this.#opened();
+    return verifyVolume(this.#maintenance, ref, { signal: this.#abort.signal });
+  }
+
+  async versions(limit: number): Promise<readonly VersionSummary[]> {
+    const { ref, writer } = this.#opened();
+    return newestVersions(this.#maintenance.versions, ref, writer.lastCommitted().n, limit);
+  }
+
+  status(): Promise<RemoteStatus> {
+    const { uploadedBytes, downloadedBytes, ...requests } = this.#meter;
+    const { writer, map } = this.#opened();
+    const committed = writer.lastCommitted();
+    return Promise.resolve({
+      epoch: writer.epoch,
+      committedN: committed.n,
+      committedAt: committed.at,
+      checkpointN: map.checkpoint.n,
+      overlayEntries: map.overlayEntries,
+      requests,
+      uploadedBytes,
+      downloadedBytes,
+    });
+  }
+
+  close(): Promise<void> {
+    this.#end(new FarshoreError('stopped', 'the volume was closed'));
+    return Promise.resolve();
+  }
+
+  /** For the lease: reads the volume item, and ends the engine with `fenced` when its epoch is no longer ours. */
+  async confirmOwnership(): Promise<boolean> {
+    if (this.#open === undefined) return this.#ended === undefined;
+    return this.#open.writer.confirmOwnership();
+  }
+
+  /** Memory for maps and frames, when the volumes that share it have become more or fewer. */
+  setCaches(shardCacheBytes: number, frameCacheBytes: number): void {
+    this.#open?.map.setShardCache(shardCacheBytes);
+    this.#open?.frames.setCache(frameCacheBytes);
+  }
+
+  async #takeOver({ ref, takeover, gateway, logId }: OpenRequest): Promise<OpenedRemote> {
+    let tail: TailRecord[] = [];
+    let item: VolumeItem | undefined;
+    const guard = guardOwner(this.#maintenance.versions, gateway);
+    if (takeover) guard.lower();
+    const writer = await VersionWriter.takeOver(
+      { ...this.#maintenance, versions: guard.versions },
+      {
+        ref,
+        gateway,
+        logId,
+        signal: this.#abort.signal,
+        onRestart: (found) => {
+          item = found;
+          tail = [];
+        },
+        onRecord: (record) => {
+          tail.push(record);
+        },
+      },
+    );
+    guard.lower();
+    try {
+      this.#throwIfEnded();
+      invariant(item !== undefined, 'a takeover has read the volume item');
+      const images = new InlineImages();
+      const backlog = new FoldBacklog();
+      const found = { item: { ...writer.item, checkpoint: item.checkpoint }, tail };
+      const { map, lastData } = await openMap(
+        this.#maintenance,
+        found,
+        images,
+        backlog,
+        this.#settings.shardCacheBytes,
+      );
+      this.#throwIfEnded();
+      backlog.add(writer.takeoverN, { kind: 'none' });
+      const previousChain = tail.at(-1)?.item.chain ?? item.checkpoint?.chain ?? EMPTY_CHAIN;
+      this.#start({ ref, writer, map, images, backlog }, previousChain);
+      return { item: writer.item, epoch: writer.epoch, n: writer.takeoverN, lastData };
+    } catch (error) {
+      writer.close();
+      throw error;
+    }
+  }
+
+  #start(parts: Pick<Open, 'ref' | 'writer' | 'map' | 'images' | 'backlog'>, previousChain: Buffer): void {
+    const { ref, writer, map, images, backlog } = parts;
+    const { store, versions, compression } = this.#maintenance;
+    const folding = new BackgroundFold(this.#maintenance, ref, this.#settings.foldAt, backlog, map, {
+      signal: this.#abort.signal,
+      adopted: (n) => {
+        images.forgetThrough(n);
+      },
+    });
+    const pipeline = new CommitPipeline(
+      {
+        ...this.#deps,
+        store,
+        versions,
+        segmentsInMemory: this.#deps.segmentsInMemory ?? new Semaphore(PARALLEL_UPLOADS),
+      },
+      {
+        room: () => folding.room(),
+        committed: (n, header) => {
+          const version: VersionChanges = header === undefined ? { kind: 'none' } : { kind: 'segment', header };
+          enterVersion(map, images, n, version);
+          backlog.add(n, version);
+          folding.check();
+        },
+        takeoverProof: () => takeoverProof(versions, ref, writer, previousChain),
+      },
+      ref,
+      writer,
+    );
+    const frames = new FrameReader(store, compression, ref.lineage, this.#settings.frameCacheBytes);
+    this.#open = { ...parts, frames, pipeline, folding };
+    void writer.stopped.then((error) => {
+      this.#end(error);
+    });
+    folding.check();
+  }
+
+  /** On a missing object the checkpoint may have moved on: it is adopted, and the question asked once more. */
+  async #reading<Result>(ask: (open: Open) => Promise<Result>): Promise<Result> {
+    const open = this.#opened();
+    try {
+      return await ask(open);
+    } catch (error) {
+      if (!isKind(error, 'not-found')) throw error;
+    }
+    await this.#reload(open);
+    this.#throwIfEnded();
+    try {
+      return await ask(open);
+    } catch (error) {
+      if (!isKind(error, 'not-found')) throw error;
+      throw new FarshoreError('damaged', `volume ${open.ref.volume}: ${error.message}`, { cause: error });
+    }
+  }
+
+  async #reload({ ref, folding }: Open): Promise<void> {
+    const item = await this.#maintenance.versions.getVolume(ref);
+    if (item?.checkpoint === undefined) return;
+    const { store, compression } = this.#maintenance;
+    folding.adopt(await CheckpointMap.load({ store, compression, ref }, item.checkpoint));
+  }
+
+  #end(error: FarshoreError): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    this.#abort.abort();
+    this.#open?.pipeline.stop(error);
+    this.#open?.writer.close();
+    if (error.kind === 'fenced') this.#deps.onFenced?.(error);
+  }
+
+  #opened(): Open {
+    this.#throwIfEnded();
+    if (this.#open === undefined) throw new FarshoreError('stopped', 'the volume has not been opened');
+    return this.#open;
+  }
+
+  #throwIfEnded(): void {
+    if (this.#ended !== undefined) throw this.#ended;
+  }
+}
+
+/** The record that began the epoch, as it lies in the log. */
+async function takeoverProof(
+  versions: VersionLog,
+  ref: VolumeRef,
+  writer: VersionWriter,
+  previousChain: Buffer,
+): Promise<TakeoverProof> {
+  const item = await versions.getVersion(ref.volume, writer.takeoverN);
+  if (item?.epoch !== writer.epoch)
+    throw new FarshoreError('retry', `version ${writer.takeoverN} could not be read back`);
+  return { previousChain, record: item.record };
+}

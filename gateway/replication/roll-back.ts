@@ -1,0 +1,174 @@
+import { FarshoreError } from '../base/errors.ts';
+import type { BlockCount, VersionNumber } from '../base/units.ts';
+import { putOnce } from '../cloud/put-once.ts';
+import type { VolumeRef } from '../cloud/version-log.ts';
+import { manifestKey } from '../format/keys.ts';
+import { entrySegment } from '../format/map-entry.ts';
+import { encodeRun, SHARD_BLOCKS } from '../format/run.ts';
+import type { RunSection } from '../format/run.ts';
+import type { TakeoverProof } from '../format/version-identity.ts';
+import { relocateInline } from '../maintenance/fold-inline.ts';
+import { isInline } from '../maintenance/inline-images.ts';
+import type { MaintenanceDeps } from '../maintenance/maintenance-deps.ts';
+import { lowest } from '../maintenance/map-reader.ts';
+import type { PastMap } from '../maintenance/past-map.ts';
+import { loadPastMap } from '../maintenance/past-map.ts';
+import { RunReader } from '../maintenance/run-reader.ts';
+import type { VolumeMap } from '../maintenance/volume-map.ts';
+import type { VersionWriter } from './version-writer.ts';
+
+/** Blocks that may have changed since the version gone back to (64 GiB): their entries are held in memory until the manifest is written. */
+export const MAX_ROLLBACK_BLOCKS: BlockCount = 2 ** 24;
+
+export interface RollBackRequest {
+  readonly ref: VolumeRef;
+  readonly writer: VersionWriter;
+  /** The present map. */
+  readonly map: VolumeMap;
+  readonly takeover: TakeoverProof | undefined;
+  readonly signal: AbortSignal;
+}
+
+export interface RolledBack {
+  readonly n: VersionNumber;
+  /** undefined when nothing had changed since. */
+  readonly run: RunReader | undefined;
+}
+
+/**
+ * Commits one version whose manifest maps every block that changed after version n back to where it was then. The data is not copied, the
+ * history stays. Rejects with `input` for a version that does not exist (any more) or lies too far back.
+ */
+export async function rollBack(deps: MaintenanceDeps, request: RollBackRequest, n: VersionNumber): Promise<RolledBack> {
+  const { ref, writer, map } = request;
+  const newest = writer.lastCommitted().n;
+  if (!Number.isSafeInteger(n) || n < 1 || n > newest) {
+    throw new FarshoreError('input', `volume ${ref.volume} has no version ${n}; its newest one is ${newest}.`);
+  }
+  if (n < writer.item.retainedFrom) {
+    throw new FarshoreError(
+      'input',
+      `version ${n} of volume ${ref.volume} is older than the oldest one kept, ${writer.item.retainedFrom}.`,
+    );
+  }
+  const past = await loadPastMap(deps, writer.item, n);
+  await relocatePast(deps, writer, past, request.signal);
+  const sections = await differences(past.map, map, ref);
+  return commitManifest(deps, request, sections);
+}
+
+/** A manifest can only point into segments. */
+async function relocatePast(
+  deps: MaintenanceDeps,
+  writer: VersionWriter,
+  past: PastMap,
+  signal: AbortSignal,
+): Promise<void> {
+  const { map, images, records, baseChain } = past;
+  const at = records.findLastIndex(({ record }) => record.payload.kind === 'inline');
+  const record = records[at]?.record;
+  if (record === undefined) return;
+  const { lineage, volume } = writer.item;
+  const { n, epoch, logId, throughSeq, newestWriteAt, sealedAt, volumeBytes } = record;
+  const identity = {
+    lineage,
+    volume,
+    n,
+    epoch,
+    kind: 'write' as const,
+    previousChain: records[at - 1]?.item.chain ?? baseChain,
+    logId,
+    firstSeq: throughSeq,
+    throughSeq,
+    newestWriteAt,
+    sealedAt,
+    volumeBytes,
+  };
+  const moved = await relocateInline(deps, writer.item, identity, map.changes, images, signal);
+  const last = records.at(-1)?.record.n ?? n;
+  for (const [block, [high, low]] of moved) map.changes.set(block, high, low, last);
+}
+
+/** Per shard the blocks whose entry now is not the one of then, with the one of then. */
+async function differences(then: VolumeMap, now: VolumeMap, ref: VolumeRef): Promise<RunSection[]> {
+  const sections: RunSection[] = [];
+  let changed: BlockCount = 0;
+  for (let from = 0; ;) {
+    const shard = lowest(await then.nextShard(from), await now.nextShard(from));
+    if (shard === undefined) return sections;
+    const [before, after] = await Promise.all([then.shardEntries(shard), now.shardEntries(shard)]);
+    const blocks: number[] = [];
+    const entries: number[] = [];
+    for (let index = 0; index < SHARD_BLOCKS; index += 1) {
+      const high = before[2 * index] ?? 0;
+      const low = before[2 * index + 1] ?? 0;
+      if (high === after[2 * index] && low === after[2 * index + 1]) continue;
+      if (isInline(entrySegment(high, low)))
+        throw new FarshoreError('bug', 'an inline payload was not moved into a segment');
+      blocks.push(index);
+      entries.push(high, low);
+    }
+    if (blocks.length > 0)
+      sections.push({ shard, blocks: Uint16Array.from(blocks), entries: Uint32Array.from(entries) });
+    changed += blocks.length;
+    if (changed > MAX_ROLLBACK_BLOCKS) {
+      throw new FarshoreError(
+        'input',
+        `more than ${MAX_ROLLBACK_BLOCKS} blocks of volume ${ref.volume} have changed since; that is too much to go back in place.`,
+      );
+    }
+    from = shard + 1;
+  }
+}
+
+async function commitManifest(
+  deps: MaintenanceDeps,
+  { ref, writer, takeover, signal }: RollBackRequest,
+  sections: readonly RunSection[],
+): Promise<RolledBack> {
+  const slot = writer.reserve();
+  const { n, epoch } = slot;
+  const key = manifestKey(ref.lineage, ref.volume, epoch, n);
+  const volumeBytes = writer.item.bytes;
+  const newestWriteAt = slot.newestWriteNotBefore;
+  const identity = {
+    ...ref,
+    n,
+    epoch,
+    kind: 'restore' as const,
+    previousChain: slot.previousChain,
+    logId: slot.logId,
+    firstSeq: 0,
+    throughSeq: 0,
+    newestWriteAt,
+    sealedAt: slot.sealedAt,
+    volumeBytes,
+    takeover,
+  };
+  const fields = { kind: 'restore' as const, throughSeq: 0, newestWriteAt, volumeBytes };
+  if (sections.length === 0) {
+    const version = slot.seal({ ...fields, payload: { kind: 'none' }, blocks: 0, bytes: 0 });
+    version.markReady();
+    await version.committed;
+    return { n, run: undefined };
+  }
+  const run = { ...ref, fromN: n, throughN: n, sections, ranges: [], version: identity };
+  const { bytes, headerBytes, crc32, digest } = encodeRun(run, deps.compression);
+  const version = slot.seal({
+    ...fields,
+    payload: { kind: 'manifest', key, headerBytes, objectBytes: bytes.length, crc32, digest },
+    blocks: sections.reduce((sum, section) => sum + mappedIn(section), 0),
+    bytes: bytes.length,
+  });
+  await putOnce(deps.store, key, [bytes], crc32, deps, signal);
+  version.markReady();
+  await version.committed;
+  const place = { key, ...ref, throughN: n, headerBytes, objectBytes: bytes.length };
+  return { n, run: new RunReader(deps.store, deps.compression, place) };
+}
+
+function mappedIn({ entries }: RunSection): BlockCount {
+  let mapped = 0;
+  for (let at = 0; at < entries.length; at += 2) if (entries[at] !== 0 || entries[at + 1] !== 0) mapped += 1;
+  return mapped;
+}
