@@ -48,7 +48,8 @@ export interface BlockDevice {
 
   /**
    * Pieces whose concatenation is `sectors * sectorSize` bytes. They stay valid until the next turn of the
-   * event loop at least, and the caller must not change them.
+   * event loop at least, and the caller must not change them. Pieces of 64 KiB or more are sent without a copy, which
+   * may take longer: those must never change afterwards (fresh buffers, not views of a slab that is reused).
    */
   read(lba: Lba, sectors: SectorCount): MaybePromise<readonly Buffer[]>;
 

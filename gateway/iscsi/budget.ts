@@ -1,0 +1,64 @@
+import type { ByteCount } from '../base/units.ts';
+
+/** Somebody who could not take what it wanted, and is called when there is room again. */
+export interface BudgetWaiter {
+  /** Takes what it can; true when it wants no more for now. */
+  retryBudget(): boolean;
+}
+
+/**
+ * Bytes shared by all sessions (write data in flight, read data not yet sent). Waiters are served in turn; what is too
+ * large for the whole budget is let through when nothing else is in flight.
+ */
+export class ByteBudget {
+  readonly #limit: ByteCount;
+  #used = 0;
+  readonly #waiters = new Set<BudgetWaiter>();
+  #serving = false;
+
+  constructor(limit: ByteCount) {
+    this.#limit = limit;
+  }
+
+  get usedBytes(): ByteCount {
+    return this.#used;
+  }
+
+  /** How full, 0 to 1 and above. */
+  get fraction(): number {
+    return this.#used / this.#limit;
+  }
+
+  take(bytes: ByteCount): boolean {
+    if (this.#used > 0 && this.#used + bytes > this.#limit) return false;
+    this.#used += bytes;
+    return true;
+  }
+
+  release(bytes: ByteCount): void {
+    this.#used -= bytes;
+    this.#serve();
+  }
+
+  wait(waiter: BudgetWaiter): void {
+    this.#waiters.add(waiter);
+  }
+
+  forget(waiter: BudgetWaiter): void {
+    this.#waiters.delete(waiter);
+  }
+
+  /** Each waiter once, in turn, until one is left wanting. */
+  #serve(): void {
+    if (this.#serving || this.#waiters.size === 0) return;
+    this.#serving = true;
+    for (const waiter of [...this.#waiters]) {
+      this.#waiters.delete(waiter);
+      if (!waiter.retryBudget()) {
+        this.#waiters.add(waiter);
+        break;
+      }
+    }
+    this.#serving = false;
+  }
+}

@@ -1,0 +1,343 @@
+import type { Socket } from 'node:net';
+import type { Log } from '../base/log.ts';
+import { MIB } from '../base/units.ts';
+import { CommandWindow } from './command-window.ts';
+import { DEFAULT_MAX_RECV_BYTES, LOGIN_STATUS, MAX_RECV_BYTES, REQUEST } from './constants.ts';
+import { Framer } from './framer.ts';
+import type { FramingError } from './framer.ts';
+import { INITIAL_LOGIN, loginStep } from './login.ts';
+import type { Identity, LoginPolicy, LoginReply, LoginState } from './login.ts';
+import { Outbox } from './outbox.ts';
+import { decodeLogin, opcodeOf } from './requests.ts';
+import type { LoginRequest } from './requests.ts';
+import { Sender } from './sender.ts';
+import type { Session, SessionLink } from './session.ts';
+import type { IscsiSettings } from './settings.ts';
+import { formatText } from './text.ts';
+import type { SessionParameters } from './text-keys.ts';
+
+/** With so much unsent, nothing more is read from the peer until the kernel has taken it all. */
+const PAUSE_BACKLOG_BYTES = 4 * MIB;
+
+/** What a session is made of once its login has succeeded. */
+export interface Joining {
+  readonly identity: Identity;
+  readonly parameters: SessionParameters;
+  readonly window: CommandWindow;
+  readonly outbox: Outbox;
+  readonly link: SessionLink;
+}
+
+export interface ConnectionDeps {
+  readonly socket: Socket;
+  readonly settings: IscsiSettings;
+  readonly policy: LoginPolicy;
+  readonly log: Log;
+  /** The connection is one too many: its login is refused. */
+  readonly overLimit: boolean;
+  /** Commands one session may have outstanding at the moment. */
+  queueDepth(): number;
+  /** Makes way for the session, then calls `joined` with it; with a status when there is no place. */
+  join(joining: Joining, cut: (reason: string) => void, joined: (session: Session | number) => void): void;
+  /** The session is over: nothing comes in for it any more. */
+  sessionOver(session: Session): void;
+  /** The socket is closed for good. */
+  gone(): void;
+}
+
+type Phase =
+  | { readonly kind: 'login'; readonly state: LoginState }
+  /** The login has succeeded, and waits for an older session to end. */
+  | { readonly kind: 'joining' }
+  | { readonly kind: 'full-feature'; readonly session: Session }
+  /** The last answer is on its way out. */
+  | { readonly kind: 'closing' }
+  | { readonly kind: 'closed' };
+
+/** One TCP connection: bytes in and out, the login, and the watch over a peer that has fallen silent. */
+export class Connection implements SessionLink {
+  readonly #deps: ConnectionDeps;
+  readonly #socket: Socket;
+  readonly #framer: Framer;
+  readonly #sender: Sender;
+  #phase: Phase = { kind: 'login', state: INITIAL_LOGIN };
+  #outbox: Outbox | undefined;
+  #window: CommandWindow | undefined;
+  #receiving = false;
+  #flushPlanned = false;
+  #paused = false;
+  /** Seconds in the present phase, seconds of silence, seconds the backlog has not moved. */
+  #phaseSeconds = 0;
+  #silentSeconds = 0;
+  #stalledSeconds = 0;
+  #lastBacklog = 0;
+  #nextPingTag = 1;
+
+  constructor(deps: ConnectionDeps) {
+    this.#deps = deps;
+    const { socket } = deps;
+    this.#socket = socket;
+    this.#sender = new Sender(socket);
+    this.#framer = new Framer(
+      {
+        destination: (header, bytes) =>
+          this.#phase.kind === 'full-feature' ? this.#phase.session.destination(header, bytes) : undefined,
+        pdu: (header, _additional, data, intact) => {
+          this.#receive(header, data, intact);
+        },
+        error: (error) => {
+          this.#framingError(error);
+        },
+      },
+      { maxDataBytes: DEFAULT_MAX_RECV_BYTES, headerDigest: false, dataDigest: false },
+    );
+    socket.on('data', (chunk: Buffer) => {
+      this.#received(chunk);
+    });
+    socket.on('drain', () => {
+      this.#drained();
+    });
+    socket.on('end', () => {
+      this.close('the peer has closed the connection');
+    });
+    socket.on('error', (error) => {
+      this.close(`the connection failed: ${error.message}`);
+    });
+    socket.on('close', () => {
+      this.close('the connection is closed');
+    });
+  }
+
+  get session(): Session | undefined {
+    return this.#phase.kind === 'full-feature' ? this.#phase.session : undefined;
+  }
+
+  #received(chunk: Buffer): void {
+    this.#silentSeconds = 0;
+    this.#receiving = true;
+    this.#framer.push(chunk);
+    this.#receiving = false;
+    this.#flush();
+  }
+
+  #receive(header: Buffer, data: Buffer, intact: boolean): void {
+    const phase = this.#phase;
+    switch (phase.kind) {
+      case 'full-feature':
+        phase.session.receive(header, data, intact);
+        return;
+      case 'login':
+        if (opcodeOf(header) === REQUEST.login) this.#login(phase.state, decodeLogin(header), data);
+        else this.#refuseOther(header);
+        return;
+      case 'joining':
+        // The initiator has to wait for the answer to its last request.
+        this.close('a request came before the login was answered');
+        return;
+      case 'closing':
+      case 'closed':
+        return;
+    }
+  }
+
+  #login(state: LoginState, request: LoginRequest, data: Buffer): void {
+    const window = (this.#window ??= new CommandWindow(request.cmdSn, () => this.#deps.queueDepth()));
+    this.#outbox ??= new Outbox(this.#sender, window, request.expStatSn);
+    if (this.#deps.overLimit) {
+      this.#refuse(request, LOGIN_STATUS.outOfResources, 'too many connections');
+      return;
+    }
+    const step = loginStep(state, request, data, this.#deps.policy);
+    switch (step.kind) {
+      case 'continue':
+        this.#phase = { kind: 'login', state: step.state };
+        this.#reply(request, step.reply, 0);
+        return;
+      case 'refuse':
+        this.#refuse(request, step.reply.status, step.reason);
+        return;
+      case 'complete':
+        this.#join(request, step.identity, step.parameters, step.reply);
+        return;
+    }
+  }
+
+  /** The last answer of the login waits until the session may start. */
+  #join(request: LoginRequest, identity: Identity, parameters: SessionParameters, reply: LoginReply): void {
+    const { window, outbox } = this.#ready();
+    this.#phase = { kind: 'joining' };
+    const cut = (reason: string): void => {
+      this.close(reason);
+    };
+    this.#deps.join({ identity, parameters, window, outbox, link: this }, cut, (session) => {
+      if (this.#phase.kind !== 'joining') {
+        if (typeof session !== 'number') this.#deps.sessionOver(session);
+        return;
+      }
+      if (typeof session === 'number') {
+        this.#refuse(request, session, 'no session can be made');
+      } else {
+        this.#reply(request, reply, session.tsih);
+        this.#enterFullFeature(session, parameters);
+      }
+      this.sendSoon();
+    });
+  }
+
+  /** What was negotiated holds from the PDU after the last login response (RFC 7143 6.3). */
+  #enterFullFeature(session: Session, parameters: SessionParameters): void {
+    const { headerDigest, dataDigest, initiatorMaxRecvBytes, maxBurstBytes } = parameters;
+    this.#phase = { kind: 'full-feature', session };
+    this.#phaseSeconds = 0;
+    this.#sender.setDigests(headerDigest, dataDigest);
+    this.#ready().outbox.setLimits(initiatorMaxRecvBytes, maxBurstBytes);
+    this.#framer.setLimits({ maxDataBytes: MAX_RECV_BYTES, headerDigest, dataDigest });
+  }
+
+  #refuse(request: LoginRequest, status: number, reason: string): void {
+    const { currentStage, nextStage } = request;
+    this.#deps.log.info({ status: status.toString(16).padStart(4, '0'), reason }, 'login refused');
+    this.#reply(request, { status, transit: false, currentStage, nextStage, text: [] }, 0);
+    this.closeAfterSending(reason);
+  }
+
+  #reply(request: LoginRequest, reply: LoginReply, tsih: number): void {
+    const text = formatText(reply.text);
+    const { isid, initiatorTaskTag } = request;
+    const { transit, currentStage, nextStage, status } = reply;
+    this.#ready().outbox.login(
+      {
+        transit,
+        continued: false,
+        currentStage,
+        nextStage,
+        isid,
+        tsih: tsih === 0 ? request.tsih : tsih,
+        initiatorTaskTag,
+        status,
+        dataBytes: text.length,
+      },
+      text,
+    );
+  }
+
+  /** Anything but a login before the login (RFC 7143 6.3, 11.13.5): answered once it can be, and dropped. */
+  #refuseOther(header: Buffer): void {
+    if (this.#outbox === undefined) {
+      this.close('the first request is no login');
+      return;
+    }
+    this.#refuse(decodeLogin(header), LOGIN_STATUS.invalidDuringLogin, 'a request that is no login came during the login');
+  }
+
+  #ready(): { window: CommandWindow; outbox: Outbox } {
+    const window = (this.#window ??= new CommandWindow(0, () => this.#deps.queueDepth()));
+    const outbox = (this.#outbox ??= new Outbox(this.#sender, window, 0));
+    return { window, outbox };
+  }
+
+  #framingError(error: FramingError): void {
+    this.close(`the byte stream cannot be followed (${error})`);
+  }
+
+  backlogBytes(): number {
+    return this.#sender.backlogBytes;
+  }
+
+  /** At the end of the turn, together with everything else that is answered in it. */
+  sendSoon(): void {
+    if (this.#receiving || this.#flushPlanned) return;
+    this.#flushPlanned = true;
+    setImmediate(() => {
+      this.#flushPlanned = false;
+      this.#flush();
+    });
+  }
+
+  closeAfterSending(reason: string): void {
+    if (this.#phase.kind === 'closed' || this.#phase.kind === 'closing') return;
+    const { session } = this;
+    this.#deps.log.debug({ reason }, 'connection closing');
+    this.#phase = { kind: 'closing' };
+    this.#phaseSeconds = 0;
+    this.#framer.stop();
+    this.#flush();
+    this.#socket.end();
+    if (session !== undefined) this.#deps.sessionOver(session);
+  }
+
+  /** Drops the connection at once. */
+  close(reason: string): void {
+    if (this.#phase.kind === 'closed') return;
+    const { session } = this;
+    const wasClosing = this.#phase.kind === 'closing';
+    this.#phase = { kind: 'closed' };
+    this.#framer.stop();
+    this.#socket.destroy();
+    if (!wasClosing) this.#deps.log.debug({ reason }, 'connection closed');
+    if (session !== undefined) this.#deps.sessionOver(session);
+    this.#deps.gone();
+  }
+
+  #flush(): void {
+    if (this.#phase.kind === 'closed') return;
+    this.#sender.flush();
+    if (this.#paused || this.#sender.backlogBytes <= PAUSE_BACKLOG_BYTES) return;
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  #drained(): void {
+    if (this.#phase.kind === 'full-feature') {
+      this.#phase.session.drained();
+      this.#flush();
+    }
+    if (!this.#paused || this.#sender.backlogBytes > PAUSE_BACKLOG_BYTES) return;
+    this.#paused = false;
+    this.#socket.resume();
+  }
+
+  /** Once a second: logins that take too long, peers that are silent or take nothing. */
+  tick(): void {
+    const { settings } = this.#deps;
+    this.#phaseSeconds += 1;
+    if (this.#isStalled()) {
+      this.close('the peer takes nothing of what it is sent');
+      return;
+    }
+    switch (this.#phase.kind) {
+      case 'login':
+      case 'closing':
+        if (this.#phaseSeconds > settings.loginTimeoutSeconds) this.close('login or logout took too long');
+        return;
+      case 'full-feature':
+        this.#watchSilence();
+        return;
+      case 'joining':
+      case 'closed':
+        return;
+    }
+  }
+
+  #isStalled(): boolean {
+    const backlog = this.#socket.writableLength;
+    const moved = backlog === 0 || backlog !== this.#lastBacklog;
+    this.#lastBacklog = backlog;
+    this.#stalledSeconds = moved ? 0 : this.#stalledSeconds + 1;
+    return this.#stalledSeconds > this.#deps.settings.stallTimeoutSeconds;
+  }
+
+  /** A silent peer is pinged once, and given up when it stays silent. While we do not read we do not judge. */
+  #watchSilence(): void {
+    if (this.#paused) return;
+    const { pingAfterSeconds, pingTimeoutSeconds } = this.#deps.settings;
+    this.#silentSeconds += 1;
+    if (this.#silentSeconds > pingAfterSeconds + pingTimeoutSeconds) {
+      this.close('the peer does not answer pings');
+    } else if (this.#silentSeconds === pingAfterSeconds) {
+      this.#ready().outbox.ping(this.#nextPingTag);
+      this.#nextPingTag += 1;
+      this.#flush();
+    }
+  }
+}

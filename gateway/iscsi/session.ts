@@ -1,0 +1,270 @@
+import type { BlockDevice } from '../base/block-device.ts';
+import type { Log } from '../base/log.ts';
+import type { LogicalUnits } from '../scsi/logical-unit.ts';
+import type { ByteBudget } from './budget.ts';
+import type { CommandWindow } from './command-window.ts';
+import { ASYNC_EVENT, NO_TAG, PORTAL_GROUP_TAG, REJECT } from './constants.ts';
+import type { Identity } from './login.ts';
+import type { Outbox } from './outbox.ts';
+import { decodeRequest } from './requests.ts';
+import type { LogoutRequest, NopOutRequest, Request, TaskManagementRequest } from './requests.ts';
+import type { IscsiSettings } from './settings.ts';
+import type { IscsiTarget } from './target-registry.ts';
+import { manageTasks } from './task-management.ts';
+import { TaskSet } from './task-set.ts';
+import type { SessionParameters } from './text-keys.ts';
+import { TextExchange } from './text-exchange.ts';
+import type { KeyValue } from './text.ts';
+
+/** What a session needs of its connection. */
+export interface SessionLink {
+  /** Bytes not yet taken by the kernel. */
+  backlogBytes(): number;
+  /** Sends what is in the outbox before the next turn's events, from outside a received chunk. */
+  sendSoon(): void;
+  /** Sends what is in the outbox, then closes. */
+  closeAfterSending(reason: string): void;
+}
+
+export interface SessionDeps {
+  readonly identity: Identity;
+  readonly tsih: number;
+  /** Undefined in a discovery session. */
+  readonly target: IscsiTarget | undefined;
+  readonly parameters: SessionParameters;
+  readonly settings: IscsiSettings;
+  readonly window: CommandWindow;
+  readonly outbox: Outbox;
+  readonly link: SessionLink;
+  readonly units: LogicalUnits;
+  readonly writeBudget: ByteBudget;
+  readonly readBudget: ByteBudget;
+  readonly log: Log;
+  /** Sessions of the whole server, this one included: resets reach into all of them. */
+  sessions(): Iterable<Session>;
+  sendTargets(request: string): KeyValue[];
+}
+
+const NO_LUNS: ReadonlyMap<number, BlockDevice> = new Map();
+const NOTHING = Buffer.alloc(0);
+
+/** Immediate commands come outside the window; so many of them are taken at once. */
+const MAX_IMMEDIATE_COMMANDS = 16;
+
+/** A request whose CmdSN is ahead of its turn, or a place whose command has been aborted before it came. */
+type Held = { readonly header: Buffer; readonly data: Buffer; readonly intact: boolean } | 'aborted';
+
+/** Full feature phase (RFC 7143 7.2.2): what a session does with each PDU. One connection a session. */
+export class Session {
+  readonly #deps: SessionDeps;
+  readonly tasks: TaskSet;
+  readonly #text: TextExchange;
+  readonly #held = new Map<number, Held>();
+  #state: 'open' | 'logging-out' | 'ended' = 'open';
+
+  constructor(deps: SessionDeps) {
+    this.#deps = deps;
+    const { parameters, window, outbox, settings } = deps;
+    this.tasks = new TaskSet({
+      luns: deps.target?.luns ?? NO_LUNS,
+      units: deps.units,
+      port: { targetName: deps.target?.name ?? '', portalGroupTag: PORTAL_GROUP_TAG },
+      parameters,
+      window,
+      outbox,
+      writeBudget: deps.writeBudget,
+      readBudget: deps.readBudget,
+      sessionReadBytes: settings.sessionReadBytes,
+      maxTasks: settings.queueDepth + MAX_IMMEDIATE_COMMANDS,
+      backlogBytes: () => deps.link.backlogBytes(),
+      sendSoon: () => {
+        deps.link.sendSoon();
+      },
+    });
+    this.#text = new TextExchange(outbox, {
+      discovery: deps.identity.sessionType === 'discovery',
+      ownTarget: deps.target?.name,
+      sendTargets: (request) => deps.sendTargets(request),
+      setMaxRecvBytes: (bytes) => {
+        outbox.setLimits(bytes, parameters.maxBurstBytes);
+      },
+    });
+  }
+
+  get identity(): Identity {
+    return this.#deps.identity;
+  }
+
+  get tsih(): number {
+    return this.#deps.tsih;
+  }
+
+  get target(): IscsiTarget | undefined {
+    return this.#deps.target;
+  }
+
+  /** A whole PDU from the framer: dispatched, dropped or held by its CmdSN (RFC 7143 4.2.2.1). */
+  receive(header: Buffer, data: Buffer, intact: boolean): void {
+    if (this.#state !== 'open') return;
+    const request = decodeRequest(header);
+    if (request.kind === 'data-out') {
+      this.tasks.dataOut(request, header, data, intact);
+      return;
+    }
+    const { window } = this.#deps;
+    if (!request.immediate) {
+      const place = window.place(request.cmdSn);
+      if (place === 'outside') return;
+      if (place === 'ahead') {
+        if (!this.#held.has(request.cmdSn)) this.#hold(request.cmdSn, header, data, intact);
+        return;
+      }
+      window.receive();
+    }
+    this.#dispatch(request, header, data, intact);
+    if (this.#held.size > 0) this.#takeHeld();
+  }
+
+  /** Copies, since the chunk the PDU lies in may be large; there are at most as many as the window is wide. */
+  #hold(cmdSn: number, header: Buffer, data: Buffer, intact: boolean): void {
+    this.#held.set(cmdSn, { header: Buffer.from(header), data: Buffer.from(data), intact });
+  }
+
+  #takeHeld(): void {
+    const { window } = this.#deps;
+    for (;;) {
+      const held = this.#held.get(window.expCmdSn);
+      if (held === undefined) return;
+      this.#held.delete(window.expCmdSn);
+      window.receive();
+      if (held !== 'aborted') this.#dispatch(decodeRequest(held.header), held.header, held.data, held.intact);
+    }
+  }
+
+  #dispatch(request: Request, header: Buffer, data: Buffer, intact: boolean): void {
+    const { outbox } = this.#deps;
+    if (request.kind === 'scsi-command' && this.#deps.target !== undefined) {
+      this.tasks.command(request, header, data, intact);
+      return;
+    }
+    if (!intact) {
+      outbox.reject(REJECT.dataDigestError, header);
+      return;
+    }
+    switch (request.kind) {
+      case 'nop-out':
+        this.#nopOut(request, data);
+        return;
+      case 'text':
+        this.#text.receive(request, header, data);
+        return;
+      case 'logout':
+        this.#logout(request);
+        return;
+      case 'task-management':
+        if (this.#deps.target === undefined) outbox.reject(REJECT.protocolError, header);
+        else this.#manageTasks(request);
+        return;
+      case 'snack':
+        outbox.reject(REJECT.snackReject, header);
+        return;
+      case 'unknown':
+        outbox.reject(REJECT.commandNotSupported, header);
+        return;
+      case 'scsi-command':
+      case 'login':
+      case 'data-out':
+        // No commands in a discovery session, no second login; Data-Out never gets here.
+        outbox.reject(REJECT.protocolError, header);
+        return;
+    }
+  }
+
+  /** RFC 7143 11.18: a ping, or the answer to ours. */
+  #nopOut(request: NopOutRequest, data: Buffer): void {
+    if (request.initiatorTaskTag === NO_TAG) return;
+    const echo = data.subarray(0, this.#deps.outbox.maxDataBytes);
+    const { initiatorTaskTag, lun } = request;
+    this.#deps.outbox.nopReply(
+      { initiatorTaskTag, targetTransferTag: NO_TAG, lun, dataBytes: echo.length },
+      echo.length === 0 ? NOTHING : echo,
+    );
+  }
+
+  /** RFC 7143 11.14: the session ends when no command of it can change a medium any more. */
+  #logout(request: LogoutRequest): void {
+    const { outbox, identity, link } = this.#deps;
+    const CONNECTION_NOT_FOUND = 1;
+    const RECOVERY_NOT_SUPPORTED = 2;
+    if (request.reason === 2) {
+      outbox.logout(request.initiatorTaskTag, RECOVERY_NOT_SUPPORTED);
+      return;
+    }
+    if (request.reason === 1 && request.connectionId !== identity.connectionId) {
+      outbox.logout(request.initiatorTaskTag, CONNECTION_NOT_FOUND);
+      return;
+    }
+    this.#state = 'logging-out';
+    this.tasks.abort(() => true);
+    void this.tasks.settled().then(() => {
+      if (this.#state !== 'logging-out') return;
+      outbox.logout(request.initiatorTaskTag, 0);
+      link.closeAfterSending('logout');
+    });
+  }
+
+  /** RFC 7143 11.5; answered when what was aborted has left the devices. */
+  #manageTasks(request: TaskManagementRequest): void {
+    const { outbox, link, sessions } = this.#deps;
+    void manageTasks(request, this, sessions).then((response) => {
+      if (this.#state !== 'open') return;
+      outbox.taskManagement(request.initiatorTaskTag, response);
+      link.sendSoon();
+    });
+  }
+
+  /**
+   * For ABORT TASK of a command that has not arrived: if its number lies in the window, it is taken as received and
+   * will not be executed when it comes (RFC 7143 11.6.1).
+   */
+  cancelUnseen(cmdSn: number, beforeCmdSn: number): boolean {
+    const { window } = this.#deps;
+    const place = window.place(cmdSn);
+    if (place === 'outside' || cmdSn === beforeCmdSn) return false;
+    this.#held.set(cmdSn, 'aborted');
+    this.#takeHeld();
+    return true;
+  }
+
+  /** Where the framer should put data that is arriving in pieces. */
+  destination(header: Buffer, bytes: number): Buffer | undefined {
+    if (this.#state !== 'open') return undefined;
+    const request = decodeRequest(header);
+    return request.kind === 'data-out' ? this.tasks.destination(request, bytes) : undefined;
+  }
+
+  /** The socket has taken everything. */
+  drained(): void {
+    if (this.#state === 'open') this.tasks.drained();
+  }
+
+  /** Asks the initiator to log out within `seconds` (RFC 7143 11.9.1, event 1). */
+  requestLogout(seconds: number): void {
+    if (this.#state !== 'open') return;
+    this.#deps.outbox.asyncMessage(ASYNC_EVENT.logoutRequested, 0, 0, seconds);
+    this.#deps.link.sendSoon();
+  }
+
+  /**
+   * Ends the session at once; nothing is answered any more. Resolves when none of its commands can change a medium any
+   * more, so that whoever comes next may start. Harmless when repeated.
+   */
+  async end(): Promise<void> {
+    if (this.#state !== 'ended') {
+      this.#state = 'ended';
+      this.#held.clear();
+      this.tasks.end();
+    }
+    await this.tasks.settled();
+  }
+}

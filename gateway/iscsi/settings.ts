@@ -1,0 +1,40 @@
+import { MIB } from '../base/units.ts';
+import type { ByteCount } from '../base/units.ts';
+import type { PortalAddress } from './discovery.ts';
+
+/** How the target behaves; plain data. */
+export interface IscsiSettings {
+  /** What SendTargets says instead of the listening addresses (behind NAT). */
+  readonly advertise: readonly PortalAddress[] | undefined;
+  /** Connections beyond this are refused with "out of resources"; beyond twice as many they are just closed. */
+  readonly maxConnections: number;
+  /** Commands one session may have outstanding. */
+  readonly queueDepth: number;
+  /** Write data in memory over all sessions, and read data not yet sent. */
+  readonly writeBytesInFlight: ByteCount;
+  readonly readBytesInFlight: ByteCount;
+  /** Read data one session may have executing and unsent. */
+  readonly sessionReadBytes: ByteCount;
+  readonly loginTimeoutSeconds: number;
+  /** Silence after which a peer is pinged, and how long after that it is given up. */
+  readonly pingAfterSeconds: number;
+  readonly pingTimeoutSeconds: number;
+  /** How long a peer may leave what we send untouched. */
+  readonly stallTimeoutSeconds: number;
+  /** How long sessions have to log out when the gateway stops. */
+  readonly logoutGraceSeconds: number;
+}
+
+export const DEFAULT_ISCSI_SETTINGS: IscsiSettings = {
+  advertise: undefined,
+  maxConnections: 512,
+  queueDepth: 128,
+  writeBytesInFlight: 256 * MIB,
+  readBytesInFlight: 256 * MIB,
+  sessionReadBytes: 8 * MIB,
+  loginTimeoutSeconds: 15,
+  pingAfterSeconds: 20,
+  pingTimeoutSeconds: 20,
+  stallTimeoutSeconds: 60,
+  logoutGraceSeconds: 5,
+};

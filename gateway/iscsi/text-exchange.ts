@@ -1,0 +1,123 @@
+import { DEFAULT_MAX_RECV_BYTES, MAX_TEXT_BYTES, NO_TAG, REJECT } from './constants.ts';
+import { normalizeName } from './names.ts';
+import type { Outbox } from './outbox.ts';
+import type { TextRequest } from './requests.ts';
+import { formatText, parseText } from './text.ts';
+import type { KeyValue } from './text.ts';
+import { NOT_UNDERSTOOD, REJECTED, negotiateKey } from './text-keys.ts';
+
+export interface TextDeps {
+  readonly discovery: boolean;
+  /** The target of a normal session. */
+  readonly ownTarget: string | undefined;
+  sendTargets(request: string): KeyValue[];
+  setMaxRecvBytes(bytes: number): void;
+}
+
+const NOTHING = Buffer.alloc(0);
+const LAST_TAG = 0xffff_fff0;
+
+/** Text requests after login (RFC 7143 11.10, 11.11): one exchange at a time, requests and answers in any number of PDUs. */
+export class TextExchange {
+  readonly #outbox: Outbox;
+  readonly #deps: TextDeps;
+  #request: Buffer = NOTHING;
+  /** What is left of an answer that did not fit one PDU, and the tag the initiator asks for more under. */
+  #answer: { readonly tag: number; readonly rest: Buffer } | undefined;
+  #nextTag = 1;
+
+  constructor(outbox: Outbox, deps: TextDeps) {
+    this.#outbox = outbox;
+    this.#deps = deps;
+  }
+
+  receive(request: TextRequest, header: Buffer, data: Buffer): void {
+    if (request.targetTransferTag === NO_TAG) {
+      // A new exchange; what was left of an older one is forgotten.
+      this.#answer = undefined;
+      this.#request = NOTHING;
+    } else if (this.#answer !== undefined && this.#answer.tag === request.targetTransferTag && data.length === 0) {
+      this.#send(request, this.#answer.rest);
+      return;
+    }
+    if (this.#request.length + data.length > MAX_TEXT_BYTES || (request.final && request.continued)) {
+      this.#reset();
+      this.#outbox.reject(REJECT.protocolError, header);
+      return;
+    }
+    this.#request = this.#request.length === 0 ? Buffer.from(data) : Buffer.concat([this.#request, data]);
+    if (request.continued) {
+      this.#askForMore(request);
+      return;
+    }
+    const pairs = parseText(this.#request);
+    this.#reset();
+    if (pairs === undefined) {
+      this.#outbox.reject(REJECT.protocolError, header);
+      return;
+    }
+    this.#send(request, formatText(this.#replies(pairs)));
+  }
+
+  #replies(pairs: readonly KeyValue[]): KeyValue[] {
+    const replies: KeyValue[] = [];
+    for (const [key, value] of pairs) {
+      if (key === 'SendTargets') {
+        replies.push(...this.#sendTargets(value));
+        continue;
+      }
+      const outcome = negotiateKey(key, value, 'full-feature');
+      if (outcome.settled.initiatorMaxRecvBytes !== undefined)
+        this.#deps.setMaxRecvBytes(outcome.settled.initiatorMaxRecvBytes);
+      if (outcome.reply !== undefined && value !== REJECTED && value !== NOT_UNDERSTOOD)
+        replies.push([key, outcome.reply]);
+    }
+    return replies;
+  }
+
+  /** RFC 7143 appendix C: `All` is for discovery sessions, nothing means the session's own target. */
+  #sendTargets(value: string): KeyValue[] {
+    if (value === 'All') return this.#deps.sendTargets('All');
+    const name = value === '' ? this.#deps.ownTarget : (normalizeName(value) ?? value);
+    return name === undefined ? [['SendTargets', REJECTED]] : this.#deps.sendTargets(name);
+  }
+
+  #askForMore(request: TextRequest): void {
+    const response = {
+      final: false,
+      continued: false,
+      initiatorTaskTag: request.initiatorTaskTag,
+      targetTransferTag: this.#takeTag(),
+      dataBytes: 0,
+    };
+    this.#outbox.text(response, NOTHING);
+  }
+
+  /** As much as the initiator takes in one PDU; the rest when it asks for it. */
+  #send(request: TextRequest, text: Buffer): void {
+    const limit = Math.min(this.#outbox.maxDataBytes, DEFAULT_MAX_RECV_BYTES);
+    const part = text.subarray(0, limit);
+    const complete = part.length === text.length;
+    const targetTransferTag = complete ? NO_TAG : this.#takeTag();
+    this.#answer = complete ? undefined : { tag: targetTransferTag, rest: text.subarray(limit) };
+    const response = {
+      final: complete && request.final,
+      continued: !complete,
+      initiatorTaskTag: request.initiatorTaskTag,
+      targetTransferTag: complete && !request.final ? this.#takeTag() : targetTransferTag,
+      dataBytes: part.length,
+    };
+    this.#outbox.text(response, part);
+  }
+
+  #takeTag(): number {
+    const tag = this.#nextTag;
+    this.#nextTag = tag >= LAST_TAG ? 1 : tag + 1;
+    return tag;
+  }
+
+  #reset(): void {
+    this.#request = NOTHING;
+    this.#answer = undefined;
+  }
+}

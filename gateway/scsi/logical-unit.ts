@@ -1,0 +1,110 @@
+import type { BlockDevice, DeviceGeometry } from '../base/block-device.ts';
+import { SENSE } from './sense.ts';
+import type { Sense } from './sense.ts';
+
+/** The target port a nexus goes through, as VPD 83h names it. */
+export interface TargetPort {
+  /** iSCSI name of the target. */
+  readonly targetName: string;
+  readonly portalGroupTag: number;
+}
+
+/** Pending unit attentions are at most the distinct conditions this device knows; the bound is a last resort. */
+const MAX_PENDING_ATTENTIONS = 16;
+
+/** One initiator port at one logical unit (I_T_L nexus, SAM-5 4.8): what is pending for it. */
+export class UnitNexus {
+  readonly unit: LogicalUnit;
+  readonly port: TargetPort;
+  readonly #attentions: Sense[] = [];
+
+  constructor(unit: LogicalUnit, port: TargetPort) {
+    this.unit = unit;
+    this.port = port;
+  }
+
+  get hasAttention(): boolean {
+    return this.#attentions.length > 0;
+  }
+
+  /** Queues a unit attention, once. */
+  raise(sense: Sense): void {
+    const known = this.#attentions.some((pending) => pending.asc === sense.asc && pending.ascq === sense.ascq);
+    if (known || this.#attentions.length >= MAX_PENDING_ATTENTIONS) return;
+    this.#attentions.push(sense);
+  }
+
+  /** The oldest pending unit attention, reported and so gone. */
+  takeAttention(): Sense | undefined {
+    return this.#attentions.shift();
+  }
+
+  /** Drops a pending condition that the initiator has just learned by other means. */
+  dropAttention(sense: Sense): void {
+    const at = this.#attentions.findIndex((pending) => pending.asc === sense.asc && pending.ascq === sense.ascq);
+    if (at >= 0) this.#attentions.splice(at, 1);
+  }
+}
+
+/** One block device as SCSI sees it: shared by every session of every target that maps it. */
+export class LogicalUnit {
+  readonly device: BlockDevice;
+  readonly #nexuses = new Set<UnitNexus>();
+  #knownSectors: number;
+
+  constructor(device: BlockDevice) {
+    this.device = device;
+    this.#knownSectors = device.geometry().sectors;
+  }
+
+  /** A new I_T_L nexus, told of the power on by its first command (SAM-5 5.14). */
+  join(port: TargetPort): UnitNexus {
+    const nexus = new UnitNexus(this, port);
+    nexus.raise(SENSE.powerOn);
+    this.#nexuses.add(nexus);
+    return nexus;
+  }
+
+  leave(nexus: UnitNexus): void {
+    this.#nexuses.delete(nexus);
+  }
+
+  /** Raises a unit attention for every nexus but `except`. */
+  raiseForAll(sense: Sense, except?: UnitNexus): void {
+    for (const nexus of this.#nexuses) if (nexus !== except) nexus.raise(sense);
+  }
+
+  /** The present geometry; a changed capacity becomes a unit attention for everybody (SBC-3 4.13). */
+  geometry(): DeviceGeometry {
+    const geometry = this.device.geometry();
+    if (geometry.sectors !== this.#knownSectors) {
+      this.#knownSectors = geometry.sectors;
+      this.raiseForAll(SENSE.capacityChanged);
+    }
+    return geometry;
+  }
+
+  /** Logical unit reset: tasks are ended by the caller; what is left is to tell every nexus (SAM-5 6.3.3). */
+  reset(): void {
+    this.raiseForAll(SENSE.busDeviceReset);
+  }
+
+  /** How many initiators hold a nexus. */
+  get nexusCount(): number {
+    return this.#nexuses.size;
+  }
+}
+
+/** The logical unit of each device, made on first use: two targets that map one device share its state. */
+export class LogicalUnits {
+  readonly #byDevice = new WeakMap<BlockDevice, LogicalUnit>();
+
+  of(device: BlockDevice): LogicalUnit {
+    let unit = this.#byDevice.get(device);
+    if (unit === undefined) {
+      unit = new LogicalUnit(device);
+      this.#byDevice.set(device, unit);
+    }
+    return unit;
+  }
+}

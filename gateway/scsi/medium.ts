@@ -1,0 +1,126 @@
+import type { BlockDevice, MaybePromise } from '../base/block-device.ts';
+import type { ByteCount, Lba, SectorCount } from '../base/units.ts';
+import { INTERNAL_CHUNK_BYTES } from './limits.ts';
+import { GOOD, mediumData } from './result.ts';
+import type { ScsiResult } from './result.ts';
+import { SENSE, checkCondition, resultOfError } from './sense.ts';
+import type { ByteCheck } from './cdb.ts';
+
+const PLAIN_WRITE = { fua: false } as const;
+const FORCED_WRITE = { fua: true } as const;
+
+const returnGood = (): ScsiResult => GOOD;
+
+interface Extent {
+  readonly lba: Lba;
+  readonly sectors: SectorCount;
+}
+
+/** READ (6) - (16). With FUA what was written before must be on stable storage first (SBC-3 4.15). */
+export function read(device: BlockDevice, command: Extent & { readonly fua: boolean }): MaybePromise<ScsiResult> {
+  if (command.sectors === 0) return GOOD;
+  if (command.fua) return forcedRead(device, command);
+  const bytes = command.sectors * device.geometry().sectorSize;
+  try {
+    const pieces = device.read(command.lba, command.sectors);
+    if (!(pieces instanceof Promise)) return mediumData(pieces, bytes);
+    return pieces.then((read) => mediumData(read, bytes), resultOfError);
+  } catch (error) {
+    return resultOfError(error);
+  }
+}
+
+async function forcedRead(device: BlockDevice, { lba, sectors }: Extent): Promise<ScsiResult> {
+  try {
+    await device.flush();
+    return mediumData(await device.read(lba, sectors), sectors * device.geometry().sectorSize);
+  } catch (error) {
+    return resultOfError(error);
+  }
+}
+
+/**
+ * WRITE (6) - (16). When the initiator announced less data than the extent takes, nothing is written: half a
+ * command is worse than none (SAM-5 5.4.2 leaves the choice).
+ */
+export function write(
+  device: BlockDevice,
+  command: Extent & { readonly fua: boolean },
+  data: readonly Buffer[],
+  dataBytes: ByteCount,
+): MaybePromise<ScsiResult> {
+  if (dataBytes < command.sectors * device.geometry().sectorSize) return checkCondition(SENSE.tooLittleData);
+  if (command.sectors === 0) return GOOD;
+  try {
+    const done = device.write(command.lba, data, command.fua ? FORCED_WRITE : PLAIN_WRITE);
+    return done instanceof Promise ? done.then(returnGood, resultOfError) : GOOD;
+  } catch (error) {
+    return resultOfError(error);
+  }
+}
+
+/** SYNCHRONIZE CACHE (10), (16). IMMED is not honoured: the answer always means "on stable storage". */
+export function synchronizeCache(device: BlockDevice): MaybePromise<ScsiResult> {
+  try {
+    const done = device.flush();
+    return done instanceof Promise ? done.then(returnGood, resultOfError) : GOOD;
+  } catch (error) {
+    return resultOfError(error);
+  }
+}
+
+/** VERIFY (10) - (16): reads the extent (a damaged medium shows), and compares it with the initiator's data if asked. */
+export async function verify(
+  device: BlockDevice,
+  command: Extent & { readonly byteCheck: ByteCheck },
+  data: readonly Buffer[],
+): Promise<ScsiResult> {
+  const { sectorSize } = device.geometry();
+  const expected = command.byteCheck === 'none' ? undefined : Buffer.concat(data);
+  const needed = command.byteCheck === 'full' ? command.sectors * sectorSize : sectorSize;
+  if (expected !== undefined && expected.length < needed) return checkCondition(SENSE.tooLittleData);
+  const chunkSectors = INTERNAL_CHUNK_BYTES / sectorSize;
+  try {
+    for (let done = 0; done < command.sectors; done += chunkSectors) {
+      const sectors = Math.min(chunkSectors, command.sectors - done);
+      const actual = await device.read(command.lba + done, sectors);
+      if (expected === undefined) continue;
+      const start = done * sectorSize;
+      const bytes = sectors * sectorSize;
+      const wanted =
+        command.byteCheck === 'repeated' ? Buffer.alloc(bytes, expected) : expected.subarray(start, start + bytes);
+      const difference = firstDifference(actual, wanted);
+      if (difference !== undefined) return checkCondition({ ...SENSE.miscompare, information: start + difference });
+    }
+    return GOOD;
+  } catch (error) {
+    return resultOfError(error);
+  }
+}
+
+/** WRITE AND VERIFY (10) - (16): the data reaches stable storage before it is read back and compared. */
+export async function writeAndVerify(
+  device: BlockDevice,
+  command: Extent & { readonly byteCheck: ByteCheck },
+  data: readonly Buffer[],
+  dataBytes: ByteCount,
+): Promise<ScsiResult> {
+  const written = await write(device, { ...command, fua: true }, data, dataBytes);
+  return written === GOOD ? verify(device, command, data) : written;
+}
+
+/** PRE-FETCH (10), (16): a hint, answered GOOD since not everything may fit the cache (SBC-3 5.10). */
+export function prefetch(): ScsiResult {
+  return GOOD;
+}
+
+/** Offset of the first byte in which the pieces differ from `expected`. */
+function firstDifference(pieces: readonly Buffer[], expected: Buffer): number | undefined {
+  let offset = 0;
+  for (const piece of pieces) {
+    const wanted = expected.subarray(offset, offset + piece.length);
+    if (!piece.equals(wanted)) return offset + piece.findIndex((byte, index) => byte !== wanted[index]);
+    offset += piece.length;
+  }
+  return undefined;
+}

@@ -1,0 +1,130 @@
+import type { ReportOpcodes } from './cdb.ts';
+import { cdbLength } from './cdb.ts';
+import { SERVICE_ACTION } from './constants.ts';
+import { parameterData } from './result.ts';
+import type { ScsiResult } from './result.ts';
+import { invalidCdbField } from './sense.ts';
+
+interface Supported {
+  readonly opcode: number;
+  readonly serviceAction?: number;
+  /** CDB usage data (SPC-4 6.35.3): the opcode, then a set bit for each bit that is looked at. */
+  readonly usage: Buffer;
+}
+
+function supported(usage: string, serviceAction?: number): Supported {
+  const bytes = Buffer.from(usage.replaceAll(' ', ''), 'hex');
+  const opcode = bytes.readUInt8(0);
+  if (bytes.length !== cdbLength(opcode)) throw new Error(`CDB usage data of opcode ${opcode} has a wrong length`);
+  return serviceAction === undefined ? { opcode, usage: bytes } : { opcode, serviceAction, usage: bytes };
+}
+
+/** What the decoder knows, as REPORT SUPPORTED OPERATION CODES lists it, in ascending order. */
+export const SUPPORTED_COMMANDS: readonly Supported[] = [
+  supported('00 00 00 00 00 04'),
+  supported('03 01 00 00 ff 04'),
+  supported('08 1f ff ff ff 04'),
+  supported('0a 1f ff ff ff 04'),
+  supported('12 01 ff ff ff 04'),
+  supported('1a 08 ff ff ff 04'),
+  supported('1b 01 00 0f f3 04'),
+  supported('1e 00 00 00 01 04'),
+  supported('25 00 00 00 00 00 00 00 00 04'),
+  supported('28 f8 ff ff ff ff 00 ff ff 04'),
+  supported('2a f8 ff ff ff ff 00 ff ff 04'),
+  supported('2e f6 ff ff ff ff 00 ff ff 04'),
+  supported('2f f6 ff ff ff ff 00 ff ff 04'),
+  supported('34 02 ff ff ff ff 00 ff ff 04'),
+  supported('35 02 ff ff ff ff 00 ff ff 04'),
+  supported('41 f8 ff ff ff ff 00 ff ff 04'),
+  supported('42 01 00 00 00 00 00 ff ff 04'),
+  supported('5a 18 ff ff 00 00 00 ff ff 04'),
+  supported('88 f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
+  supported('8a f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
+  supported('8e f6 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
+  supported('8f f6 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
+  supported('90 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
+  supported('91 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
+  supported('93 f9 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
+  supported('9e 10 00 00 00 00 00 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.readCapacity16),
+  supported('9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 04', SERVICE_ACTION.getLbaStatus),
+  supported('a0 00 ff 00 00 00 ff ff ff ff 00 04'),
+  supported('a3 0c 87 ff ff ff ff ff ff ff 00 04', SERVICE_ACTION.reportSupportedOperationCodes),
+  supported('a3 0d 80 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.reportSupportedTaskManagement),
+  supported('a8 f8 ff ff ff ff ff ff ff ff 00 04'),
+  supported('aa f8 ff ff ff ff ff ff ff ff 00 04'),
+  supported('ae f6 ff ff ff ff ff ff ff ff 00 04'),
+  supported('af f6 ff ff ff ff ff ff ff ff 00 04'),
+];
+
+/** Reporting options (SPC-4 6.35.1). */
+const ALL_COMMANDS = 0;
+const ONE_OPCODE = 1;
+const ONE_SERVICE_ACTION = 2;
+const EITHER = 3;
+
+/** REPORT SUPPORTED OPERATION CODES (SPC-4 6.35). */
+export function reportSupportedOpcodes(command: ReportOpcodes): ScsiResult {
+  const { options, opcode, serviceAction, timeouts, allocationLength } = command;
+  const sameOpcode = SUPPORTED_COMMANDS.filter((entry) => entry.opcode === opcode);
+  const hasServiceActions = sameOpcode.some((entry) => entry.serviceAction !== undefined);
+  switch (options) {
+    case ALL_COMMANDS:
+      return parameterData(encodeAll(timeouts), allocationLength);
+    case ONE_OPCODE:
+      if (hasServiceActions) return invalidCdbField(2, 2);
+      return parameterData(encodeOne(sameOpcode[0], timeouts), allocationLength);
+    case ONE_SERVICE_ACTION:
+      if (sameOpcode.length > 0 && !hasServiceActions) return invalidCdbField(2, 2);
+      break;
+    case EITHER:
+      break;
+    default:
+      return invalidCdbField(2, 2);
+  }
+  const found = sameOpcode.find((entry) => (entry.serviceAction ?? 0) === serviceAction);
+  return parameterData(encodeOne(found, timeouts), allocationLength);
+}
+
+/** Command timeouts descriptor (SPC-4 6.35.4): no times are given. */
+const TIMEOUTS = Buffer.from([0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+/** All_commands parameter data (SPC-4 6.35.2). */
+function encodeAll(timeouts: boolean): Buffer {
+  const descriptors = SUPPORTED_COMMANDS.map((entry) => {
+    const descriptor = Buffer.alloc(8);
+    descriptor[0] = entry.opcode;
+    descriptor.writeUInt16BE(entry.serviceAction ?? 0, 2);
+    descriptor[5] = (timeouts ? 0x02 : 0) | (entry.serviceAction === undefined ? 0 : 0x01);
+    descriptor.writeUInt16BE(entry.usage.length, 6);
+    return timeouts ? Buffer.concat([descriptor, TIMEOUTS]) : descriptor;
+  });
+  const body = Buffer.concat(descriptors);
+  const header = Buffer.alloc(4);
+  header.writeUInt32BE(body.length, 0);
+  return Buffer.concat([header, body]);
+}
+
+/** One_command parameter data (SPC-4 6.35.3). */
+function encodeOne(entry: Supported | undefined, timeouts: boolean): Buffer {
+  if (entry === undefined) return Buffer.from([0, 0x01, 0, 0]);
+  const header = Buffer.from([0, timeouts ? 0x83 : 0x03, 0, entry.usage.length]);
+  return Buffer.concat(timeouts ? [header, entry.usage, TIMEOUTS] : [header, entry.usage]);
+}
+
+/**
+ * REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.36): ABORT TASK, ABORT TASK SET, CLEAR TASK SET,
+ * LOGICAL UNIT RESET, TARGET RESET (obsolete there, but iSCSI has it).
+ */
+export function reportTaskManagement(command: { readonly extended: boolean; readonly allocationLength: number }): ScsiResult {
+  const data = Buffer.alloc(command.extended ? 16 : 4);
+  data[0] = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
+  if (command.extended) data[3] = 12;
+  return parameterData(data, command.allocationLength);
+}
+
+for (const [index, { opcode }] of SUPPORTED_COMMANDS.entries()) {
+  const previous = SUPPORTED_COMMANDS[index - 1];
+  if (previous !== undefined && previous.opcode > opcode) throw new Error('SUPPORTED_COMMANDS is out of order');
+}
+

@@ -1,0 +1,118 @@
+import type { BlockDevice } from '../base/block-device.ts';
+import { BLOCK_SIZE, MIB } from '../base/units.ts';
+import { PRODUCT_ID, VENDOR_ID } from './inquiry.ts';
+import type { TargetPort } from './logical-unit.ts';
+import { maxWriteSameSectors } from './limits.ts';
+
+type EncodePage = (device: BlockDevice, port: TargetPort) => Buffer;
+
+/** The vital product data pages, in ascending order as page 00h must list them (SPC-4 7.8). */
+const PAGES: ReadonlyMap<number, EncodePage> = new Map<number, EncodePage>([
+  [0x00, supportedPages],
+  [0x80, unitSerialNumber],
+  [0x83, deviceIdentification],
+  [0x86, extendedInquiry],
+  [0xb0, blockLimits],
+  [0xb1, blockDeviceCharacteristics],
+  [0xb2, logicalBlockProvisioning],
+]);
+
+/** A whole VPD page with its header, or undefined when there is no such page. */
+export function encodeVpdPage(page: number, device: BlockDevice, port: TargetPort): Buffer | undefined {
+  const encode = PAGES.get(page);
+  if (encode === undefined) return undefined;
+  const body = encode(device, port);
+  const header = Buffer.from([0x00, page, 0, 0]);
+  header.writeUInt16BE(body.length, 2);
+  return Buffer.concat([header, body]);
+}
+
+/** 00h (SPC-4 7.8.17). */
+function supportedPages(): Buffer {
+  return Buffer.from([...PAGES.keys()]);
+}
+
+/** 80h (SPC-4 7.8.18). */
+function unitSerialNumber(device: BlockDevice): Buffer {
+  return Buffer.from(device.identity.serial, 'latin1');
+}
+
+/** Code sets, associations and designator types (SPC-4 7.8.6). */
+const BINARY = 1;
+const ASCII = 2;
+const UTF8 = 3;
+const OF_UNIT = 0x00;
+const OF_PORT = 0x10;
+const OF_TARGET = 0x20;
+const T10_VENDOR = 1;
+const NAA = 3;
+const RELATIVE_PORT = 4;
+const SCSI_NAME = 8;
+
+/** 83h (SPC-4 7.8.6): the unit's NAA and T10 vendor id, then the port's and the target's names. */
+function deviceIdentification(device: BlockDevice, port: TargetPort): Buffer {
+  const vendorId = `${VENDOR_ID.padEnd(8)}${PRODUCT_ID.padEnd(16)}${device.identity.serial}`;
+  const portName = `${port.targetName},t,0x${port.portalGroupTag.toString(16).padStart(4, '0')}`;
+  return Buffer.concat([
+    designator(BINARY, OF_UNIT | NAA, device.identity.naa),
+    designator(ASCII, OF_UNIT | T10_VENDOR, Buffer.from(vendorId, 'latin1')),
+    designator(BINARY, OF_PORT | RELATIVE_PORT, Buffer.from([0, 0, 0, 1])),
+    designator(UTF8, OF_PORT | SCSI_NAME, scsiName(portName)),
+    designator(UTF8, OF_TARGET | SCSI_NAME, scsiName(port.targetName)),
+  ]);
+}
+
+/** A designation descriptor (SPC-4 7.8.6.1). The protocol (5, iSCSI) is given for ports and targets. */
+function designator(codeSet: number, kind: number, value: Buffer): Buffer {
+  const ofUnit = (kind & 0x30) === OF_UNIT;
+  const header = Buffer.from([ofUnit ? codeSet : 0x50 | codeSet, ofUnit ? kind : 0x80 | kind, 0, value.length]);
+  return Buffer.concat([header, value]);
+}
+
+/** A SCSI name string ends with a null and is padded to a multiple of four (SPC-4 7.8.6.11). */
+function scsiName(text: string): Buffer {
+  const bytes = Buffer.from(text, 'utf8');
+  const padded = Buffer.alloc((bytes.length + 4) & ~3);
+  bytes.copy(padded);
+  return padded;
+}
+
+/** 86h (SPC-4 7.8.7): which bits of which commands are honoured. */
+function extendedInquiry(): Buffer {
+  const body = Buffer.alloc(60);
+  body[1] = 0x07; // HEADSUP, ORDSUP, SIMPSUP
+  body[2] = 0x01; // V_SUP: there is a volatile cache as far as hosts are concerned
+  return body;
+}
+
+/** Hosts do best with transfers of this size. */
+const OPTIMAL_TRANSFER_BYTES = MIB;
+
+/** B0h (SBC-3 6.5.3), length 3Ch. */
+function blockLimits(device: BlockDevice): Buffer {
+  const { sectorSize } = device.geometry();
+  const perBlock = BLOCK_SIZE / sectorSize;
+  const maxTransfer = Math.floor(device.limits.maxTransferBytes / sectorSize);
+  const body = Buffer.alloc(0x3c);
+  body.writeUInt16BE(perBlock, 2); // optimal transfer length granularity
+  body.writeUInt32BE(maxTransfer, 4);
+  body.writeUInt32BE(Math.min(maxTransfer, OPTIMAL_TRANSFER_BYTES / sectorSize), 8);
+  body.writeUInt32BE(0xffff_ffff, 16); // maximum unmap LBA count: no limit, a range is a range
+  body.writeUInt32BE(device.limits.maxUnmapRanges, 20);
+  body.writeUInt32BE(perBlock, 24); // optimal unmap granularity
+  body.writeUInt32BE(0x8000_0000, 28); // alignment 0, valid
+  body.writeBigUInt64BE(BigInt(maxWriteSameSectors(sectorSize)), 32);
+  return body;
+}
+
+/** B1h (SBC-3 6.5.2): not rotating. */
+function blockDeviceCharacteristics(): Buffer {
+  const body = Buffer.alloc(0x3c);
+  body.writeUInt16BE(0x0001, 0);
+  return body;
+}
+
+/** B2h (SBC-3 6.5.4): thin; LBPU, LBPWS, LBPWS10, and LBPRZ: unmapped sectors read as zeros. */
+function logicalBlockProvisioning(): Buffer {
+  return Buffer.from([0x00, 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0x00]);
+}

@@ -1,0 +1,59 @@
+/**
+ * Serves a RAM device over iSCSI, for trying things by hand:
+ *   npx tsx test/support/ram-target.ts [--port 3260] [--size-mib 256] [--sector 512] [--iqn NAME] [--luns 1]
+ */
+import { parseArgs } from 'node:util';
+import { systemClock, systemRandom } from '../../gateway/base/clock.ts';
+import type { Log } from '../../gateway/base/log.ts';
+import { silentLog } from '../../gateway/base/log.ts';
+import { MIB } from '../../gateway/base/units.ts';
+import { IscsiTargetServer } from '../../gateway/iscsi/server.ts';
+import { DEFAULT_ISCSI_SETTINGS } from '../../gateway/iscsi/settings.ts';
+import { RamDevice } from './ram-device.ts';
+
+const { values } = parseArgs({
+  options: {
+    port: { type: 'string', default: '3260' },
+    'size-mib': { type: 'string', default: '256' },
+    sector: { type: 'string', default: '512' },
+    iqn: { type: 'string', default: 'iqn.2026-11.dev.farshore:ram' },
+    luns: { type: 'string', default: '1' },
+    verbose: { type: 'boolean', default: false },
+  },
+});
+
+const consoleLog: Log = {
+  debug: (fields, message) => {
+    console.log(message, JSON.stringify(fields));
+  },
+  info: (fields, message) => {
+    console.log(message, JSON.stringify(fields));
+  },
+  warn: (fields, message) => {
+    console.log(message, JSON.stringify(fields));
+  },
+  error: (fields, message) => {
+    console.error(message, JSON.stringify(fields));
+  },
+  child: () => consoleLog,
+};
+
+const sectorSize = values.sector === '4096' ? 4096 : 512;
+const luns = new Map(
+  Array.from({ length: Number(values.luns) }, (_, lun) => [
+    lun,
+    new RamDevice({ bytes: Number(values['size-mib']) * MIB, sectorSize, name: `ram${lun}` }),
+  ]),
+);
+const target = { name: values.iqn, luns, allow: () => true };
+const server = new IscsiTargetServer({
+  log: values.verbose ? consoleLog : silentLog,
+  clock: systemClock,
+  random: systemRandom,
+  targets: { find: (name) => (name === target.name ? target : undefined), list: () => [target] },
+  settings: DEFAULT_ISCSI_SETTINGS,
+});
+const [portal] = await server.listen([{ host: '127.0.0.1', port: Number(values.port) }]);
+console.log(`iscsi://127.0.0.1:${portal?.port ?? 0}/${values.iqn}/0`);
+process.once('SIGINT', () => void server.close(true).then(() => process.exit(0)));
+process.once('SIGTERM', () => void server.close(true).then(() => process.exit(0)));
