@@ -13,7 +13,7 @@ import type { BlockRange } from './ids.ts';
 import { ID_PATTERN, isBlockRange, MAX_VOLUME_BLOCKS, requireId } from './ids.ts';
 import { isEntry } from './map-entry.ts';
 import type { VersionIdentity } from './version-identity.ts';
-import { identityBytes, MAX_IDENTITY_BYTES, readIdentity, writeIdentity } from './version-identity.ts';
+import { identityBytes, MAX_IDENTITY_BYTES, readIdentity, recordFields, writeIdentity } from './version-identity.ts';
 import type { VersionRecord } from './version-record.ts';
 import { bytesOf, words16, words32 } from './words.ts';
 
@@ -299,19 +299,14 @@ export function recordOfManifest(
   version: VersionIdentity,
   object: { readonly key: string; readonly crc32: number; readonly digest: Buffer },
 ): VersionRecord {
-  const { headerBytes, objectBytes } = index;
-  return {
-    volume: version.volume,
-    n: version.n,
-    epoch: version.epoch,
-    kind: version.kind,
-    payload: { kind: 'manifest', headerBytes, objectBytes, ...object },
-    logId: version.logId,
-    throughSeq: version.throughSeq,
-    blocks: index.mapped,
-    bytes: objectBytes,
-    newestWriteAt: version.newestWriteAt,
-    sealedAt: version.sealedAt,
-    volumeBytes: version.volumeBytes,
+  const { headerBytes, objectBytes, mapped } = index;
+  const payload: VersionRecord['payload'] = {
+    kind: 'manifest',
+    key: object.key,
+    headerBytes,
+    objectBytes,
+    crc32: object.crc32,
+    digest: object.digest,
   };
+  return { ...recordFields(version), payload, blocks: mapped, bytes: objectBytes };
 }

@@ -8,7 +8,7 @@ import type { BlockRange } from './ids.ts';
 import { isBlockRange } from './ids.ts';
 import { MAX_OBJECT_UNITS } from './map-entry.ts';
 import type { VersionIdentity } from './version-identity.ts';
-import { MAX_IDENTITY_BYTES } from './version-identity.ts';
+import { MAX_IDENTITY_BYTES, recordFields } from './version-identity.ts';
 import type { VersionRecord } from './version-record.ts';
 
 export interface SegmentIdentity extends VersionIdentity {
@@ -114,25 +114,15 @@ export function overlapProblem(extents: readonly BlockRange[], unmaps: readonly 
   return undefined;
 }
 
-/** The record of the version a segment was made for: everything in it comes from the object (and the chain before is in the header). */
+/**
+ * The record of the version a segment was made for: everything in it comes from the object (and the chain before is in the header).
+ * A segment made by maintenance has none: `damaged`.
+ */
 export function recordOfSegment(header: SegmentHeader, objectCrc32: number, digest: Buffer): VersionRecord {
   const { headerBytes, objectBytes, number } = header;
   const payload: VersionRecord['payload'] =
     number === 0
       ? { kind: 'inline', bytes: objectBytes, crc32: objectCrc32, digest }
       : { kind: 'segment', number, headerBytes, objectBytes, crc32: objectCrc32, digest };
-  return {
-    volume: header.volume,
-    n: header.n,
-    epoch: header.epoch,
-    kind: header.kind,
-    payload,
-    logId: header.logId,
-    throughSeq: header.throughSeq,
-    blocks: header.blocks,
-    bytes: objectBytes,
-    newestWriteAt: header.newestWriteAt,
-    sealedAt: header.sealedAt,
-    volumeBytes: header.volumeBytes,
-  };
+  return { ...recordFields(header), payload, blocks: header.blocks, bytes: objectBytes };
 }

@@ -66,6 +66,7 @@ export const MAX_RECORD_BYTES = 640;
 const WHAT = 'version record';
 const MAGIC = 'FSVR';
 const FORMAT = 1;
+const LENGTH_AT = 8;
 const DIGEST_AT = 16;
 const FIXED_BYTES = 128;
 const KEY_PATTERN = /^[A-Za-z0-9._/-]{1,255}$/;
@@ -173,8 +174,8 @@ function openRecord(bytes: Buffer): ByteReader {
   const format = bytes.readUInt16LE(4);
   if (format !== FORMAT) throw damaged(WHAT, `format ${format} is unknown; this release reads format ${FORMAT}`);
   if (bytes.readUInt16LE(6) !== 0) throw damaged(WHAT, `unknown flags ${bytes.readUInt16LE(6)} at byte 6`);
-  if (bytes.readUInt16LE(8) !== bytes.length) {
-    throw damaged(WHAT, `it has ${bytes.length} bytes instead of ${bytes.readUInt16LE(8)}`);
+  if (bytes.readUInt16LE(LENGTH_AT) !== bytes.length) {
+    throw damaged(WHAT, `it has ${bytes.length} bytes instead of ${bytes.readUInt16LE(LENGTH_AT)}`);
   }
   const end = bytes.length - 4;
   if (bytes.readUInt32LE(end) !== crc32(bytes.subarray(0, end))) {
@@ -218,6 +219,20 @@ function payloadOf(parts: PayloadParts): VersionPayload {
     default:
       throw damaged(WHAT, `unknown payload kind ${parts.payloadCode} at byte 11`);
   }
+}
+
+/** The records in a concatenation of them, each with its bytes. Anything else in it is `damaged`. */
+export function splitRecords(bytes: Buffer): { readonly bytes: Buffer; readonly record: VersionRecord }[] {
+  const records: { readonly bytes: Buffer; readonly record: VersionRecord }[] = [];
+  let at = 0;
+  while (at < bytes.length) {
+    if (bytes.length - at < FIXED_BYTES) throw damaged(WHAT, `${bytes.length - at} bytes after the last one`);
+    const length = bytes.readUInt16LE(at + LENGTH_AT);
+    const one = bytes.subarray(at, at + length);
+    records.push({ bytes: one, record: decodeRecord(one) });
+    at += length;
+  }
+  return records;
 }
 
 /** sha256(previous chain ‖ payload digest, zeros when there is no payload ‖ record). `record` must be a valid encoding. */

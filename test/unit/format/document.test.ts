@@ -7,6 +7,7 @@ import { MAX_KEY_BYTES } from '../../../gateway/format/keys.ts';
 import { UNIT_BYTES } from '../../../gateway/format/map-entry.ts';
 import { MAX_RUN_BYTES, MAX_RUN_RANGES, MAX_SHARDS, SHARD_BLOCKS } from '../../../gateway/format/run.ts';
 import { MAX_SEGMENT_BLOCKS, MAX_SEGMENT_BYTES, MAX_SEGMENT_UNMAPS } from '../../../gateway/format/segment.ts';
+import { MAX_TAKEOVER_BYTES } from '../../../gateway/format/version-identity.ts';
 import { MAX_RECORD_BYTES } from '../../../gateway/format/version-record.ts';
 import { layout, layoutNames, limits } from '../../golden/format-doc.ts';
 
@@ -24,6 +25,7 @@ describe('docs/FORMAT.md', () => {
       MAX_SEGMENT_UNMAPS,
       SHARD_BLOCKS,
       MAX_SHARDS,
+      MAX_TAKEOVER_BYTES,
       MAX_RUN_RANGES,
       MAX_RUN_BYTES,
       MAX_CHECKPOINT_RUNS,
