@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { runCli } from '../gateway/admin/cli.ts';
 import { systemClock } from '../gateway/base/clock.ts';
 import { runDemo } from '../gateway/demo/demo.ts';
-import { serve, serveEmbeddedCloud } from '../gateway/main.ts';
+import { serve, serveEmbeddedCloud } from '../gateway/programs.ts';
 import { VERSION } from '../gateway/version.ts';
 
 process.exitCode = await runCli(
