@@ -36,7 +36,7 @@ export const ZSTD_FRAME: FrameParts = {
   zstd: zstdFrame([{ repeat: 0x61, times: 3 * 4096 }]),
 };
 
-const TAKEOVER_RECORD = buildRecord('takeover', 'none', {
+export const TAKEOVER_FIELDS = {
   n: 40,
   epoch: 3,
   throughSeq: 0,
@@ -47,7 +47,8 @@ const TAKEOVER_RECORD = buildRecord('takeover', 'none', {
   volumeBytes: VOLUME_BYTES,
   volume: VOLUME,
   logId: LOG_ID,
-});
+};
+const TAKEOVER_RECORD = buildRecord('takeover', 'none', TAKEOVER_FIELDS);
 
 export const TAKEOVER = { previousChain: sha256(Buffer.from('before the takeover')), record: TAKEOVER_RECORD };
 
