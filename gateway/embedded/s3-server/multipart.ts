@@ -142,10 +142,9 @@ export class Multipart {
 
   #choose(present: readonly Part[], wanted: readonly { readonly number: number; readonly etag: string }[]): Part[] {
     const byNumber = new Map(present.map((part) => [part.number, part]));
-    let previous = 0;
+    if (wanted.some(({ number }, index) => number <= (wanted[index - 1]?.number ?? 0)))
+      throw new S3Error('InvalidPartOrder', 'The list of parts was not in ascending order.');
     return wanted.map(({ number, etag }, index) => {
-      if (number <= previous) throw new S3Error('InvalidPartOrder', 'The list of parts was not in ascending order.');
-      previous = number;
       const part = byNumber.get(number);
       if (part === undefined || part.meta.etag !== etag.replace(/^"(.*)"$/, '$1'))
         throw new S3Error('InvalidPart', `Part ${number} could not be found, or its entity tag does not match.`);

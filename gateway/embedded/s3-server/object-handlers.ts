@@ -1,5 +1,4 @@
 import type { ServerResponse } from 'node:http';
-import { once } from 'node:events';
 import { checkReadConditions, parseRange, writePrecondition } from './conditions.ts';
 import { headerOf, refuseUnsupportedHeaders, sendEmpty, sendXml } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
@@ -93,10 +92,23 @@ async function sendBytes(
       return;
     }
     if (!response.write(piece)) {
-      await Promise.race([once(response, 'drain'), once(response, 'close')]);
+      await drained(response);
       if (response.destroyed) return;
     }
   }
+}
+
+/** Resolves when more may be written, or when there is nobody left to write to. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done);
+      response.off('close', done);
+      resolve();
+    };
+    response.on('drain', done);
+    response.on('close', done);
+  });
 }
 
 /** response-content-type=… and its like replace stored headers (presigned downloads). */

@@ -69,7 +69,7 @@ export function planBody(
         ? undefined
         : new ChunkedDecoder({
             signed: !streaming.startsWith('UNSIGNED'),
-            signer,
+            signer: streaming.startsWith('UNSIGNED') ? undefined : signer,
             trailers: announced,
             decodedBytes: bytes,
           }),
