@@ -227,7 +227,11 @@ export class Connection implements SessionLink {
       this.close('the first request is no login');
       return;
     }
-    this.#refuse(decodeLogin(header), LOGIN_STATUS.invalidDuringLogin, 'a request that is no login came during the login');
+    this.#refuse(
+      decodeLogin(header),
+      LOGIN_STATUS.invalidDuringLogin,
+      'a request that is no login came during the login',
+    );
   }
 
   #ready(): { window: CommandWindow; outbox: Outbox } {

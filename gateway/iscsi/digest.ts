@@ -28,15 +28,21 @@ function makeTables(): Uint32Array[] {
 /** CRC-32C in plain JavaScript, eight bytes at a time: for machines without the native module. */
 export const crc32cPortable: Crc32c = (bytes, previous) => {
   const [t0, t1, t2, t3, t4, t5, t6, t7] = TABLES as [
-    Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
   ];
   const at = (table: Uint32Array, index: number): number => table[index] ?? 0;
   let crc = ~previous;
   let i = 0;
   for (; i + SLICES <= bytes.length; i += SLICES) {
     const low =
-      crc ^
-      ((bytes[i] ?? 0) | ((bytes[i + 1] ?? 0) << 8) | ((bytes[i + 2] ?? 0) << 16) | ((bytes[i + 3] ?? 0) << 24));
+      crc ^ ((bytes[i] ?? 0) | ((bytes[i + 1] ?? 0) << 8) | ((bytes[i + 2] ?? 0) << 16) | ((bytes[i + 3] ?? 0) << 24));
     crc =
       at(t7, low & 0xff) ^
       at(t6, (low >>> 8) & 0xff) ^

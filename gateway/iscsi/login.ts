@@ -95,7 +95,12 @@ export function loginStep(state: LoginState, request: LoginRequest, data: Buffer
     return refuse(request, LOGIN_STATUS.initiatorError, 'the login text is too long');
   const gathered = state.pendingText.length === 0 ? data : Buffer.concat([state.pendingText, data]);
   if (request.continued) {
-    const next = { ...state, requests: state.requests + 1, stage: request.currentStage, pendingText: Buffer.from(gathered) };
+    const next = {
+      ...state,
+      requests: state.requests + 1,
+      stage: request.currentStage,
+      pendingText: Buffer.from(gathered),
+    };
     return { kind: 'continue', state: next, reply: reply(request, false, []) };
   }
   const pairs = parseText(gathered);
@@ -138,7 +143,8 @@ function identify(
   const given = keys.get('InitiatorName');
   if (given === undefined) return refuse(request, LOGIN_STATUS.missingParameter, 'InitiatorName is missing');
   const initiatorName = normalizeName(given);
-  if (initiatorName === undefined) return refuse(request, LOGIN_STATUS.initiatorError, 'InitiatorName is no iSCSI name');
+  if (initiatorName === undefined)
+    return refuse(request, LOGIN_STATUS.initiatorError, 'InitiatorName is no iSCSI name');
   if (request.tsih !== 0) {
     // One connection a session: a login into an existing one has no place left.
     return policy.sessionExists(request.tsih)
@@ -160,12 +166,7 @@ function identify(
 }
 
 /** Keys that are read elsewhere, or mere information. */
-const UNANSWERED_KEYS: ReadonlySet<string> = new Set([
-  'InitiatorName',
-  'InitiatorAlias',
-  'TargetName',
-  'SessionType',
-]);
+const UNANSWERED_KEYS: ReadonlySet<string> = new Set(['InitiatorName', 'InitiatorAlias', 'TargetName', 'SessionType']);
 
 /** Answers every offered key, and transits when asked to. */
 function negotiate(

@@ -131,7 +131,10 @@ export interface LoginResponse {
 /** RFC 7143 11.13: Login Response. Only version 0 exists. */
 export function encodeLoginResponse(into: Buffer, at: number, login: LoginResponse, sequence: Sequence): void {
   const flags =
-    (login.transit ? 0x80 : 0) | (login.continued ? 0x40 : 0) | (login.currentStage << 2) | (login.transit ? login.nextStage : 0);
+    (login.transit ? 0x80 : 0) |
+    (login.continued ? 0x40 : 0) |
+    (login.currentStage << 2) |
+    (login.transit ? login.nextStage : 0);
   start(into, at, RESPONSE.login, flags, login.dataBytes);
   into.write(login.isid, at + 8, 'hex');
   into.writeUInt16BE(login.tsih, at + 14);
@@ -189,7 +192,12 @@ export function encodeNopIn(into: Buffer, at: number, nop: NopIn, sequence: Sequ
 export function encodeAsyncMessage(
   into: Buffer,
   at: number,
-  message: { readonly event: number; readonly parameter1: number; readonly parameter2: number; readonly parameter3: number },
+  message: {
+    readonly event: number;
+    readonly parameter1: number;
+    readonly parameter2: number;
+    readonly parameter3: number;
+  },
   sequence: Sequence,
 ): void {
   start(into, at, RESPONSE.asyncMessage, 0x80, 0);

@@ -215,8 +215,8 @@ export class Session {
 
   /** RFC 7143 11.5; answered when what was aborted has left the devices. */
   #manageTasks(request: TaskManagementRequest): void {
-    const { outbox, link, sessions } = this.#deps;
-    void manageTasks(request, this, sessions).then((response) => {
+    const { outbox, link } = this.#deps;
+    void manageTasks(request, this, () => this.#deps.sessions()).then((response) => {
       if (this.#state !== 'open') return;
       outbox.taskManagement(request.initiatorTaskTag, response);
       link.sendSoon();

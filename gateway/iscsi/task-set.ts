@@ -272,7 +272,7 @@ export class TaskSet implements BudgetWaiter {
   #execute(task: Task): void {
     task.state = 'executing';
     const { transfer } = task;
-    const outcome = execute(task.nexus, task.command, transfer?.pieces ?? NO_DATA, transfer?.bytes ?? 0);
+    const outcome = execute(task.nexus, task.command, transfer?.pieces ?? NO_DATA, task.expectedOutBytes);
     if (!(outcome instanceof Promise)) {
       this.#finish(task, outcome);
       return;
@@ -416,7 +416,6 @@ export class TaskSet implements BudgetWaiter {
     for (const nexus of this.#nexuses.values()) nexus.unit.leave(nexus);
     this.#nexuses.clear();
   }
-
 }
 
 function residual(moved: ByteCount, expected: ByteCount): Residual {

@@ -48,16 +48,26 @@ const BYTES_24 = 0xff_ffff;
 
 /** The negotiation table: one row per key of RFC 7143 13 and RFC 7144 that is negotiated or declared with a value. */
 const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
-  ['HeaderDigest', { discovery: true, ...oneOf(['CRC32C', 'None'], (chosen) => ({ headerDigest: chosen === 'CRC32C' })) }],
+  [
+    'HeaderDigest',
+    { discovery: true, ...oneOf(['CRC32C', 'None'], (chosen) => ({ headerDigest: chosen === 'CRC32C' })) },
+  ],
   ['DataDigest', { discovery: true, ...oneOf(['CRC32C', 'None'], (chosen) => ({ dataDigest: chosen === 'CRC32C' })) }],
   ['MaxConnections', { discovery: false, ...smallest(1, 65_535, 1) }],
   ['InitialR2T', { discovery: false, ...either(false, (initialR2t) => ({ initialR2t })) }],
   ['ImmediateData', { discovery: false, ...both(true, (immediateData) => ({ immediateData })) }],
   [
     'MaxRecvDataSegmentLength',
-    { discovery: true, fullFeature: true, ...declared(512, BYTES_24, (initiatorMaxRecvBytes) => ({ initiatorMaxRecvBytes })) },
+    {
+      discovery: true,
+      fullFeature: true,
+      ...declared(512, BYTES_24, (initiatorMaxRecvBytes) => ({ initiatorMaxRecvBytes })),
+    },
   ],
-  ['MaxBurstLength', { discovery: false, ...smallest(512, BYTES_24, MAX_BURST_BYTES, (maxBurstBytes) => ({ maxBurstBytes })) }],
+  [
+    'MaxBurstLength',
+    { discovery: false, ...smallest(512, BYTES_24, MAX_BURST_BYTES, (maxBurstBytes) => ({ maxBurstBytes })) },
+  ],
   [
     'FirstBurstLength',
     { discovery: false, ...smallest(512, BYTES_24, FIRST_BURST_BYTES, (firstBurstBytes) => ({ firstBurstBytes })) },
@@ -149,8 +159,6 @@ function yesOrNo(choose: (offer: boolean) => boolean, settle: (value: boolean) =
 function settleNothing(): Partial<SessionParameters> {
   return {};
 }
-
-
 
 /** Where a key is offered. */
 export type NegotiationPhase = 'login' | 'discovery-login' | 'full-feature';

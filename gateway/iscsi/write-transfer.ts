@@ -92,7 +92,8 @@ export class WriteTransfer {
   /** Where the data of this PDU belongs, when `check` has passed it and all of it is wanted. */
   destination(request: DataOutRequest, bytes: ByteCount): Buffer | undefined {
     const burst = this.#burst;
-    if (burst === undefined || this.#failure !== undefined || this.check(request, bytes) !== undefined) return undefined;
+    if (burst === undefined || this.#failure !== undefined || this.check(request, bytes) !== undefined)
+      return undefined;
     if (this.#receivedBytes + bytes > this.wantedBytes) return undefined;
     const at = this.#receivedBytes - burst.start;
     return this.#bufferOf(burst).subarray(at, at + bytes);

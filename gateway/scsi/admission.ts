@@ -18,12 +18,7 @@ export type Admission =
  * Decides on a command the moment it arrives. `nexus` is undefined when nothing is mapped to its LUN; `lun` is -1
  * when the field named no possible one. `luns` are the target's mapped LUNs.
  */
-export function admit(
-  nexus: UnitNexus | undefined,
-  lun: number,
-  luns: () => Iterable<number>,
-  cdb: Buffer,
-): Admission {
+export function admit(nexus: UnitNexus | undefined, lun: number, luns: () => Iterable<number>, cdb: Buffer): Admission {
   const command = decodeCdb(cdb);
   if (nexus === undefined) return answer(withoutUnit(lun, luns, command));
   // INQUIRY, REPORT LUNS and REQUEST SENSE run while a unit attention is pending (SAM-5 5.14.7).

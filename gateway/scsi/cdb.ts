@@ -84,7 +84,8 @@ export function decodeCdb(cdb: Buffer): Decoded {
   const opcode = cdb.readUInt8(0);
   const length = cdbLength(opcode);
   // NACA: this device does not establish an auto contingent allegiance (SAM-5 5.2).
-  if (length > 0 && (cdb.readUInt8(length - 1) & 0x04) !== 0) return { kind: 'invalid-field', byte: length - 1, bit: 2 };
+  if (length > 0 && (cdb.readUInt8(length - 1) & 0x04) !== 0)
+    return { kind: 'invalid-field', byte: length - 1, bit: 2 };
   switch (opcode) {
     case OPCODE.read10:
       return decodeRead(cdb, cdb.readUInt32BE(2), cdb.readUInt16BE(7));

@@ -105,21 +105,21 @@ export function changesMedium(command: UnitCommand): boolean {
 }
 
 /**
- * Runs a command that `refuse` has passed. `data` are `dataBytes` bytes from the initiator: what the command takes, or
- * less when less was announced. Answered in the same turn where the device can.
+ * Runs a command that `refuse` has passed. `data` is what the command takes from the initiator, or less when it announced
+ * less; `announcedBytes` is what it announced. Answered in the same turn where the device can.
  */
 export function execute(
   nexus: UnitNexus,
   command: UnitCommand,
   data: readonly Buffer[],
-  dataBytes: ByteCount,
+  announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {
   const { device } = nexus.unit;
   switch (command.kind) {
     case 'read':
       return read(device, command);
     case 'write':
-      return write(device, command, data, dataBytes);
+      return write(device, command, data, announcedBytes);
     case 'synchronize-cache':
       return synchronizeCache(device);
     case 'test-unit-ready':
@@ -127,7 +127,7 @@ export function execute(
     case 'prevent-allow':
       return GOOD;
     case 'write-and-verify':
-      return writeAndVerify(device, command, data, dataBytes);
+      return writeAndVerify(device, command, data, announcedBytes);
     case 'verify':
       return command.sectors === 0 ? GOOD : verify(device, command, data);
     case 'prefetch':
@@ -135,7 +135,7 @@ export function execute(
     case 'unmap':
       return unmap(device, Buffer.concat(data));
     case 'write-same':
-      return writeSameOf(nexus, command, data, dataBytes);
+      return writeSameOf(nexus, command, data, announcedBytes);
     case 'get-lba-status':
       return getLbaStatus(device, command.lba, command.allocationLength);
     case 'inquiry':
@@ -157,16 +157,17 @@ export function execute(
 
 function writeSameOf(
   nexus: UnitNexus,
-  command: Extent & { readonly noData: boolean },
+  command: Extent & { readonly noData: boolean; readonly unmap: boolean },
   data: readonly Buffer[],
-  dataBytes: ByteCount,
+  announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {
   const { sectorSize, sectors: end } = nexus.unit.device.geometry();
-  if (!command.noData && dataBytes < sectorSize) return checkCondition(SENSE.tooLittleData);
+  if (!command.noData && announcedBytes !== sectorSize) return checkCondition(SENSE.wrongDataLength);
   const sectors = command.sectors === 0 ? end - command.lba : command.sectors;
   if (sectors > maxWriteSameSectors(sectorSize)) return checkCondition(SENSE.invalidFieldInCdb);
   if (sectors === 0) return GOOD;
-  return writeSame(nexus.unit.device, { lba: command.lba, sectors }, command.noData ? undefined : Buffer.concat(data));
+  const pattern = command.noData ? undefined : Buffer.concat(data);
+  return writeSame(nexus.unit.device, { ...command, sectors }, pattern);
 }
 
 /** REQUEST SENSE (SPC-4 6.39): a pending unit attention as data, once; otherwise NO SENSE. */

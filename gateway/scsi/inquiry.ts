@@ -27,10 +27,7 @@ export function inquiry(
 }
 
 /** INQUIRY of a LUN nothing is mapped to: answered all the same, with qualifier 011b. */
-export function inquiryOfUnmapped(command: {
-  readonly vital: boolean;
-  readonly allocationLength: number;
-}): ScsiResult {
+export function inquiryOfUnmapped(command: { readonly vital: boolean; readonly allocationLength: number }): ScsiResult {
   if (command.vital) return invalidCdbField(2, 7);
   return parameterData(standardInquiry(NO_DEVICE), command.allocationLength);
 }
@@ -54,4 +51,3 @@ function standardInquiry(peripheral: number): Buffer {
 function writeAscii(bytes: Buffer, at: number, length: number, text: string): void {
   bytes.write(text.padEnd(length).slice(0, length), at, 'latin1');
 }
-

@@ -40,16 +40,20 @@ async function forcedRead(device: BlockDevice, { lba, sectors }: Extent): Promis
 }
 
 /**
- * WRITE (6) - (16). When the initiator announced less data than the extent takes, nothing is written: half a
- * command is worse than none (SAM-5 5.4.2 leaves the choice).
+ * WRITE (6) - (16). When the initiator announced fewer sectors than the extent has, those are written and the transport
+ * reports the rest as a residual; part of a sector is refused (SAM-5 5.4.2, FCP-4 9.4.2 leave the choice).
  */
 export function write(
   device: BlockDevice,
   command: Extent & { readonly fua: boolean },
   data: readonly Buffer[],
-  dataBytes: ByteCount,
+  announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {
-  if (dataBytes < command.sectors * device.geometry().sectorSize) return checkCondition(SENSE.tooLittleData);
+  const { sectorSize } = device.geometry();
+  if (announcedBytes < command.sectors * sectorSize) {
+    if (announcedBytes % sectorSize !== 0) return checkCondition(SENSE.wrongDataLength);
+    if (announcedBytes === 0) return GOOD;
+  }
   if (command.sectors === 0) return GOOD;
   try {
     const done = device.write(command.lba, data, command.fua ? FORCED_WRITE : PLAIN_WRITE);
@@ -78,7 +82,7 @@ export async function verify(
   const { sectorSize } = device.geometry();
   const expected = command.byteCheck === 'none' ? undefined : Buffer.concat(data);
   const needed = command.byteCheck === 'full' ? command.sectors * sectorSize : sectorSize;
-  if (expected !== undefined && expected.length < needed) return checkCondition(SENSE.tooLittleData);
+  if (expected !== undefined && expected.length < needed) return checkCondition(SENSE.wrongDataLength);
   const chunkSectors = INTERNAL_CHUNK_BYTES / sectorSize;
   try {
     for (let done = 0; done < command.sectors; done += chunkSectors) {
@@ -103,10 +107,12 @@ export async function writeAndVerify(
   device: BlockDevice,
   command: Extent & { readonly byteCheck: ByteCheck },
   data: readonly Buffer[],
-  dataBytes: ByteCount,
+  announcedBytes: ByteCount,
 ): Promise<ScsiResult> {
-  const written = await write(device, { ...command, fua: true }, data, dataBytes);
-  return written === GOOD ? verify(device, command, data) : written;
+  const written = await write(device, { ...command, fua: true }, data, announcedBytes);
+  if (written !== GOOD) return written;
+  const sectors = Math.min(command.sectors, announcedBytes / device.geometry().sectorSize);
+  return sectors === 0 ? GOOD : verify(device, { ...command, sectors }, data);
 }
 
 /** PRE-FETCH (10), (16): a hint, answered GOOD since not everything may fit the cache (SBC-3 5.10). */

@@ -40,16 +40,16 @@ function deallocate(device: BlockDevice, ranges: readonly SectorRange[]): MaybeP
 }
 
 /**
- * WRITE SAME (10), (16): SBC-3 5.40, 5.41. Zeros are deallocated whether UNMAP is set or not, since unmapped sectors
- * read as zeros here; anything else is written, piece by piece.
+ * WRITE SAME (10), (16): SBC-3 5.40, 5.41. Deallocates when UNMAP asks for it (whatever the pattern, as hosts and other
+ * targets take it) and for zeros, since unmapped sectors read as zeros here; anything else is written, piece by piece.
  */
 export async function writeSame(
   device: BlockDevice,
-  command: { readonly lba: Lba; readonly sectors: SectorCount },
+  command: { readonly lba: Lba; readonly sectors: SectorCount; readonly unmap: boolean },
   pattern: Buffer | undefined,
 ): Promise<ScsiResult> {
   const { lba, sectors } = command;
-  if (pattern === undefined || isZero(pattern)) return deallocate(device, [{ lba, sectors }]);
+  if (command.unmap || pattern === undefined || isZero(pattern)) return deallocate(device, [{ lba, sectors }]);
   const chunkSectors = Math.min(INTERNAL_CHUNK_BYTES / pattern.length, sectors);
   const chunk = Buffer.alloc(chunkSectors * pattern.length, pattern);
   try {
@@ -74,17 +74,13 @@ const MAX_LBA_STATUS_DESCRIPTORS = 64;
 const DEALLOCATED = 1;
 
 /** GET LBA STATUS (SBC-3 5.5): as many descriptors as the allocation length has room for, and at least one. */
-export async function getLbaStatus(
-  device: BlockDevice,
-  lba: Lba,
-  allocationLength: ByteCount,
-): Promise<ScsiResult> {
+export async function getLbaStatus(device: BlockDevice, lba: Lba, allocationLength: ByteCount): Promise<ScsiResult> {
   const room = Math.floor((allocationLength - LBA_STATUS_HEADER_BYTES) / LBA_STATUS_DESCRIPTOR_BYTES);
   const limit = Math.min(Math.max(room, 1), MAX_LBA_STATUS_DESCRIPTORS);
   const end = device.geometry().sectors;
   const descriptors: Buffer[] = [];
   try {
-    for (let at = lba; at < end && descriptors.length < limit; ) {
+    for (let at = lba; at < end && descriptors.length < limit;) {
       const state = await device.provisioning(at, Math.min(end - at, 0xffff_ffff));
       const descriptor = Buffer.alloc(LBA_STATUS_DESCRIPTOR_BYTES);
       descriptor.writeBigUInt64BE(BigInt(at), 0);

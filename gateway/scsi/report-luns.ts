@@ -41,4 +41,3 @@ export function decodeLun(bytes: Buffer, at: number): number {
   const lun = method === 1 ? first & 0x3fff : first;
   return method <= 1 && lun <= MAX_LUN ? lun : -1;
 }
-

@@ -40,7 +40,7 @@ export const SENSE = {
   lbaOutOfRange: { key: KEY.illegalRequest, asc: 0x21, ascq: 0x00 },
   invalidFieldInCdb: { key: KEY.illegalRequest, asc: 0x24, ascq: 0x00 },
   lunNotSupported: { key: KEY.illegalRequest, asc: 0x25, ascq: 0x00 },
-  tooLittleData: { key: KEY.illegalRequest, asc: 0x0e, ascq: 0x03 },
+  wrongDataLength: { key: KEY.illegalRequest, asc: 0x0e, ascq: 0x03 },
   parameterListLength: { key: KEY.illegalRequest, asc: 0x1a, ascq: 0x00 },
   invalidFieldInParameters: { key: KEY.illegalRequest, asc: 0x26, ascq: 0x00 },
   savingNotSupported: { key: KEY.illegalRequest, asc: 0x39, ascq: 0x00 },

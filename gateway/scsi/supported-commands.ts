@@ -116,7 +116,10 @@ function encodeOne(entry: Supported | undefined, timeouts: boolean): Buffer {
  * REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 6.36): ABORT TASK, ABORT TASK SET, CLEAR TASK SET,
  * LOGICAL UNIT RESET, TARGET RESET (obsolete there, but iSCSI has it).
  */
-export function reportTaskManagement(command: { readonly extended: boolean; readonly allocationLength: number }): ScsiResult {
+export function reportTaskManagement(command: {
+  readonly extended: boolean;
+  readonly allocationLength: number;
+}): ScsiResult {
   const data = Buffer.alloc(command.extended ? 16 : 4);
   data[0] = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
   if (command.extended) data[3] = 12;
@@ -127,4 +130,3 @@ for (const [index, { opcode }] of SUPPORTED_COMMANDS.entries()) {
   const previous = SUPPORTED_COMMANDS[index - 1];
   if (previous !== undefined && previous.opcode > opcode) throw new Error('SUPPORTED_COMMANDS is out of order');
 }
-
