@@ -103,7 +103,7 @@ export class Connection implements PduHandler {
     this.fail(error);
   }
 
-  destination(header: Buffer, at: number, length: number): Buffer | undefined {
+  destination(header: Buffer, at: number, length: number): Buffer | 'drop' | undefined {
     return this.receiver?.destination(header, at, length);
   }
 

@@ -4,10 +4,11 @@ import { BHS_BYTES, DIGEST_BYTES, additionalHeaderBytes, dataSegmentLength, padd
 
 export interface PduHandler {
   /**
-   * Where a data segment that arrives in several chunks goes: exactly `length` bytes, or undefined to have it collected.
+   * Where a data segment that arrives in several chunks goes: exactly `length` bytes, undefined to have it collected, or
+   * 'drop' when nobody wants it.
    * Only called for such segments; `header` lasts for the call.
    */
-  destination(header: Buffer, at: number, length: number): Buffer | undefined;
+  destination(header: Buffer, at: number, length: number): Buffer | 'drop' | undefined;
   /**
    * A whole PDU, digests checked. Its data is `data[dataAt, dataAt + dataLength)`, valid during the call; `placed` says
    * that it lies where `destination` wanted it already.
@@ -31,6 +32,8 @@ export class InboundFramer {
   private inBody = false;
   private data: Buffer = EMPTY;
   private placed = false;
+  /** The data segment is only counted. */
+  private dropping = false;
   private dataFilled = 0;
   private dataLength = 0;
   /** Additional header segments and header digest still to come, then padding and data digest. */
@@ -97,7 +100,7 @@ export class InboundFramer {
     }
     if (this.dataFilled < this.dataLength) {
       const taken = Math.min(this.dataLength - this.dataFilled, to - at);
-      chunk.copy(this.data, this.dataFilled, at, at + taken);
+      if (!this.dropping) chunk.copy(this.data, this.dataFilled, at, at + taken);
       this.dataFilled += taken;
       at += taken;
       if (this.dataFilled < this.dataLength) return at;
@@ -132,14 +135,15 @@ export class InboundFramer {
       if (additional > 0) digest = crc32c(this.extra.subarray(0, additional), digest);
       verify('header', digest, this.extra.readUInt32LE(additional));
     }
-    if (this.dataLength === 0) {
-      this.data = EMPTY;
-      this.placed = false;
-      return;
-    }
+    this.data = EMPTY;
+    this.placed = false;
+    this.dropping = false;
+    if (this.dataLength === 0) return;
     const chosen = this.handler.destination(this.header, 0, this.dataLength);
-    this.data = chosen ?? Buffer.allocUnsafe(this.dataLength);
+    // The digest needs the bytes even when nobody else does.
+    this.dropping = chosen === 'drop' && !this.dataDigest;
     this.placed = chosen !== undefined;
+    if (!this.dropping) this.data = chosen instanceof Buffer ? chosen : Buffer.allocUnsafe(this.dataLength);
   }
 
   private finishBody(): void {

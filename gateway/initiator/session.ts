@@ -33,8 +33,6 @@ const SLOT_BITS = 12;
 const SLOT_MASK = (1 << SLOT_BITS) - 1;
 /** Commands are timed in ticks of this length, so that none needs a timer of its own. */
 const TICK_MS = 250;
-/** Received data that nobody wants goes here. */
-const DISCARD = Buffer.allocUnsafeSlow(16 * 1024 * 1024);
 
 export interface SessionOptions {
   readonly clock: Clock;
@@ -124,13 +122,11 @@ export class Session implements Receiver {
     this.connection.destroy(error);
   }
 
-  destination(header: Buffer, at: number, length: number): Buffer | undefined {
+  destination(header: Buffer, at: number, length: number): Buffer | 'drop' | undefined {
     if (opcodeOf(header, at) !== TARGET_OPCODE.dataIn) return undefined;
     const command = this.taskOf(header, at);
     const offset = this.checkedOffset(command, header, at, length);
-    return command.dataIn === undefined
-      ? DISCARD.subarray(0, length)
-      : command.dataIn.subarray(offset, offset + length);
+    return command.dataIn === undefined ? 'drop' : command.dataIn.subarray(offset, offset + length);
   }
 
   pdu(header: Buffer, at: number, data: Buffer, dataAt: number, dataLength: number, placed: boolean): void {

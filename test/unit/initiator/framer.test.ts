@@ -19,12 +19,17 @@ interface Seen {
   readonly data: string;
 }
 
-function collect(chunks: readonly Buffer[], digests: { header: boolean; data: boolean }, place: boolean): Seen[] {
+function collect(
+  chunks: readonly Buffer[],
+  digests: { header: boolean; data: boolean },
+  place: boolean,
+  drop = false,
+): Seen[] {
   const seen: Seen[] = [];
   const destination = Buffer.alloc(64);
   const framer = new InboundFramer(
     {
-      destination: (_header, _at, length) => (place ? destination.subarray(0, length) : undefined),
+      destination: (_header, _at, length) => (drop ? 'drop' : place ? destination.subarray(0, length) : undefined),
       pdu: (header, at, data, dataAt, dataLength, placed) => {
         const bytes = placed ? destination.subarray(0, dataLength) : data.subarray(dataAt, dataAt + dataLength);
         seen.push({ opcode: header[at] ?? 0, tag: header.readUInt32BE(at + 16), data: bytes.toString('hex') });
@@ -72,6 +77,19 @@ describe('the inbound framer', () => {
       });
     }
   }
+
+  it('drops data that nobody wants, and finds the next PDU all the same', () => {
+    for (const digests of [
+      { header: false, data: false },
+      { header: true, data: true },
+    ]) {
+      const whole = stream(digests);
+      for (let at = 1; at < whole.length; at += 1) {
+        const seen = collect([whole.subarray(0, at), whole.subarray(at)], digests, false, true);
+        expect(seen.map(({ tag }) => tag)).toEqual([7, 8, 9]);
+      }
+    }
+  });
 
   it('refuses a PDU with a bad header or data digest, whole or in pieces', () => {
     const good = pdu({ opcode: 0x25, data: DATA }, { header: true, data: true });
