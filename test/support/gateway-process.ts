@@ -1,5 +1,4 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { connectToGateway } from '../../gateway/admin/control-client.ts';
@@ -55,9 +54,10 @@ export class CloudProcess {
     const started = new LoggedProcess(process.execPath, [PROGRAM, ...words, ...ports], log, ENVIRONMENT);
     this.process = started;
     await eventually(
-      async () => {
+      () => {
         if (!started.isRunning()) throw new Error(`farshore cloud has ended:\n${started.logTail()}`);
-        return (await accepts(this.s3Port)) && (await accepts(this.dynamodbPort)) ? true : undefined;
+        // The last line that it prints once it is up.
+        return started.log().includes('dynamodbEndpoint: ') ? true : undefined;
       },
       READY_LIMIT_MS,
       () => `farshore cloud did not get ready:\n${started.logTail()}`,
@@ -112,7 +112,7 @@ export class GatewayProcess {
     await eventually(
       async () => {
         if (!started.isRunning()) throw new Error(`farshore serve has ended:\n${started.logTail()}`);
-        return (await this.isServing()) ? true : undefined;
+        return started.log().includes('serving on ') && (await this.isServing()) ? true : undefined;
       },
       READY_LIMIT_MS,
       () => `farshore serve did not get ready:\n${started.logTail()}`,
@@ -156,7 +156,7 @@ export class GatewayProcess {
   private async isServing(): Promise<boolean> {
     try {
       const report = await this.call('status', {});
-      return report.volumes.every((volume) => volume.state !== 'opening') && (await accepts(this.port));
+      return report.volumes.every((volume) => volume.state !== 'opening');
     } catch {
       // Not there yet; the caller's time limit decides when that is an error.
       return false;
@@ -179,19 +179,6 @@ function configText(options: GatewayOptions, stateDirectory: string, port: numbe
     `replication: { rpoSeconds: ${options.rpoSeconds ?? 5} }`,
     '',
   ].join('\n');
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((settle) => {
-    const socket = connect({ host: '127.0.0.1', port });
-    socket.once('connect', () => {
-      socket.destroy();
-      settle(true);
-    });
-    socket.once('error', () => {
-      settle(false);
-    });
-  });
 }
 
 /** An embedded cloud and one gateway on it, in a directory of their own. */

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -42,10 +42,13 @@ export class LoggedProcess {
   private readonly child: ChildProcess;
   private readonly ended: Promise<void>;
   private running = true;
+  /** Where this process's output begins; the file may have that of an earlier one. */
+  private readonly logFrom: number;
 
   constructor(program: string, words: readonly string[], logFile: string, env: NodeJS.ProcessEnv = process.env) {
     this.logFile = logFile;
     const log = openSync(logFile, 'a');
+    this.logFrom = fstatSync(log).size;
     this.child = spawn(program, words, { stdio: ['ignore', log, log], env });
     closeSync(log);
     this.ended = new Promise((resolve) => {
@@ -68,8 +71,9 @@ export class LoggedProcess {
     return this.child.exitCode;
   }
 
+  /** What this process has printed so far. */
   log(): string {
-    return readFileSync(this.logFile, 'utf8');
+    return readFileSync(this.logFile).toString('utf8', this.logFrom);
   }
 
   /** The end of the log, for messages. */
