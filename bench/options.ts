@@ -29,9 +29,9 @@ export const USAGE = `npm run bench -- [options]
   --out FILE         where the JSON goes (default: docs/bench/; nowhere with --smoke)`;
 
 const PRESETS = {
-  full: { rounds: 3, roundMs: 5000, rampMs: 1000, size: '1G' },
-  quick: { rounds: 2, roundMs: 1500, rampMs: 300, size: '512M' },
-  smoke: { rounds: 1, roundMs: 300, rampMs: 100, size: '64M' },
+  full: { rounds: 3, roundMs: 5000, rampMs: 1000, size: '1G', cache: '4G' },
+  quick: { rounds: 2, roundMs: 1500, rampMs: 300, size: '512M', cache: '2G' },
+  smoke: { rounds: 1, roundMs: 300, rampMs: 100, size: '64M', cache: '512M' },
 } as const;
 
 /** Throws an Error with one sentence for what it does not understand. */
@@ -61,7 +61,7 @@ export function parseOptions(words: readonly string[]): BenchOptions | 'help' {
     roundMs: values.seconds === undefined ? preset.roundMs : positive(values.seconds, '--seconds') * 1000,
     rampMs: preset.rampMs,
     lunBytes: parseSize(values.size ?? preset.size, '--size'),
-    cacheSize: values.cache ?? '4G',
+    cacheSize: values.cache ?? preset.cache,
     ramSize: values.ram ?? '256M',
     cases: values.only === undefined ? CASES : chosenCases(values.only.split(',')),
     peers: chosenPeers(values.peers?.split(',') ?? ['tgtd', 'farshore']),
