@@ -1,4 +1,5 @@
 import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
 import type { IncomingHttpHeaders, IncomingMessage, Server, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import dynalite from 'dynalite';
@@ -30,7 +31,6 @@ const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
  * so ends the whole process, when a client breaks off in the middle of one (as a killed gateway does).
  */
 export async function startDynamoDbServer({ dir, port, log }: DynamoDbServerOptions): Promise<DynamoDbServer> {
-  const inner = dynalite({ path: dir, createTableMs: 0, deleteTableMs: 0, updateTableMs: 0 });
   const counts = new Map<string, number>();
   const server: Server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, noDelay: true }, (request, response) => {
     handle(request, response).catch((error: unknown) => {
@@ -54,7 +54,10 @@ export async function startDynamoDbServer({ dir, port, log }: DynamoDbServerOpti
     inner.emit('request', new CompleteRequest(request, body), response);
   }
 
+  await checkStore(dir);
   const bound = await listen(server, port, 'DynamoDB');
+  // Only now, so that nothing is left open when the port is taken. No request can have come in since.
+  const inner = dynalite({ path: dir, createTableMs: 0, deleteTableMs: 0, updateTableMs: 0 });
   return {
     endpoint: `http://127.0.0.1:${bound}`,
     requests: () => Object.fromEntries(counts),
@@ -63,6 +66,27 @@ export async function startDynamoDbServer({ dir, port, log }: DynamoDbServerOpti
       await closeStore(inner);
     },
   };
+}
+
+/** The part of dynalite's own LevelDB package that is used here. */
+interface LevelPackage {
+  readonly Level: new (path: string) => { open(): Promise<void>; close(): Promise<void> };
+}
+
+/** Opens the store once: dynalite itself would throw a damaged one out of a callback, at the first request. */
+async function checkStore(dir: string): Promise<void> {
+  const dynalitePath = createRequire(import.meta.url).resolve('dynalite');
+  const { Level } = createRequire(dynalitePath)('level') as LevelPackage;
+  const level = new Level(dir);
+  try {
+    await level.open();
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    throw new FarshoreError('damaged', `the DynamoDB store ${dir} cannot be opened: ${describeError(cause)}.`, {
+      cause: error,
+    });
+  }
+  await level.close();
 }
 
 /** As much of an IncomingMessage as dynalite looks at. */

@@ -89,7 +89,7 @@ describe('the SDK', () => {
     const target = { Bucket: 'bucket', Key: 'dir/multi part' };
     const { UploadId } = await client.send(new CreateMultipartUploadCommand({ ...target, Metadata: { kind: 'test' } }));
     const parts = [randomBytes(5 * MIB), randomBytes(5 * MIB + 1), randomBytes(10)];
-    const uploaded = [];
+    const uploaded: { PartNumber: number; ETag: string | undefined }[] = [];
     for (const [index, Body] of parts.entries()) {
       const PartNumber = index * 2 + 1;
       const { ETag } = await client.send(new UploadPartCommand({ ...target, UploadId, PartNumber, Body }));
@@ -117,7 +117,7 @@ describe('the SDK', () => {
   it('refuses parts that are too small, and forgets an aborted upload', async () => {
     const target = { Bucket: 'bucket', Key: 'small' };
     const { UploadId } = await client.send(new CreateMultipartUploadCommand(target));
-    const Parts = [];
+    const Parts: { PartNumber: number; ETag: string | undefined }[] = [];
     for (const PartNumber of [1, 2]) {
       const { ETag } = await client.send(
         new UploadPartCommand({ ...target, UploadId, PartNumber, Body: Buffer.alloc(100) }),

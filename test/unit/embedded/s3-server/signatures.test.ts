@@ -189,6 +189,50 @@ describe('signed chunks', () => {
   });
 });
 
+describe('signed chunks with a trailer', () => {
+  const request = signed(
+    'PUT',
+    '/examplebucket/chunkObject.txt',
+    '106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e',
+    {
+      'x-amz-storage-class': 'REDUCED_REDUNDANCY',
+      'content-encoding': 'aws-chunked',
+      'x-amz-decoded-content-length': '66560',
+      'x-amz-trailer': 'x-amz-checksum-crc32c',
+      'x-amz-content-sha256': 'STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER',
+    },
+    's3.amazonaws.com',
+  );
+  const stream = [
+    `10000;chunk-signature=b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2\r\n${'a'.repeat(65_536)}\r\n`,
+    `400;chunk-signature=1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7\r\n${'a'.repeat(1024)}\r\n`,
+    '0;chunk-signature=2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992\r\n',
+    'x-amz-checksum-crc32c:sOO8/Q==\r\n',
+    'x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n',
+  ].join('');
+
+  function decode(text: string): string | undefined {
+    const decoder = new ChunkedDecoder({
+      signed: true,
+      signer: authenticate(request, KEY_PAIR, NOW),
+      trailers: ['x-amz-checksum-crc32c'],
+      decodedBytes: 66_560,
+    });
+    decoder.push(Buffer.from(text));
+    decoder.finish();
+    return decoder.trailers.get('x-amz-checksum-crc32c');
+  }
+
+  it("accepts Amazon's example", () => {
+    expect(decode(stream)).toBe('sOO8/Q==');
+  });
+
+  it('refuses a trailer that was changed, or whose signature is missing', () => {
+    expect(codeOf(() => decode(stream.replace('sOO8', 'sOO9')))).toBe('SignatureDoesNotMatch');
+    expect(codeOf(() => decode(stream.replace(/x-amz-trailer-signature.*\r\n/, '')))).toBe('SignatureDoesNotMatch');
+  });
+});
+
 describe('unsigned chunks with a trailer', () => {
   const options = { signed: false, signer: undefined, trailers: ['x-amz-checksum-crc32'], decodedBytes: 11 };
   const good = '5\r\nhello\r\n6\r\n world\r\n0\r\nx-amz-checksum-crc32:DUoRhQ==\r\n\r\n';
