@@ -12,6 +12,7 @@ import { ENVELOPE_BYTES, openEnvelope, openWhole, sealEnvelope, truncated } from
 import type { BlockRange } from './ids.ts';
 import { ID_PATTERN, isBlockRange, MAX_VOLUME_BLOCKS, requireId } from './ids.ts';
 import { isEntry } from './map-entry.ts';
+import { RANGE_BYTES, readRanges, writeRanges } from './ranges.ts';
 import type { VersionIdentity } from './version-identity.ts';
 import { identityBytes, MAX_IDENTITY_BYTES, readIdentity, recordFields, writeIdentity } from './version-identity.ts';
 import type { VersionRecord } from './version-record.ts';
@@ -83,7 +84,6 @@ export interface RunIndex {
 }
 
 const INDEX_ENTRY_BYTES = 20;
-const RANGE_BYTES = 12;
 const CHANGE_BYTES = 10;
 /** fromN, throughN, mapped, sections, ranges, version bytes */
 const COUNTS_BYTES = 3 * 8 + 3 * 4;
@@ -143,7 +143,7 @@ export function encodeRun(run: RunInput, compression: Compression): EncodedRun {
     offset += payload.length;
     invariant(offset <= MAX_RUN_BYTES, `a run has at most ${MAX_RUN_BYTES} bytes`);
   }
-  for (const range of run.ranges) writer.u48(range.block).u48(range.count);
+  writeRanges(writer, run.ranges);
   const header = writer.done();
   sealEnvelope(header, RUN_KIND, offset, bodyCrc);
   const bytes = Buffer.concat([header, ...payloads], offset);
@@ -218,9 +218,10 @@ export function decodeRunIndex(prefix: Buffer): RunIndex | NeedBytes {
   const version = versionBytes === 0 ? undefined : readIdentity(reader);
   reader.check(reader.position === versionAt + versionBytes, `a version of ${versionBytes} bytes`);
   const mismatch = versionMismatch({ lineage, volume, fromN, throughN }, version);
-  if (mismatch !== undefined) throw damaged(RUN_KIND.what, mismatch);
   const sections = readIndex(reader, sectionCount, headerBytes, objectBytes);
-  const ranges = readRunRanges(reader, rangeCount);
+  const ranges = readRanges(reader, rangeCount);
+  const problem = mismatch ?? rangeProblem(ranges);
+  if (problem !== undefined) throw damaged(RUN_KIND.what, problem);
   reader.finish();
   return { lineage, volume, fromN, throughN, mapped, sections, ranges, version, headerBytes, objectBytes };
 }
@@ -250,17 +251,6 @@ function readIndex(reader: ByteReader, count: number, headerBytes: number, objec
   }
   reader.check(end === objectBytes, `sections that end at byte ${end} of ${objectBytes}`);
   return index;
-}
-
-function readRunRanges(reader: ByteReader, count: number): BlockRange[] {
-  const start = reader.take(count * RANGE_BYTES, 'ranges');
-  const ranges: BlockRange[] = [];
-  for (let at = start; at < start + count * RANGE_BYTES; at += RANGE_BYTES) {
-    ranges.push({ block: reader.bytes.readUIntLE(at, 6), count: reader.bytes.readUIntLE(at + 6, 6) });
-  }
-  const problem = rangeProblem(ranges);
-  if (problem !== undefined) throw damaged(RUN_KIND.what, problem);
-  return ranges;
 }
 
 /** `bytes` are those that the index entry points to, and nothing else. */

@@ -5,9 +5,9 @@ import { damaged } from './bytes.ts';
 import type { NeedBytes } from './envelope.ts';
 import { openEnvelope, openWhole, truncated } from './envelope.ts';
 import { FRAME_ALIGN, MAX_FRAME_BLOCKS, MAX_FRAME_BYTES } from './frame.ts';
-import type { BlockRange } from './ids.ts';
 import { MAX_SEGMENT_NUMBER } from './ids.ts';
 import { packEntry } from './map-entry.ts';
+import { readRanges } from './ranges.ts';
 import type { SegmentExtent, SegmentFrame, SegmentHeader } from './segment-layout.ts';
 import {
   EXTENT_BYTES,
@@ -15,7 +15,6 @@ import {
   MAX_SEGMENT_BLOCKS,
   MAX_SEGMENT_UNMAPS,
   overlapProblem,
-  RANGE_BYTES,
   recordOfSegment,
   SEGMENT_KIND,
 } from './segment-layout.ts';
@@ -96,16 +95,6 @@ function readExtents(reader: ByteReader, count: number, frames: number, blocks: 
   return extents;
 }
 
-/** Pairs of 48 bits: first block, count. The caller checks what they say. */
-export function readRanges(reader: ByteReader, count: number): BlockRange[] {
-  const start = reader.take(count * RANGE_BYTES, 'block ranges');
-  const ranges: BlockRange[] = [];
-  for (let at = start; at < start + count * RANGE_BYTES; at += RANGE_BYTES) {
-    ranges.push({ block: reader.bytes.readUIntLE(at, 6), count: reader.bytes.readUIntLE(at + 6, 6) });
-  }
-  return ranges;
-}
-
 export interface SegmentEntries {
   /** Every block of the segment, ascending. */
   readonly blocks: Float64Array;
@@ -122,9 +111,14 @@ export function segmentEntries(header: SegmentHeader): SegmentEntries {
   for (const extent of header.extents) {
     const frame = header.frames[extent.frame];
     if (frame === undefined) throw damaged(SEGMENT_KIND.what, `no frame ${extent.frame}`);
+    packEntry({ segment: header.number, ...frame, index: extent.index }, entries, at * 2);
+    const high = entries[at * 2] ?? 0;
+    const low = entries[at * 2 + 1] ?? 0;
+    // The index has the lowest bits, and stays below 16 throughout an extent.
     for (let ahead = 0; ahead < extent.count; ahead++, at++) {
       blocks[at] = extent.block + ahead;
-      packEntry({ segment: header.number, ...frame, index: extent.index + ahead }, entries, at * 2);
+      entries[at * 2] = high;
+      entries[at * 2 + 1] = low + ahead;
     }
   }
   return { blocks, entries };

@@ -15,9 +15,9 @@ import {
   MAX_SEGMENT_BLOCKS,
   MAX_SEGMENT_UNMAPS,
   overlapProblem,
-  RANGE_BYTES,
   SEGMENT_KIND,
 } from './segment-layout.ts';
+import { RANGE_BYTES, writeRanges } from './ranges.ts';
 import { identityBytes, writeIdentity } from './version-identity.ts';
 
 /**
@@ -59,7 +59,7 @@ export function encodeSegment(
     objectBytes += frame.length;
   }
   for (const extent of extents) writer.u48(extent.block).u16(extent.frame).u8(extent.index).u8(extent.count);
-  for (const range of unmaps) writer.u48(range.block).u48(range.count);
+  writeRanges(writer, unmaps);
   let bodyCrc = 0;
   for (const frame of frames) bodyCrc = crc32(frame, bodyCrc);
   sealEnvelope(writer.bytes, SEGMENT_KIND, objectBytes, bodyCrc);

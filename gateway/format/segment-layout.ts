@@ -7,6 +7,7 @@ import { FRAME_ALIGN, MAX_FRAME_BLOCKS, MAX_FRAME_BYTES } from './frame.ts';
 import type { BlockRange } from './ids.ts';
 import { isBlockRange } from './ids.ts';
 import { MAX_OBJECT_UNITS } from './map-entry.ts';
+import { RANGE_BYTES } from './ranges.ts';
 import type { VersionIdentity } from './version-identity.ts';
 import { MAX_IDENTITY_BYTES, recordFields } from './version-identity.ts';
 import type { VersionRecord } from './version-record.ts';
@@ -56,7 +57,6 @@ export const MAX_SEGMENT_BYTES = 8 * MIB;
 export const MAX_SEGMENT_BLOCKS = 1984;
 export const MAX_SEGMENT_UNMAPS = 16_384;
 export const EXTENT_BYTES = 10;
-export const RANGE_BYTES = 12;
 export const FRAME_LENGTH_BYTES = 2;
 /** Segment number, blocks, frames, extents, unmap ranges. */
 export const COUNTS_BYTES = 8 + 4 + 2 + 2 + 4;

@@ -65,6 +65,16 @@ export function limits(): ReadonlyMap<string, number> {
   return found;
 }
 
+/** Names and types in the table of attributes after `**heading**`, as `name: type`; of names marked ° too. */
+export function attributes(heading: string): string[] {
+  const start = DOCUMENT.indexOf(`**${heading}**`);
+  const table = /(?:^\|.*\n)+/m.exec(DOCUMENT.slice(start))?.[0] ?? '';
+  return table.split('\n').flatMap((line) => {
+    const row = /^\| ((?:`\w+`(?:, )?)+)(?: °)? \| (\w+) \|/.exec(line);
+    return [...(row?.[1] ?? '').matchAll(/`(\w+)`/g)].map(([, name]) => `${name ?? ''}: ${row?.[2] ?? ''}`);
+  });
+}
+
 /** A little-endian unsigned integer, byte by byte. */
 export function integer(value: number, size: number): Buffer {
   const bytes = Buffer.alloc(size);
