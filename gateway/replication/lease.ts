@@ -54,12 +54,11 @@ export class GatewayLease {
   /** When an overtaken notice was first seen, by volume and epoch. */
   readonly #overtaken = new Map<string, number>();
   readonly #stop = new AbortController();
-  readonly #done: Promise<void>;
 
   constructor(deps: LeaseDeps, settings: LeaseSettings) {
     this.#deps = deps;
     this.#settings = settings;
-    this.#done = this.#run();
+    void this.#run();
   }
 
   add(member: LeaseMember): void {
@@ -70,9 +69,9 @@ export class GatewayLease {
     if (this.#members.get(member.ref.volume) === member) this.#members.delete(member.ref.volume);
   }
 
-  async close(): Promise<void> {
+  /** A beat under way may still land. */
+  close(): void {
     this.#stop.abort();
-    await this.#done;
   }
 
   async #run(): Promise<void> {
@@ -85,6 +84,7 @@ export class GatewayLease {
         waiting = await this.#beat();
       } catch (error) {
         if (isKind(error, 'bug')) throw error;
+        if (signal.aborted) return;
         this.#deps.log.warn({ err: error, gateway: this.#settings.gateway }, 'the lease could not be renewed');
         await sleep(clock, FAILED_BEAT_DELAY_MS * (1 + this.#deps.random.fraction()), signal);
         continue;

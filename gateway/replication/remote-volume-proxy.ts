@@ -1,0 +1,57 @@
+import { FarshoreError } from '../base/errors.ts';
+import type {
+  Committed,
+  FoldOutcome,
+  OpenedRemote,
+  RemoteBlocks,
+  RemoteStatus,
+  RemoteVolume,
+  VerifyReport,
+  VersionSummary,
+} from './remote-volume.ts';
+import type { RpcClient } from './rpc.ts';
+import { withBuffers } from './rpc.ts';
+
+/**
+ * A RemoteVolume whose engine lives at `target` behind the client. The answers are what the engine gave, through structured
+ * cloning: their shapes are checked by both ends being compiled from the same types.
+ */
+export function remoteVolumeProxy(client: RpcClient, target: number): RemoteVolume {
+  const call = async <Result>(method: string, ...args: readonly unknown[]): Promise<Result> =>
+    (await client.call(target, method, args)) as Result;
+  return {
+    open: async (request) => withBuffers(await call('open', request)) as OpenedRemote,
+    commit: (batch) => call<Committed>('commit', batch),
+    read: async (block, count) => {
+      const { data, present } = await call<{ data: Uint8Array; present: Uint8Array }>('read', block, count);
+      const blocks: RemoteBlocks = { data: Buffer.from(data.buffer, data.byteOffset, data.byteLength), present };
+      return blocks;
+    },
+    mapped: (block, count) => call('mapped', block, count),
+    nextMapped: (from, limit) => call('nextMapped', from, limit),
+    rollBackTo: (n) => call('rollBackTo', n),
+    fold: () => call<FoldOutcome>('fold'),
+    verify: () => call<VerifyReport>('verify'),
+    versions: (limit) => call<readonly VersionSummary[]>('versions', limit),
+    status: () => call<RemoteStatus>('status'),
+    close: async () => {
+      try {
+        await call('close');
+      } catch (error) {
+        // A worker that is gone has closed everything.
+        if (!(error instanceof FarshoreError) || error.kind !== 'retry') throw error;
+      }
+    },
+  };
+}
+
+/** A port (table or bucket) whose methods are called behind the client. */
+export function portProxy<Port extends object>(
+  client: RpcClient,
+  target: number,
+  methods: readonly (keyof Port & string)[],
+): Port {
+  const proxy: Record<string, (...args: readonly unknown[]) => Promise<unknown>> = {};
+  for (const method of methods) proxy[method] = async (...args) => withBuffers(await client.call(target, method, args));
+  return proxy as Port; // `methods` names every method of the port
+}

@@ -1,0 +1,208 @@
+import { FarshoreError, invariant } from '../base/errors.ts';
+import type { BlockCount, ByteCount } from '../base/units.ts';
+import { MIB } from '../base/units.ts';
+import type { CloudMeter } from '../cloud/metered.ts';
+import { meteredObjectStore, meteredVersionLog, newMeter } from '../cloud/metered.ts';
+import type { ObjectStore } from '../cloud/object-store.ts';
+import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
+import { Semaphore } from '../maintenance/parallel.ts';
+import { DEFAULT_FOLD_THRESHOLDS } from './engine-settings.ts';
+import type { LeaseMember } from './lease.ts';
+import { GatewayLease } from './lease.ts';
+import type { EngineDeps } from './remote-volume-engine.ts';
+import { PARALLEL_UPLOADS, RemoteVolumeEngine } from './remote-volume-engine.ts';
+import type { CommitBatch, OpenRequest } from './remote-volume.ts';
+import type { Answer, RpcPort } from './rpc.ts';
+import { sendEvent, serveCalls, withBuffers } from './rpc.ts';
+
+/** Call targets: the host itself, the table, the bucket; volumes are numbered from FIRST_VOLUME on. */
+export const HOST = 0;
+export const TABLE = 1;
+export const BUCKET = 2;
+export const FIRST_VOLUME = 16;
+
+/** Segments of 8 MiB being built and uploaded at once, over all volumes; at least as many as one volume can use. */
+export const MAX_SEGMENTS_IN_MEMORY = 16;
+/** No volume gets less cache than this, however many there are. */
+const LEAST_SHARD_CACHE_BYTES = MIB;
+const LEAST_FRAME_CACHE_BYTES = MIB / 4;
+
+export interface HostSettings {
+  readonly gateway: string;
+  readonly host: string;
+  readonly version: string;
+  /** Memory for the maps of all volumes together. */
+  readonly shardCacheBytes: ByteCount;
+  /** Memory for decoded frames of all volumes together. */
+  readonly frameCacheBytes: ByteCount;
+}
+
+export type HostDeps = Omit<EngineDeps, 'segmentsInMemory' | 'onFenced'>;
+
+/** Everything asked of the cloud in the name of this gateway. */
+export type CloudTraffic = Readonly<CloudMeter>;
+
+interface Member {
+  readonly engine: RemoteVolumeEngine;
+  readonly lease: LeaseMember;
+}
+
+/**
+ * The replication half of a gateway behind a message port: the engines of all its volumes, their lease, and the table and bucket
+ * for whoever administers them. The worker thread hosts one; tests host it over a channel in the same thread.
+ */
+export class ReplicationHost {
+  readonly #deps: HostDeps;
+  readonly #settings: HostSettings;
+  readonly #port: RpcPort;
+  readonly #meter = newMeter();
+  readonly #store: ObjectStore;
+  readonly #versions: VersionLog;
+  readonly #lease: GatewayLease;
+  readonly #segmentsInMemory = new Semaphore(Math.max(MAX_SEGMENTS_IN_MEMORY, PARALLEL_UPLOADS));
+  readonly #members = new Map<number, Member>();
+  #dirtyBlocks: BlockCount = 0;
+
+  constructor(deps: HostDeps, settings: HostSettings, port: RpcPort) {
+    this.#deps = deps;
+    this.#settings = settings;
+    this.#port = port;
+    this.#store = meteredObjectStore(deps.store, this.#meter);
+    this.#versions = meteredVersionLog(deps.versions, this.#meter);
+    const { clock, random, log } = deps;
+    const { gateway, host, version } = settings;
+    this.#lease = new GatewayLease(
+      { versions: this.#versions, clock, random, log },
+      { gateway, host, version, dirtyBlocks: () => this.#dirtyBlocks },
+    );
+    serveCalls(port, (target, method, args) => this.#dispatch(target, method, args));
+  }
+
+  /** Ends every engine and the lease; what is under way rejects with `stopped`. */
+  close(): void {
+    for (const [target, member] of this.#members) this.#forget(target, member);
+    this.#lease.close();
+  }
+
+  async #dispatch(target: number, method: string, args: readonly unknown[]): Promise<Answer> {
+    if (target === HOST) return { value: await this.#hostCall(method, args) };
+    if (target === TABLE) return { value: await callPort(this.#versions, method, args) };
+    if (target === BUCKET) return { value: await callPort(this.#store, method, args) };
+    return this.#volumeCall(target, method, args);
+  }
+
+  async #hostCall(method: string, args: readonly unknown[]): Promise<unknown> {
+    switch (method) {
+      case 'traffic':
+        return { ...this.#meter };
+      case 'dirty':
+        this.#dirtyBlocks = args[0] as BlockCount; // as worker-client sends it
+        return undefined;
+      case 'close':
+        this.close();
+        return undefined;
+      default:
+        throw new FarshoreError('bug', `the replication worker has no '${method}'`);
+    }
+  }
+
+  async #volumeCall(target: number, method: string, args: readonly unknown[]): Promise<Answer> {
+    if (method === 'open') return { value: await this.#open(target, args[0] as OpenRequest) };
+    const member = this.#members.get(target);
+    if (method === 'close') {
+      if (member !== undefined) this.#forget(target, member);
+      return { value: undefined };
+    }
+    if (member === undefined) throw new FarshoreError('stopped', 'the volume is not open');
+    const { engine } = member;
+    const [first, second] = args as readonly number[]; // all but commit take numbers
+    switch (method) {
+      case 'commit':
+        return { value: await engine.commit(args[0] as CommitBatch) };
+      case 'read': {
+        const blocks = await engine.read(first ?? 0, second ?? 0);
+        return { value: blocks, transfer: [blocks.data.buffer as ArrayBuffer, blocks.present.buffer as ArrayBuffer] };
+      }
+      case 'mapped':
+        return { value: await engine.mapped(first ?? 0, second ?? 0) };
+      case 'nextMapped':
+        return { value: await engine.nextMapped(first ?? 0, second ?? 0) };
+      case 'rollBackTo':
+        return { value: await engine.rollBackTo(first ?? 0) };
+      case 'fold':
+        return { value: await engine.fold() };
+      case 'verify':
+        return { value: await engine.verify() };
+      case 'versions':
+        return { value: await engine.versions(first ?? 0) };
+      case 'status':
+        return { value: await engine.status() };
+      default:
+        throw new FarshoreError('bug', `a remote volume has no '${method}'`);
+    }
+  }
+
+  async #open(target: number, request: OpenRequest): Promise<unknown> {
+    invariant(target >= FIRST_VOLUME, `volumes are numbered from ${FIRST_VOLUME}`);
+    const member = this.#members.get(target) ?? this.#newMember(target, request.ref);
+    try {
+      return await member.engine.open(request);
+    } finally {
+      this.#shareCaches();
+    }
+  }
+
+  #newMember(target: number, ref: VolumeRef): Member {
+    const engine = new RemoteVolumeEngine(
+      {
+        ...this.#deps,
+        store: this.#store,
+        versions: this.#versions,
+        log: this.#deps.log.child({ volume: ref.volume }),
+        segmentsInMemory: this.#segmentsInMemory,
+        onFenced: (error) => {
+          this.#lease.remove(lease);
+          sendEvent(this.#port, 'fenced', target, { message: error.message });
+        },
+      },
+      { foldAt: DEFAULT_FOLD_THRESHOLDS, ...this.#cacheShare(this.#members.size + 1) },
+    );
+    const lease: LeaseMember = {
+      ref,
+      epoch: () => engine.epoch,
+      confirmOwnership: () => engine.confirmOwnership(),
+    };
+    const member = { engine, lease };
+    this.#members.set(target, member);
+    this.#lease.add(lease);
+    return member;
+  }
+
+  #forget(target: number, { engine, lease }: Member): void {
+    this.#members.delete(target);
+    this.#lease.remove(lease);
+    void engine.close();
+    this.#shareCaches();
+  }
+
+  #shareCaches(): void {
+    const { shardCacheBytes, frameCacheBytes } = this.#cacheShare(this.#members.size);
+    for (const { engine } of this.#members.values()) engine.setCaches(shardCacheBytes, frameCacheBytes);
+  }
+
+  #cacheShare(volumes: number): { readonly shardCacheBytes: ByteCount; readonly frameCacheBytes: ByteCount } {
+    const { shardCacheBytes, frameCacheBytes } = this.#settings;
+    const share = Math.max(1, volumes);
+    return {
+      shardCacheBytes: Math.max(LEAST_SHARD_CACHE_BYTES, Math.floor(shardCacheBytes / share)),
+      frameCacheBytes: Math.max(LEAST_FRAME_CACHE_BYTES, Math.floor(frameCacheBytes / share)),
+    };
+  }
+}
+
+/** Calls a method of a port with arguments that came through a message. */
+async function callPort(port: object, method: string, args: readonly unknown[]): Promise<unknown> {
+  const found: unknown = Reflect.get(port, method);
+  if (typeof found !== 'function') throw new FarshoreError('bug', `there is no '${method}' to call`);
+  return Reflect.apply(found, port, args.map(withBuffers));
+}

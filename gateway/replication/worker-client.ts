@@ -1,0 +1,167 @@
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { sleep, systemClock } from '../base/clock.ts';
+import { describeError, FarshoreError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { BlockCount } from '../base/units.ts';
+import type { CloudMeter } from '../cloud/metered.ts';
+import type { ObjectStore } from '../cloud/object-store.ts';
+import type { VersionLog } from '../cloud/version-log.ts';
+import type { LogLine } from './port-log.ts';
+import { portProxy, remoteVolumeProxy } from './remote-volume-proxy.ts';
+import type { RemoteVolume } from './remote-volume.ts';
+import { BUCKET, FIRST_VOLUME, HOST, TABLE } from './replication-host.ts';
+import type { RpcPort } from './rpc.ts';
+import { RpcClient } from './rpc.ts';
+import type { WorkerSettings } from './worker-settings.ts';
+
+/** How long a worker that was asked to close may take before it is ended. */
+const CLOSE_TIMEOUT_MS = 5_000;
+
+const TABLE_METHODS: readonly (keyof VersionLog)[] = [
+  'getVolume',
+  'createVolume',
+  'raiseEpoch',
+  'changeVolume',
+  'raiseMaintenanceEpoch',
+  'publishCheckpoint',
+  'raiseFloor',
+  'removeVolume',
+  'putVersion',
+  'getVersion',
+  'listVersions',
+  'deleteVersions',
+  'allocateNumbers',
+  'claimName',
+  'resolveName',
+  'rebindName',
+  'releaseName',
+  'listNames',
+  'beat',
+  'notify',
+  'clearNotices',
+];
+const BUCKET_METHODS: readonly (keyof ObjectStore)[] = ['put', 'get', 'head', 'list', 'delete'];
+
+/** The replication half of a gateway, seen from the thread that serves initiators. */
+export interface ReplicationWorker {
+  /**
+   * A volume whose engine runs in the worker. `onFenced` is called once when another gateway has taken it over, also when
+   * nothing is under way. To open a volume again after it was closed or fenced, ask for a new one.
+   */
+  openVolume(onFenced: (error: FarshoreError) => void): RemoteVolume;
+  /** The table and the bucket, for administration. */
+  readonly table: VersionLog;
+  readonly store: ObjectStore;
+  /** Requests made and bytes moved since the worker started, all volumes and maintenance together. */
+  traffic(): Promise<CloudMeter>;
+  /** For the gateway's heartbeat. */
+  reportDirty(blocks: BlockCount): void;
+  /**
+   * Resolves when the worker is gone without having been closed: everything under way has rejected with `retry`. What follows
+   * is a new worker, in which every volume is opened anew, with new epochs (rule 5).
+   */
+  readonly crashed: Promise<FarshoreError>;
+  /** Ends it; what is under way rejects with `stopped`, what was sent may still land. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** Starts the worker thread. Its failures to start (no cache directory, no credentials) show in the first calls. */
+export function startReplicationWorker(settings: WorkerSettings, log: Log): ReplicationWorker {
+  const worker = startThread(settings);
+  return connectReplication(worker, log, worker);
+}
+
+/** What a client has to know of the thread at the other end. */
+export interface WorkerThread {
+  on(event: 'error', listener: (error: unknown) => void): unknown;
+  on(event: 'exit', listener: (code: number) => void): unknown;
+  terminate(): Promise<unknown>;
+}
+
+/** The client's end over any port; `startReplicationWorker` gives it a thread's. */
+export function connectReplication(port: RpcPort, log: Log, thread: WorkerThread): ReplicationWorker {
+  const fencedBy = new Map<number, (error: FarshoreError) => void>();
+  const client = new RpcClient(port, (name, target, detail) => {
+    if (name === 'log') {
+      const { level, fields, message } = detail as LogLine; // as port-log sends it
+      log[level](fields, message);
+    } else if (name === 'fenced') {
+      const { message } = detail as { readonly message: string }; // as replication-host sends it
+      fencedBy.get(target)?.(new FarshoreError('fenced', message));
+      fencedBy.delete(target);
+    }
+  });
+  let nextVolume = FIRST_VOLUME;
+  const closed = new FarshoreError('stopped', 'the replication worker was closed');
+  let closing: Promise<void> | undefined;
+  const crashed = new Promise<FarshoreError>((resolve) => {
+    const gone = (why: string): void => {
+      if (closing !== undefined) {
+        client.end(closed);
+        return;
+      }
+      const error = new FarshoreError('retry', `the replication worker has stopped: ${why}`);
+      client.end(error);
+      resolve(error);
+    };
+    thread.on('error', (error) => {
+      log.error({ err: error }, 'the replication worker failed');
+      gone(describeError(error));
+    });
+    thread.on('exit', (code) => {
+      gone(`exit code ${code}`);
+    });
+  });
+  const shutDown = async (): Promise<void> => {
+    const answered = new AbortController();
+    // The system's clock: this is about a thread of the operating system that may hang.
+    const timeout = sleep(systemClock, CLOSE_TIMEOUT_MS, answered.signal);
+    await Promise.race([client.call(HOST, 'close', []).catch(() => undefined), timeout]);
+    answered.abort();
+    client.end(closed);
+    await thread.terminate();
+  };
+  return {
+    openVolume: (onFenced) => {
+      const target = nextVolume;
+      nextVolume += 1;
+      fencedBy.set(target, onFenced);
+      const volume = remoteVolumeProxy(client, target);
+      return {
+        ...volume,
+        close: () => {
+          fencedBy.delete(target);
+          return volume.close();
+        },
+      };
+    },
+    table: portProxy<VersionLog>(client, TABLE, TABLE_METHODS),
+    store: portProxy<ObjectStore>(client, BUCKET, BUCKET_METHODS),
+    traffic: async () => (await client.call(HOST, 'traffic', [])) as CloudMeter,
+    reportDirty: (blocks) => {
+      // A report that is lost with its worker is not missed.
+      client.call(HOST, 'dirty', [blocks]).catch(() => undefined);
+    },
+    crashed,
+    close: () => (closing ??= shutDown()),
+  };
+}
+
+/**
+ * The bundle has the worker's program beside it. From the sources it is TypeScript, which a thread can only run once it has
+ * registered tsx for itself.
+ */
+function startThread(workerData: WorkerSettings): Worker {
+  const options = { workerData, execArgv: [], name: 'replication' };
+  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./replication-worker.js', import.meta.url), options);
+  // `require` finds the CommonJS form; the other one lies beside it.
+  const api = createRequire(import.meta.url)
+    .resolve('tsx/esm/api')
+    .replace(/\.cjs$/, '.mjs');
+  const tsx = pathToFileURL(api).href;
+  const program = new URL('./worker.ts', import.meta.url).href;
+  const start = `import('${tsx}').then(({ register }) => { register(); return import('${program}'); });`;
+  return new Worker(start, { ...options, eval: true });
+}

@@ -1,0 +1,36 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { systemClock, systemRandom } from '../base/clock.ts';
+import { invariant } from '../base/errors.ts';
+import { NodeDisk } from '../base/node-disk.ts';
+import { openLogReader } from '../cache/log-reader.ts';
+import { createAwsClients } from '../cloud/aws-clients.ts';
+import { DynamoVersionLog } from '../cloud/dynamo-version-log.ts';
+import { S3ObjectStore } from '../cloud/s3-object-store.ts';
+import { loadCompression } from '../format/compression.ts';
+import { portLog } from './port-log.ts';
+import { ReplicationHost } from './replication-host.ts';
+import type { WorkerSettings } from './worker-settings.ts';
+
+/** Entry of the replication worker thread: the only place of this half where real clients and files are made. */
+invariant(parentPort !== null, 'the replication worker runs in a thread of its own');
+const port = parentPort;
+const settings = workerData as WorkerSettings; // as startReplicationWorker passes it
+const clients = createAwsClients(settings.cloud);
+const tools = { clock: systemClock, random: systemRandom };
+new ReplicationHost(
+  {
+    ...tools,
+    store: new S3ObjectStore({ ...tools, client: clients.s3, bucket: settings.cloud.bucket, place: clients.s3Place }),
+    versions: new DynamoVersionLog({
+      ...tools,
+      client: clients.dynamo,
+      table: settings.cloud.table,
+      place: clients.dynamoPlace,
+    }),
+    reader: openLogReader(new NodeDisk(settings.stateDir)),
+    compression: await loadCompression(),
+    log: portLog(port),
+  },
+  settings,
+  port,
+);
