@@ -1,54 +1,68 @@
-import { mkdir, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
+import * as fs from 'node:fs';
+import { join, resolve, sep } from 'node:path';
 import type { Disk, DiskFile, OpenMode } from './disk.ts';
-import { FarshoreError } from './errors.ts';
+import { FarshoreError, invariant } from './errors.ts';
 import type { ByteCount } from './units.ts';
 
-/** Pieces of one writev; IOV_MAX is 1,024 on Linux. */
-const MAX_PIECES = 1024;
-const FLAGS: Readonly<Record<OpenMode, string>> = { read: 'r', write: 'r+', create: 'wx+' };
+/** Most buffers the kernel takes in one writev. */
+const MAX_IOV = 1024;
+
+/** Volumes are private data: nobody but the user that runs the gateway reads them. */
 const FILE_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 
-/** The Disk port over a real directory. Files are readable by this user alone. */
+const FLAGS: Readonly<Record<OpenMode, number>> = {
+  read: fs.constants.O_RDONLY,
+  write: fs.constants.O_RDWR,
+  create: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
+};
+
+/** The Disk port over a directory of the machine. */
 export class NodeDisk implements Disk {
   readonly #root: string;
 
+  /** `root` must exist. */
   constructor(root: string) {
-    this.#root = root;
+    this.#root = resolve(root);
   }
 
   async makeDirectory(path: string): Promise<void> {
-    await attempt(`make directory ${path}`, () =>
-      mkdir(join(this.#root, path), { recursive: true, mode: DIRECTORY_MODE }),
+    await attempt(`make the directory ${path}`, () =>
+      fs.promises.mkdir(this.#resolve(path), { recursive: true, mode: DIRECTORY_MODE }),
     );
   }
 
   async list(path: string): Promise<string[]> {
     try {
-      return await readdir(join(this.#root, path));
+      return await fs.promises.readdir(this.#resolve(path));
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return [];
-      throw asFarshoreError(error, `list ${path}`);
+      throw translate(`list ${path}`, error);
     }
   }
 
   async open(path: string, mode: OpenMode): Promise<DiskFile> {
-    const handle = await attempt(`open ${path}`, () => open(join(this.#root, path), FLAGS[mode], FILE_MODE));
-    return new NodeFile(handle, path);
+    const full = this.#resolve(path);
+    const fd = await new Promise<number>((done, fail) => {
+      fs.open(full, FLAGS[mode], FILE_MODE, (error, opened) => {
+        if (error) fail(translate(`open ${path}`, error));
+        else done(opened);
+      });
+    });
+    return new NodeFile(fd, path);
   }
 
   async rename(from: string, to: string): Promise<void> {
-    await attempt(`rename ${from} to ${to}`, () => rename(join(this.#root, from), join(this.#root, to)));
+    await attempt(`rename ${from} to ${to}`, () => fs.promises.rename(this.#resolve(from), this.#resolve(to)));
   }
 
   async remove(path: string): Promise<void> {
-    await attempt(`remove ${path}`, () => rm(join(this.#root, path), { force: true }));
+    await attempt(`remove ${path}`, () => fs.promises.rm(this.#resolve(path), { force: true }));
   }
 
   async syncDirectory(path: string): Promise<void> {
-    await attempt(`sync directory ${path}`, async () => {
-      const handle = await open(join(this.#root, path), 'r');
+    await attempt(`sync the directory ${path}`, async () => {
+      const handle = await fs.promises.open(this.#resolve(path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
       try {
         await handle.sync();
       } finally {
@@ -56,100 +70,136 @@ export class NodeDisk implements Disk {
       }
     });
   }
+
+  #resolve(path: string): string {
+    const full = join(this.#root, path);
+    invariant(
+      full === this.#root || full.startsWith(this.#root + sep),
+      `${path} lies within the directory of the disk`,
+    );
+    return full;
+  }
 }
 
 class NodeFile implements DiskFile {
-  readonly #handle: FileHandle;
+  readonly #fd: number;
   readonly #path: string;
+  #closed = false;
 
-  constructor(handle: FileHandle, path: string) {
-    this.#handle = handle;
+  constructor(fd: number, path: string) {
+    this.#fd = fd;
     this.#path = path;
   }
 
-  async size(): Promise<ByteCount> {
-    return (await attempt(`measure ${this.#path}`, () => this.#handle.stat())).size;
+  size(): Promise<ByteCount> {
+    return new Promise((done, fail) => {
+      fs.fstat(this.#fd, (error, stats) => {
+        if (error) fail(translate(`look at ${this.#path}`, error));
+        else done(stats.size);
+      });
+    });
   }
 
-  async read(into: Buffer, position: ByteCount): Promise<void> {
-    let done = 0;
-    while (done < into.length) {
-      const { bytesRead } = await attempt(`read ${this.#path}`, () =>
-        this.#handle.read(into, done, into.length - done, position + done),
+  read(into: Buffer, position: ByteCount): Promise<void> {
+    return new Promise((done, fail) => {
+      const next = (at: number): void => {
+        fs.read(this.#fd, into, at, into.length - at, position + at, (error, bytes) => {
+          if (error) fail(translate(`read ${this.#path}`, error));
+          else if (at + bytes === into.length) done();
+          else if (bytes === 0)
+            fail(new FarshoreError('damaged', `${this.#path} ends before ${position + into.length}`));
+          else next(at + bytes);
+        });
+      };
+      next(0);
+    });
+  }
+
+  write(pieces: readonly Buffer[], position: ByteCount): Promise<void> {
+    return new Promise((done, fail) => {
+      const next = (left: readonly Buffer[], at: ByteCount): void => {
+        if (left.length === 0) {
+          done();
+          return;
+        }
+        const some = left.slice(0, MAX_IOV);
+        fs.writev(this.#fd, some, at, (error, bytes) => {
+          if (error) fail(translate(`write ${this.#path}`, error));
+          else next(rest(left, bytes), at + bytes);
+        });
+      };
+      next(
+        pieces.filter((piece) => piece.length > 0),
+        position,
       );
-      if (bytesRead === 0) {
-        throw new FarshoreError('damaged', `${this.#path} ends before byte ${position + into.length}`);
-      }
-      done += bytesRead;
-    }
+    });
   }
 
-  async write(pieces: readonly Buffer[], position: ByteCount): Promise<void> {
-    let at = position;
-    for (let first = 0; first < pieces.length; first += MAX_PIECES) {
-      const group = pieces.length <= MAX_PIECES ? pieces : pieces.slice(first, first + MAX_PIECES);
-      at += await this.#writeGroup(group, at);
-    }
+  sync(): Promise<void> {
+    return new Promise((done, fail) => {
+      fs.fdatasync(this.#fd, (error) => {
+        if (error) fail(translate(`sync ${this.#path}`, error));
+        else done();
+      });
+    });
   }
 
-  /** writev may write less than it was given (a full disk, a signal): the rest follows piece by piece. */
-  async #writeGroup(group: readonly Buffer[], position: ByteCount): Promise<ByteCount> {
-    const what = `write ${this.#path}`;
-    const { bytesWritten } = await attempt(what, () => this.#handle.writev(group as Buffer[], position)); // writev only reads the array
-    let total = 0;
-    for (const piece of group) {
-      const end = total + piece.length;
-      let done = Math.min(Math.max(bytesWritten - total, 0), piece.length);
-      while (done < piece.length) {
-        const rest = await attempt(what, () =>
-          this.#handle.write(piece, done, piece.length - done, position + total + done),
-        );
-        if (rest.bytesWritten === 0) throw new FarshoreError('stopped', `cannot ${what}: nothing was written`);
-        done += rest.bytesWritten;
-      }
-      total = end;
-    }
-    return total;
+  close(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    this.#closed = true;
+    return new Promise((done, fail) => {
+      fs.close(this.#fd, (error) => {
+        if (error) fail(translate(`close ${this.#path}`, error));
+        else done();
+      });
+    });
   }
+}
 
-  async sync(): Promise<void> {
-    await attempt(`sync ${this.#path}`, () => this.#handle.datasync());
+/** What is left of the pieces after `bytes` of them. */
+function rest(pieces: readonly Buffer[], bytes: ByteCount): readonly Buffer[] {
+  let at = 0;
+  let skip = bytes;
+  for (let piece = pieces[at]; piece !== undefined && skip >= piece.length; piece = pieces[at]) {
+    skip -= piece.length;
+    at++;
   }
-
-  async close(): Promise<void> {
-    await attempt(`close ${this.#path}`, () => this.#handle.close());
-  }
+  const first = pieces[at];
+  if (first === undefined) return [];
+  return skip === 0 ? pieces.slice(at) : [first.subarray(skip), ...pieces.slice(at + 1)];
 }
 
 async function attempt<T>(what: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    throw asFarshoreError(error, what);
+    throw translate(what, error);
   }
 }
 
-function asFarshoreError(error: unknown, what: string): FarshoreError {
-  const message = `cannot ${what}: ${error instanceof Error ? error.message : String(error)}`;
-  switch (codeOf(error)) {
-    case 'ENOENT':
-      return new FarshoreError('not-found', message, { cause: error });
-    case 'EEXIST':
-      return new FarshoreError('in-use', message, { cause: error });
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : '';
+}
+
+function translate(what: string, error: unknown): FarshoreError {
+  const code = codeOf(error);
+  const options = { cause: error };
+  switch (code) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new FarshoreError('busy', message, { cause: error });
-    case 'EACCES':
-    case 'EPERM':
-    case 'EROFS':
-    case 'ENOTDIR':
-    case 'ENAMETOOLONG':
-      return new FarshoreError('input', message, { cause: error });
+      return new FarshoreError('busy', `cannot ${what}: the disk of the state directory is full`, options);
+    case 'EMFILE':
+    case 'ENFILE':
+      return new FarshoreError('busy', `cannot ${what}: too many open files; raise the limit (ulimit -n)`, options);
+    case 'ENOENT':
+      return new FarshoreError('not-found', `cannot ${what}: it does not exist`, options);
+    case 'EEXIST':
+      return new FarshoreError('in-use', `cannot ${what}: it exists already`, options);
     default:
-      return new FarshoreError('stopped', message, { cause: error });
+      return new FarshoreError(
+        'stopped',
+        `cannot ${what}: the disk answers ${code === '' ? String(error) : code}`,
+        options,
+      );
   }
-}
-
-function codeOf(error: unknown): string | undefined {
-  return (error as NodeJS.ErrnoException | undefined)?.code;
 }

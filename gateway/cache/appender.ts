@@ -52,6 +52,7 @@ export class Appender {
 
   /** Takes the operation, whose slots were reserved. The owner hears exactly once, never within this call. */
   submit(op: LogOp): void {
+    op.log.begin();
     this.#queue.push(op);
     this.#running ??= this.#run();
   }
@@ -78,6 +79,7 @@ export class Appender {
           op.log.appendedThrough = op.seq;
           op.owner.opLogged(op);
         }
+        op.log.end();
       }
     }
     this.#running = undefined;

@@ -13,7 +13,7 @@ import { decodeUnmap, type BlockRange } from './unmap-payload.ts';
 export interface DirtySink {
   dirtyWrite(seq: WriteSeq, wallSeconds: number, block: BlockNumber, places: readonly number[]): void;
   dirtyUnmap(seq: WriteSeq, wallSeconds: number, ranges: readonly BlockRange[]): void;
-  /** An acked and uncommitted block whose record is gone. */
+  /** A block of the write just told of, whose record is gone. */
   damagedBlock(block: BlockNumber): void;
 }
 
@@ -80,6 +80,7 @@ function applyWrite(op: LoggedOp, index: BlockIndex, marks: RecoveryMarks, sink:
     const before = op.records[at - 1];
     return before === undefined ? placeOf(0, 1) : placeOf(before.chunk.number, before.slot + 1);
   });
+  sink?.dirtyWrite(op.seq, op.wallSeconds, op.block, places);
   op.records.forEach((record, at) => {
     const block = op.block + at;
     if (record !== undefined) index.set(block, places[at] ?? 0, sink !== undefined);
@@ -88,7 +89,6 @@ function applyWrite(op: LoggedOp, index: BlockIndex, marks: RecoveryMarks, sink:
       if (judgeMissingBlock(op.seq, marks) === 'damaged') sink?.damagedBlock(block);
     }
   });
-  sink?.dirtyWrite(op.seq, op.wallSeconds, op.block, places);
 }
 
 /** false when the ranges of a committed unmap can't be read, and so no clean copy from before it is to be trusted. */

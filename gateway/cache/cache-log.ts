@@ -10,7 +10,14 @@ import { BlockIndex } from './block-index.ts';
 import { buildIndex, type BuiltIndex, type DirtySink } from './build-index.ts';
 import { ChunkPool } from './chunk-pool.ts';
 import { FillWriter, type Fill } from './fill-writer.ts';
-import { CACHE_DIRECTORY, chunkGeometry, chunkOfPlace, chunkOfName, slotOfPlace, type ChunkGeometry } from './layout.ts';
+import {
+  CACHE_DIRECTORY,
+  chunkGeometry,
+  chunkOfPlace,
+  chunkOfName,
+  slotOfPlace,
+  type ChunkGeometry,
+} from './layout.ts';
 import { LeafSlab } from './leaf-slab.ts';
 import type { LogOp } from './log-op.ts';
 import { PoolState } from './pool-state.ts';
@@ -19,6 +26,7 @@ import { readRun } from './reader.ts';
 import { recoverTail, type RecoveredTail } from './recover-tail.ts';
 import { scanPool } from './scan.ts';
 import { chunksOf, type CacheSettings } from './settings.ts';
+import { readTail, type TailOp } from './tail-reader.ts';
 import { SyncGroup } from './sync-group.ts';
 import { VolumeLog } from './volume-log.ts';
 
@@ -202,9 +210,12 @@ export class CacheLog {
   recover(number: number, firstSeq: WriteSeq): Promise<RecoveredTail> {
     const { reclaimedThrough } = this.#state.forgetMarks(number);
     const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, firstSeq - 1);
-    return this.#pool.mutex.run(() =>
-      recoverTail([...this.#pool.chunks.values()], number, this.geometry, synced),
-    );
+    return this.#pool.mutex.run(() => recoverTail([...this.#pool.chunks.values()], number, this.geometry, synced));
+  }
+
+  /** Tells of every operation of a recovered, unattached volume above `after`, in order (for salvage). */
+  readTail(number: number, after: WriteSeq, visit: (op: TailOp) => Promise<void>): Promise<void> {
+    return this.#pool.mutex.run(() => readTail([...this.#pool.chunks.values()], number, this.geometry, after, visit));
   }
 
   /** Builds the volume's index and lets it append. Rejects with `damaged` or `stopped` (see buildIndex). */

@@ -49,7 +49,10 @@ function decodeCopy(bytes: Buffer): ChunkHeader | undefined {
   if (crc32(bytes.subarray(0, 60)) !== bytes.readUInt32LE(60)) return undefined;
   const format = bytes.readUInt32LE(8);
   if (format !== FORMAT) {
-    throw new FarshoreError('damaged', `the cache log has a chunk of the unknown format ${format}; it was written by a newer Farshore`);
+    throw new FarshoreError(
+      'damaged',
+      `the cache log has a chunk of the unknown format ${format}; it was written by a newer Farshore`,
+    );
   }
   return {
     chunk: bytes.readUInt32LE(12),

@@ -24,8 +24,7 @@ export function crc32OfWords(words: Uint32Array, from: number, to: number, seed:
   let crc = ~seed;
   for (let at = from; at < to; at++) {
     crc ^= words[at] ?? 0;
-    crc =
-      (t3[crc & 255] ?? 0) ^ (t2[(crc >>> 8) & 255] ?? 0) ^ (t1[(crc >>> 16) & 255] ?? 0) ^ (t0[crc >>> 24] ?? 0);
+    crc = (t3[crc & 255] ?? 0) ^ (t2[(crc >>> 8) & 255] ?? 0) ^ (t1[(crc >>> 16) & 255] ?? 0) ^ (t0[crc >>> 24] ?? 0);
   }
   return ~crc >>> 0;
 }

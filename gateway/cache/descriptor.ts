@@ -88,7 +88,11 @@ export function isDescriptor(words: Uint32Array, at: number, generation: number,
   const kind = (words[word + 4] ?? 0) >>> 24;
   if (kind === 0) return false;
   if (words[word] !== crc32OfWords(words, word + 1, word + DESCRIPTOR_WORDS, seedOf(generation, slot))) return false;
-  if (kind > MAX_KIND) throw new FarshoreError('damaged', `the cache log has a record of the unknown kind ${kind}; it was written by a newer Farshore`);
+  if (kind > MAX_KIND)
+    throw new FarshoreError(
+      'damaged',
+      `the cache log has a record of the unknown kind ${kind}; it was written by a newer Farshore`,
+    );
   return true;
 }
 

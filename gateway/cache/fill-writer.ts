@@ -14,13 +14,20 @@ const MAX_QUEUED_FILLS = 2048;
 /** Most slots written in one go. */
 const MAX_BATCH_FILLS = 512;
 
+/** Who fetched a block. */
+export interface FillOwner {
+  /** Still the block's newest content, and nowhere in the log? Asked in the tick in which the fill takes its place, and before the index is set. */
+  isFillWanted(block: BlockNumber): boolean;
+  /** Placed or forgotten. */
+  fillEnded(block: BlockNumber): void;
+}
+
 /** A clean block, fetched from the remote, that may go into the log. */
 export interface Fill {
   readonly log: VolumeLog;
   readonly block: BlockNumber;
   readonly data: Buffer;
-  /** Still the block's newest content, and nowhere in the log. Asked in the tick in which the fill takes its place, and before the index is set. */
-  readonly isWanted: () => boolean;
+  readonly owner: FillOwner;
 }
 
 export interface FillHooks {
@@ -53,8 +60,9 @@ export class FillWriter {
   }
 
   submit(fill: Fill): void {
+    fill.log.begin();
     if (this.#stopped || this.#queue.length >= MAX_QUEUED_FILLS) {
-      this.dropped++;
+      this.#drop(fill);
       return;
     }
     this.#queue.push(fill);
@@ -67,7 +75,17 @@ export class FillWriter {
 
   stop(): void {
     this.#stopped = true;
-    this.#queue.length = 0;
+    for (const fill of this.#queue.splice(0)) this.#drop(fill);
+  }
+
+  #drop(fill: Fill): void {
+    this.dropped++;
+    this.#end(fill);
+  }
+
+  #end(fill: Fill): void {
+    fill.owner.fillEnded(fill.block);
+    fill.log.end();
   }
 
   async #run(): Promise<void> {
@@ -83,9 +101,8 @@ export class FillWriter {
       const fill = this.#queue[0];
       if (fill === undefined || (part !== undefined && this.#lane.room === 0)) break;
       this.#queue.shift();
-      if (!fill.isWanted()) continue;
-      if (!this.#haveRoom()) {
-        this.dropped++;
+      if (!fill.owner.isFillWanted(fill.block) || !this.#haveRoom()) {
+        this.#drop(fill);
         continue;
       }
       part = this.#lane.part(part);
@@ -103,12 +120,15 @@ export class FillWriter {
       chunk.pending--;
       if (this.#lane.chunk === chunk) this.#lane.takeChunk();
       this.#hooks.retire(chunk);
+      for (const { fill } of placed) this.#drop(fill);
       return;
     }
     for (const { fill, slot } of placed) {
-      if (!fill.isWanted()) continue;
-      fill.log.index.set(fill.block, placeOf(chunk.number, slot), false);
-      this.fills++;
+      if (fill.owner.isFillWanted(fill.block)) {
+        fill.log.index.set(fill.block, placeOf(chunk.number, slot), false);
+        this.fills++;
+      }
+      this.#end(fill);
     }
     chunk.pending--;
     if (this.#lane.room > 0) return;

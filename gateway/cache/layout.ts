@@ -41,7 +41,10 @@ export function chunkGeometry(slots: number): ChunkGeometry {
   const firstSlot = 1 + tableBytes / SLOT_BYTES;
   const dataSlots = slots - firstSlot;
   if (dataSlots < MAX_OP_BLOCKS) {
-    throw new FarshoreError('input', `a chunk of ${slots} slots has no room for an operation of ${MAX_OP_BLOCKS} blocks`);
+    throw new FarshoreError(
+      'input',
+      `a chunk of ${slots} slots has no room for an operation of ${MAX_OP_BLOCKS} blocks`,
+    );
   }
   return { slots, bytes: slots * SLOT_BYTES, tableBytes, firstSlot, dataSlots };
 }

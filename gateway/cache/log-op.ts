@@ -2,7 +2,10 @@ import { crc32 } from 'node:zlib';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type WallMillis, type WriteSeq } from '../base/units.ts';
 import { KIND_UNMAP, KIND_WRITE } from './descriptor.ts';
 import { placeOf } from './layout.ts';
+import type { BlockRange } from './unmap-payload.ts';
 import type { VolumeLog } from './volume-log.ts';
+
+const NO_RANGES: readonly BlockRange[] = [];
 
 export type LogOpKind = typeof KIND_WRITE | typeof KIND_UNMAP;
 
@@ -27,6 +30,14 @@ export class LogOp {
   /** slots × 4096 bytes; whoever gave them keeps them unchanged until the owner hears. */
   readonly data: readonly Buffer[];
   readonly arrivedAt: WallMillis;
+  readonly arrivedMs: number;
+  /** Of an unmap. */
+  readonly ranges: readonly BlockRange[];
+  /** Settled by its owner. */
+  readonly answered: Promise<void>;
+  resolve: () => void = () => undefined;
+  reject: (error: Error) => void = () => undefined;
+  /** Its fate is unknown: the log failed under it. */
   failed = false;
   /** Where the first `firstRun` slots lie from `firstPlace` on, and the rest from `restPlace` on. */
   #firstPlace = 0;
@@ -42,6 +53,8 @@ export class LogOp {
     slots: BlockCount;
     data: readonly Buffer[];
     arrivedAt: WallMillis;
+    arrivedMs: number;
+    ranges?: readonly BlockRange[];
   }) {
     this.log = fields.log;
     this.owner = fields.owner;
@@ -51,6 +64,12 @@ export class LogOp {
     this.slots = fields.slots;
     this.data = fields.data;
     this.arrivedAt = fields.arrivedAt;
+    this.arrivedMs = fields.arrivedMs;
+    this.ranges = fields.ranges ?? NO_RANGES;
+    this.answered = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
   }
 
   /** Called by the appender: the next `run` slots of the operation lie from this slot on. An operation touches two chunks at most. */

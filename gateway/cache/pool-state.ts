@@ -58,9 +58,7 @@ export class PoolState {
     this.#sequence = sequence;
     this.poolId = Buffer.from(content.poolId, 'hex');
     this.slots = content.slots;
-    this.#volumes = new Map(
-      content.volumes.map(({ number, ...entry }) => [number, entry]),
-    );
+    this.#volumes = new Map(content.volumes.map(({ number, ...entry }) => [number, entry]));
   }
 
   /** Opens the state of an existing pool; undefined when there is none. Rejects with `damaged` when neither copy is whole. */
@@ -114,7 +112,10 @@ export class PoolState {
   /** Takes a number that `isPresent` finds nowhere in the log. `busy` when the pool has too many volumes. */
   async register(volume: string, isPresent: (number: number) => boolean): Promise<number> {
     if (this.#volumes.size >= MAX_POOL_VOLUMES) {
-      throw new FarshoreError('busy', `the cache already holds ${MAX_POOL_VOLUMES} volumes, salvage included; delete some`);
+      throw new FarshoreError(
+        'busy',
+        `the cache already holds ${MAX_POOL_VOLUMES} volumes, salvage included; delete some`,
+      );
     }
     let number = 1;
     while (this.#volumes.has(number) || isPresent(number)) number++;

@@ -34,6 +34,8 @@ export async function readRun(
     words = wordsOf(descriptors);
     base = 0;
   }
+  // Reused under us: what lies there now has nothing to do with what the index pointed at.
+  if (chunk.generation !== generation) return Array.from({ length: count }, (_, index) => index);
   let bad: number[] | undefined;
   for (let index = 0; index < count; index++) {
     const at = base + index;

@@ -21,6 +21,9 @@ export class VolumeLog {
   /** The log has stopped: nothing is acked from now on. */
   readonly onStopped: (error: Error) => void;
 
+  #underWay = 0;
+  readonly #idleWaiters: (() => void)[] = [];
+
   constructor(fields: {
     number: number;
     index: BlockIndex;
@@ -37,6 +40,25 @@ export class VolumeLog {
     this.committedThrough = fields.committedThrough;
     this.onPressure = fields.onPressure;
     this.onStopped = fields.onStopped;
+  }
+
+  /** An operation or fill is under way. */
+  begin(): void {
+    this.#underWay++;
+  }
+
+  end(): void {
+    this.#underWay--;
+    if (this.#underWay > 0) return;
+    for (const resolve of this.#idleWaiters.splice(0)) resolve();
+  }
+
+  /** Resolves when nothing of the volume is on its way into the log. */
+  idle(): Promise<void> {
+    if (this.#underWay === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#idleWaiters.push(resolve);
+    });
   }
 
   nextSeq(): WriteSeq {

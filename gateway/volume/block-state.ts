@@ -1,0 +1,206 @@
+import type { CacheLog } from '../cache/cache-log.ts';
+import type { FillOwner } from '../cache/fill-writer.ts';
+import type { LogOp } from '../cache/log-op.ts';
+import type { VolumeLog } from '../cache/volume-log.ts';
+import type { BlockCount, BlockNumber } from '../base/units.ts';
+import type { RemoteBlocks } from '../replication/remote-volume.ts';
+import { KIND_WRITE } from '../cache/descriptor.ts';
+import type { BlockRange } from '../cache/unmap-payload.ts';
+import { PendingUnmaps } from './pending-unmaps.ts';
+
+/**
+ * A read of the remote under way, or its blocks on their way into the log. It has a claim on each block it may still fill; whoever
+ * changes the block takes the claim away.
+ */
+export class Miss implements FillOwner {
+  readonly first: BlockNumber;
+  readonly count: BlockCount;
+  readonly answer: Promise<RemoteBlocks>;
+  readonly #state: BlockState;
+
+  constructor(state: BlockState, first: BlockNumber, count: BlockCount, answer: Promise<RemoteBlocks>) {
+    this.#state = state;
+    this.first = first;
+    this.count = count;
+    this.answer = answer;
+  }
+
+  isFillWanted(block: BlockNumber): boolean {
+    return this.#state.missFor(block) === this && !this.#state.log.index.has(block);
+  }
+
+  fillEnded(block: BlockNumber): void {
+    this.#state.dropClaim(this, block);
+  }
+}
+
+/**
+ * Where the newest content of each block of an open volume is. In this order: in flight (`staged`), known to be damaged, in the RAM tier,
+ * in the log (index), zeros by a pending unmap, in the remote. Every change is one synchronous step.
+ */
+export class BlockState {
+  readonly cache: CacheLog;
+  readonly log: VolumeLog;
+  /** Newest operation in flight per block. */
+  readonly #staged = new Map<BlockNumber, LogOp>();
+  readonly #damaged: Set<BlockNumber>;
+  readonly #unmaps: PendingUnmaps;
+  /** A block leaves when its fill has ended, and at once when it is written or unmapped: from then on the remote's content is old. */
+  readonly #misses = new Map<BlockNumber, Miss>();
+
+  /** `damaged` and `unmaps` as recovery found them. */
+  constructor(cache: CacheLog, log: VolumeLog, damaged: Set<BlockNumber>, unmaps: PendingUnmaps) {
+    this.cache = cache;
+    this.log = log;
+    this.#damaged = damaged;
+    this.#unmaps = unmaps;
+  }
+
+  get pendingUnmaps(): number {
+    return this.#unmaps.size;
+  }
+
+  get damagedBlocks(): BlockCount {
+    return this.#damaged.size;
+  }
+
+  get openMisses(): number {
+    return this.#misses.size;
+  }
+
+  get nothingStaged(): boolean {
+    return this.#staged.size === 0;
+  }
+
+  stagedFor(block: BlockNumber): LogOp | undefined {
+    return this.#staged.size === 0 ? undefined : this.#staged.get(block);
+  }
+
+  isDamaged(block: BlockNumber): boolean {
+    return this.#damaged.size > 0 && this.#damaged.has(block);
+  }
+
+  isUnmapped(block: BlockNumber): boolean {
+    return this.#unmaps.covers(block);
+  }
+
+  /** Where the pending unmap's cover next begins or ends after the block. */
+  unmapBoundaryAfter(block: BlockNumber): BlockNumber {
+    return this.#unmaps.boundaryAfter(block);
+  }
+
+  /** Nothing here knows the block: its content is the remote's. */
+  isRemote(block: BlockNumber): boolean {
+    return (
+      this.stagedFor(block) === undefined &&
+      !this.isDamaged(block) &&
+      !this.log.index.has(block) &&
+      !this.#unmaps.covers(block)
+    );
+  }
+
+  // ---- writes and unmaps
+
+  /** From now on reads see the write. */
+  stageWrite(op: LogOp): void {
+    const end = op.block + op.slots;
+    for (let block = op.block; block < end; block++) this.#staged.set(block, op);
+    if (this.#misses.size > 0) for (let block = op.block; block < end; block++) this.#misses.delete(block);
+  }
+
+  /** From now on the ranges read zeros. */
+  stageUnmap(op: LogOp, ranges: readonly BlockRange[]): void {
+    for (const { block, count } of ranges) {
+      deleteRange(this.#staged, block, count);
+      deleteRange(this.#misses, block, count);
+      for (const damaged of this.#damaged)
+        if (damaged >= block && damaged < block + count) this.#damaged.delete(damaged);
+      this.cache.ram.removeRange(this.log.number, block, count);
+      this.log.index.clearRange(block, count);
+      this.#unmaps.add(block, count, op.seq);
+    }
+  }
+
+  /** The operation is in the log. Blocks that a later one has overwritten or unmapped are that one's. */
+  opLogged(op: LogOp): void {
+    if (op.kind !== KIND_WRITE) return;
+    const { cache, log } = this;
+    for (let index = 0; index < op.slots; index++) {
+      const block = op.block + index;
+      if (this.#staged.get(block) !== op) continue;
+      log.index.set(block, op.placeAt(index), true);
+      cache.ram.put(log.number, block, op.dataAt(index));
+      this.#staged.delete(block);
+      if (this.#damaged.size > 0) this.#damaged.delete(block);
+    }
+  }
+
+  /** The blocks of a failed operation stay staged, so that nobody reads what a restart might contradict. */
+  opFailed(op: LogOp): void {
+    op.failed = true;
+  }
+
+  /** Everything up to the log's committedThrough is in a version. */
+  noteCommitted(): void {
+    this.#unmaps.dropThrough(this.log.committedThrough);
+  }
+
+  // ---- reads
+
+  /** The dirty content of the block, which is nowhere else, is lost. */
+  noteDamaged(block: BlockNumber): void {
+    this.#damaged.add(block);
+    this.cache.ram.remove(this.log.number, block);
+  }
+
+  missFor(block: BlockNumber): Miss | undefined {
+    return this.#misses.size === 0 ? undefined : this.#misses.get(block);
+  }
+
+  /** Enters a read of the remote for those of its blocks that nothing here knows and no other read is under way for. */
+  beginMiss(miss: Miss): void {
+    for (let block = miss.first; block < miss.first + miss.count; block++)
+      if (!this.#misses.has(block) && this.isRemote(block)) this.#misses.set(block, miss);
+  }
+
+  /** The remote has answered: what is still wanted goes into the RAM tier and the log. */
+  endMiss(miss: Miss, { data, present }: RemoteBlocks): void {
+    const { cache, log } = this;
+    let from = 0;
+    for (let index = 0; index < miss.count; index++) {
+      const block = miss.first + index;
+      const isPresent = present[index] === 1;
+      const at = from;
+      if (isPresent) from += 4096;
+      if (this.#misses.get(block) !== miss) continue;
+      if (!isPresent || log.index.has(block)) {
+        if (!isPresent) cache.ram.put(log.number, block, ZERO_BLOCK);
+        this.#misses.delete(block);
+        continue;
+      }
+      const content = data.subarray(at, at + 4096);
+      cache.ram.put(log.number, block, content);
+      cache.fill({ log, block, data: content, owner: miss });
+    }
+  }
+
+  /** The remote could not answer. */
+  dropMiss(miss: Miss): void {
+    for (let block = miss.first; block < miss.first + miss.count; block++) this.dropClaim(miss, block);
+  }
+
+  dropClaim(miss: Miss, block: BlockNumber): void {
+    if (this.#misses.get(block) === miss) this.#misses.delete(block);
+  }
+}
+
+export const ZERO_BLOCK = Buffer.alloc(4096);
+
+function deleteRange(map: Map<BlockNumber, unknown>, first: BlockNumber, count: BlockCount): void {
+  if (map.size === 0) return;
+  if (count <= map.size) {
+    for (let block = first; block < first + count; block++) map.delete(block);
+    return;
+  }
+  for (const block of [...map.keys()]) if (block >= first && block < first + count) map.delete(block);
+}

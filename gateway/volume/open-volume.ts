@@ -1,0 +1,191 @@
+import type { Clock, Random } from '../base/clock.ts';
+import type { Disk } from '../base/disk.ts';
+import { describeError, FarshoreError, isKind } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { VersionNumber, WriteSeq } from '../base/units.ts';
+import type { CacheLog } from '../cache/cache-log.ts';
+import type { VolumeRef } from '../cloud/version-log.ts';
+import type { OpenedRemote, RemoteVolume } from '../replication/remote-volume.ts';
+import { reconcile, type Reconciliation } from './reconcile.ts';
+import { salvageTail } from './salvage.ts';
+import { loadVolumeState, saveVolumeState, type VolumeState } from './volume-state.ts';
+
+export interface OpenDeps {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly cache: CacheLog;
+  readonly remote: RemoteVolume;
+}
+
+export interface OpenVolumeRequest {
+  readonly ref: VolumeRef;
+  readonly gateway: string;
+  /** An explicit takeover, also from another gateway; what is damaged here is given up for the remote's content instead of refusing to open. */
+  readonly takeover?: boolean;
+  /** Makes the volume what it was as of this version, as a new version; what is local is dropped. */
+  readonly rollBackTo?: VersionNumber | undefined;
+}
+
+/** Where the volume's log begins and ends, and how much of it is committed. */
+export interface LocalLog {
+  readonly number: number;
+  readonly firstSeq: WriteSeq;
+  readonly lastSeq: WriteSeq;
+  readonly committedThrough: WriteSeq;
+}
+
+export interface Reconciled {
+  readonly opened: OpenedRemote;
+  /** Newest version: the takeover, or the rolled-back one. */
+  readonly n: VersionNumber;
+  readonly local: LocalLog;
+  readonly how: Reconciliation['kind'];
+}
+
+interface RecoveredLocal {
+  readonly state: VolumeState;
+  readonly lastSeq: WriteSeq;
+}
+
+/**
+ * Recovers what is local, takes the volume over, and brings the two together (see reconcile). When it resolves the state file names the log
+ * of this start, so that the first write may be acked. Trying again after a failure at any point is safe.
+ */
+export async function reconcileVolume(deps: OpenDeps, request: OpenVolumeRequest): Promise<Reconciled> {
+  const { disk, remote, random } = deps;
+  const { ref, gateway, takeover = false } = request;
+  const recovered = await recoverLocal(deps, request);
+  const logId = random.bytes(16).toString('hex');
+  const opened = await remote.open({ ref, gateway, takeover, lastEpoch: recovered?.state.epoch ?? 0, logId });
+  const local = recovered && { logId: recovered.state.logId, base: recovered.state.base, lastSeq: recovered.lastSeq };
+  const decision = reconcile(local, opened.lastData);
+  if (decision.kind === 'history-lost' && request.takeover !== true) throw historyLost(ref);
+
+  let n = opened.n;
+  let log: LocalLog;
+  if (decision.kind === 'resume' && recovered !== undefined && request.rollBackTo === undefined) {
+    const { localNumber: number, firstSeq } = recovered.state;
+    log = { number, firstSeq, lastSeq: recovered.lastSeq, committedThrough: decision.through };
+  } else {
+    if (recovered !== undefined) await salvage(deps, request, opened, recovered, decision);
+    if (request.rollBackTo !== undefined) n = (await remote.rollBackTo(request.rollBackTo)).n;
+    log = await newLog(deps, ref, recovered, opened);
+  }
+  await saveVolumeState(disk, ref, {
+    localNumber: log.number,
+    firstSeq: log.firstSeq,
+    logId,
+    epoch: opened.epoch,
+    base: opened.lastData,
+  });
+  await releaseOthers(deps.cache, ref, log.number);
+  return { opened, n, local: log, how: decision.kind };
+}
+
+/**
+ * Gives up what is local of an opened volume because it can't be attached; answers an empty log, and the state file names it.
+ */
+export async function startOver(deps: OpenDeps, request: OpenVolumeRequest, before: Reconciled): Promise<LocalLog> {
+  const state = await loadVolumeState(deps.disk, request.ref);
+  if (state === undefined) throw new FarshoreError('bug', 'an opened volume has a state file');
+  const recovered = { state, lastSeq: before.local.lastSeq };
+  const decision: Reconciliation = { kind: 'resume', through: before.local.committedThrough };
+  await salvage(deps, request, before.opened, recovered, decision);
+  const log = await newLog(deps, request.ref, recovered, before.opened);
+  await saveVolumeState(deps.disk, request.ref, { ...state, localNumber: log.number, firstSeq: log.firstSeq });
+  await releaseOthers(deps.cache, request.ref, log.number);
+  return log;
+}
+
+async function recoverLocal(deps: OpenDeps, { ref, takeover }: OpenVolumeRequest): Promise<RecoveredLocal | undefined> {
+  const { cache, disk, log } = deps;
+  let state: VolumeState | undefined;
+  try {
+    state = await loadVolumeState(disk, ref);
+  } catch (error) {
+    if (takeover !== true || !isKind(error, 'damaged')) throw error;
+    log.warn({ volume: ref.volume, reason: describeError(error) }, 'the damaged local state of the volume is given up');
+  }
+  await releaseOthers(cache, ref, state?.localNumber);
+  if (state === undefined) return undefined;
+  if (!cache.numbersOf(ref.volume).includes(state.localNumber)) {
+    if (takeover !== true) throw cacheGone(ref);
+    log.warn({ volume: ref.volume }, 'the cache log of the volume is gone; the volume goes on from the remote');
+    return { state, lastSeq: state.firstSeq - 1 };
+  }
+  const tail = await cache.recover(state.localNumber, state.firstSeq);
+  log.info({ volume: ref.volume, ...tail }, 'the local log of the volume is recovered');
+  return { state, lastSeq: tail.lastSeq };
+}
+
+async function salvage(
+  deps: OpenDeps,
+  { ref }: OpenVolumeRequest,
+  opened: OpenedRemote,
+  { state }: RecoveredLocal,
+  decision: Reconciliation,
+): Promise<void> {
+  const { cache, disk, log } = deps;
+  if (!cache.numbersOf(ref.volume).includes(state.localNumber)) return;
+  const after = salvageAfter(decision, state);
+  if (after === undefined) return;
+  const { localNumber, logId } = state;
+  const saved = await salvageTail(disk, cache, { ref, epoch: opened.epoch, logId, localNumber, after });
+  if (saved === undefined) return;
+  log.warn(
+    { volume: ref.volume, reason: decision.kind, ...saved },
+    'writes that only this gateway had are not part of the volume any more; they are kept in a salvage file',
+  );
+}
+
+/** Everything above it may be in no version; undefined when all of it is. */
+function salvageAfter(decision: Reconciliation, state: VolumeState): WriteSeq | undefined {
+  switch (decision.kind) {
+    case 'fresh':
+    case 'remote-ahead':
+      return undefined;
+    case 'resume':
+      return decision.through;
+    case 'foreign':
+      return decision.salvageAfter;
+    case 'history-lost':
+      return state.base?.throughSeq ?? 0;
+  }
+}
+
+/** A new number; sequences go on above everything that was ever seen here or there. */
+async function newLog(
+  { cache }: OpenDeps,
+  ref: VolumeRef,
+  recovered: RecoveredLocal | undefined,
+  opened: OpenedRemote,
+): Promise<LocalLog> {
+  const lastSeq = Math.max(
+    recovered?.lastSeq ?? 0,
+    recovered?.state.base?.throughSeq ?? 0,
+    opened.lastData?.throughSeq ?? 0,
+  );
+  const number = await cache.register(ref.volume);
+  return { number, firstSeq: lastSeq + 1, lastSeq, committedThrough: lastSeq };
+}
+
+/** Numbers left behind by starts that did not get to the end. */
+async function releaseOthers(cache: CacheLog, ref: VolumeRef, keep: number | undefined): Promise<void> {
+  for (const number of cache.numbersOf(ref.volume)) if (number !== keep) await cache.release(number);
+}
+
+function cacheGone({ volume }: VolumeRef): FarshoreError {
+  return new FarshoreError(
+    'damaged',
+    `the cache log has nothing of volume ${volume}, which this gateway served; put the cache directory back, or restore the volume with --takeover to go on from the last version`,
+  );
+}
+
+function historyLost({ volume }: VolumeRef): FarshoreError {
+  return new FarshoreError(
+    'damaged',
+    `the version log has no data of volume ${volume} any more, but had when this gateway opened it last; mend the table, or restore the volume with --takeover to accept its present state`,
+  );
+}

@@ -1,0 +1,272 @@
+import type { MaybePromise } from '../base/block-device.ts';
+import { describeError, FarshoreError, invariant, isKind } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
+import { chunkOfPlace } from '../cache/layout.ts';
+import type { RemoteBlocks, RemoteVolume } from '../replication/remote-volume.ts';
+import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
+
+/** A miss fetches this much around it: what was written together lies in one frame. */
+const MISS_WINDOW: BlockCount = 16;
+
+/** Most blocks of one remote read. */
+const MAX_REMOTE_BLOCKS: BlockCount = 256;
+
+/** How often a block may move away while it is read. */
+const MAX_ATTEMPTS = 8;
+
+/** Reads of a volume: RAM tier, in flight, log, pending unmaps, remote. */
+export class ReadPath {
+  readonly #state: BlockState;
+  readonly #remote: RemoteVolume;
+  readonly #volumeBlocks: BlockCount;
+  readonly #diary: Log;
+  /** Remote reads that initiators wait for. */
+  foregroundMisses = 0;
+  remoteReads = 0;
+  repaired = 0;
+
+  constructor(state: BlockState, remote: RemoteVolume, volumeBlocks: BlockCount, diary: Log) {
+    this.#state = state;
+    this.#remote = remote;
+    this.#volumeBlocks = volumeBlocks;
+    this.#diary = diary;
+  }
+
+  /** Bytes [from, to) of the volume, answered at once when all of it is in memory. Rejects with `damaged`, `stopped`, `retry`, `fenced`. */
+  read(from: ByteCount, to: ByteCount): MaybePromise<readonly Buffer[]> {
+    const first = Math.floor(from / BLOCK_SIZE);
+    const end = Math.ceil(to / BLOCK_SIZE);
+    const head = from - first * BLOCK_SIZE;
+    const tail = end * BLOCK_SIZE - to;
+    const pieces: Buffer[] = [];
+    for (let block = first; block < end; block++) {
+      const piece = this.#inMemory(block);
+      if (piece === undefined) return this.#readSlowly(first, end - first, head, to - from);
+      pieces.push(piece);
+    }
+    if (head > 0) pieces[0] = (pieces[0] ?? ZERO_BLOCK).subarray(head);
+    if (tail > 0) {
+      const last = pieces.at(-1) ?? ZERO_BLOCK;
+      pieces[pieces.length - 1] = last.subarray(0, last.length - tail);
+    }
+    return pieces;
+  }
+
+  /** Whole blocks into a buffer of their size. */
+  async readInto(first: BlockNumber, count: BlockCount, into: Buffer): Promise<void> {
+    await Promise.all(this.#plan(first, count, into, 0));
+  }
+
+  /** Fetches what the remote has of these blocks into the cache, as far as nothing here knows them. Answers how many blocks came. */
+  async prefetch(first: BlockNumber, count: BlockCount): Promise<BlockCount> {
+    const answer = await this.#startMiss(first, count).answer;
+    return answer.present.reduce((sum, present) => sum + present, 0);
+  }
+
+  #inMemory(block: BlockNumber): Buffer | undefined {
+    const op = this.#state.stagedFor(block);
+    if (op === undefined) return this.#state.cache.ram.get(this.#state.log.number, block);
+    return op.failed ? undefined : op.dataAt(block - op.block);
+  }
+
+  async #readSlowly(first: BlockNumber, count: BlockCount, head: ByteCount, bytes: ByteCount): Promise<Buffer[]> {
+    const into = Buffer.allocUnsafe(count * BLOCK_SIZE);
+    await this.readInto(first, count, into);
+    return [into.subarray(head, head + bytes)];
+  }
+
+  /** Decides for every block where it is, in this tick, and starts the reads. */
+  #plan(first: BlockNumber, count: BlockCount, into: Buffer, attempt: number): Promise<void>[] {
+    const reads: Promise<void>[] = [];
+    const slice = (at: number, blocks: number): Buffer => into.subarray(at * BLOCK_SIZE, (at + blocks) * BLOCK_SIZE);
+    for (let at = 0; at < count;) {
+      const block = first + at;
+      const state = this.#state;
+      const inMemory = this.#inMemory(block);
+      const place = state.log.index.place(block);
+      let run = 1;
+      if (inMemory !== undefined) inMemory.copy(into, at * BLOCK_SIZE);
+      else if (state.stagedFor(block) !== undefined) reads.push(Promise.reject(this.#unknownFate(block)));
+      else if (state.isDamaged(block)) reads.push(Promise.reject(this.#damaged(block)));
+      else if (place !== 0) {
+        run = this.#loggedRun(block, place, count - at);
+        reads.push(this.#readLog(block, place, run, slice(at, run), attempt));
+      } else if (state.isUnmapped(block)) {
+        run = this.#zeroRun(block, count - at);
+        into.fill(0, at * BLOCK_SIZE, (at + run) * BLOCK_SIZE);
+      } else {
+        run = this.#missRun(block, count - at);
+        reads.push(...this.#readRemote(block, run, slice(at, run)));
+      }
+      at += run;
+    }
+    return reads;
+  }
+
+  /** How many of the next blocks lie one behind the other in the log. */
+  #loggedRun(block: BlockNumber, place: number, most: BlockCount): BlockCount {
+    const { log } = this.#state;
+    let run = 1;
+    while (
+      run < most &&
+      log.index.place(block + run) === place + run &&
+      chunkOfPlace(place + run) === chunkOfPlace(place) &&
+      this.#state.stagedFor(block + run) === undefined &&
+      !this.#state.isDamaged(block + run)
+    )
+      run++;
+    return run;
+  }
+
+  #zeroRun(block: BlockNumber, most: BlockCount): BlockCount {
+    let run = 1;
+    while (
+      run < most &&
+      this.#state.isUnmapped(block + run) &&
+      this.#state.log.index.place(block + run) === 0 &&
+      this.#state.stagedFor(block + run) === undefined
+    )
+      run++;
+    return run;
+  }
+
+  #missRun(block: BlockNumber, most: BlockCount): BlockCount {
+    let run = 1;
+    while (run < most && this.#state.isRemote(block + run)) run++;
+    return run;
+  }
+
+  async #readLog(block: BlockNumber, place: number, count: BlockCount, into: Buffer, attempt: number): Promise<void> {
+    const { cache, log } = this.#state;
+    const { index } = log;
+    let bad: readonly number[];
+    try {
+      bad = await cache.readRun(log, place, count, block, into);
+    } catch (error) {
+      if (!isKind(error, 'stopped', 'damaged')) throw error;
+      if (count > 1) {
+        // Find out which of them it is.
+        for (let at = 0; at < count; at++) {
+          await this.#readLog(
+            block + at,
+            place + at,
+            1,
+            into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE),
+            attempt,
+          );
+        }
+        return;
+      }
+      this.#diary.warn({ block, reason: describeError(error) }, 'a block could not be read from the cache log');
+      // The disk may yet change its mind about a block that only it has.
+      if (index.place(block) === place && index.isDirty(block)) throw this.#damaged(block);
+      bad = [0];
+    }
+    for (let at = 0, nextBad = 0; at < count; at++) {
+      const data = into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE);
+      if (bad[nextBad] === at) {
+        nextBad++;
+        await this.#readElsewhere(block + at, place + at, data, attempt + 1);
+      } else if (index.place(block + at) === place + at && this.#state.stagedFor(block + at) === undefined) {
+        cache.ram.put(log.number, block + at, data);
+        index.visit(block + at);
+      }
+    }
+  }
+
+  /** The place did not hold the block: it moved meanwhile, or is damaged. Clean damage is repaired from the remote. */
+  async #readElsewhere(block: BlockNumber, place: number, into: Buffer, attempt: number): Promise<void> {
+    const { index } = this.#state.log;
+    invariant(attempt < MAX_ATTEMPTS, `block ${block} of the cache log comes to rest`);
+    if (index.place(block) === place && this.#state.stagedFor(block) === undefined) {
+      if (index.isDirty(block)) {
+        this.#state.noteDamaged(block);
+        this.#diary.error({ block }, 'a block that was not replicated yet is damaged in the cache log');
+      } else {
+        index.clearIfAt(block, place);
+        this.repaired++;
+        this.#diary.warn({ block }, 'a damaged block of the cache is fetched again');
+      }
+    }
+    await Promise.all(this.#plan(block, 1, into, attempt));
+  }
+
+  /** Reads under way are shared; what nobody fetches yet is fetched. Which read answers for which block is settled in this tick. */
+  #readRemote(block: BlockNumber, count: BlockCount, into: Buffer): Promise<void>[] {
+    const reads: Promise<void>[] = [];
+    for (let at = 0; at < count;) {
+      const miss =
+        this.#state.missFor(block + at) ?? this.#startMiss(block + at, this.#unclaimedRun(block + at, count - at));
+      let run = 1;
+      while (at + run < count && this.#state.missFor(block + at + run) === miss) run++;
+      reads.push(this.#copyWhenRead(miss, block + at - miss.first, run, into.subarray(at * BLOCK_SIZE)));
+      at += run;
+    }
+    return reads;
+  }
+
+  async #copyWhenRead(miss: Miss, from: number, count: BlockCount, into: Buffer): Promise<void> {
+    this.foregroundMisses++;
+    try {
+      copyBlocks(await miss.answer, from, count, into);
+    } finally {
+      this.foregroundMisses--;
+    }
+  }
+
+  #unclaimedRun(block: BlockNumber, most: BlockCount): BlockCount {
+    let run = 1;
+    while (run < Math.min(most, MAX_REMOTE_BLOCKS - MISS_WINDOW) && this.#state.missFor(block + run) === undefined)
+      run++;
+    return run;
+  }
+
+  /** Reads the blocks and, on either side, up to the borders of their windows. */
+  #startMiss(block: BlockNumber, count: BlockCount): Miss {
+    const first = block - (block % MISS_WINDOW);
+    const end = Math.min(this.#volumeBlocks, Math.ceil((block + count) / MISS_WINDOW) * MISS_WINDOW);
+    const most = Math.min(end - first, MAX_REMOTE_BLOCKS);
+    this.remoteReads++;
+    const answer = this.#remote.read(first, most);
+    const miss: Miss = new Miss(this.#state, first, most, answer);
+    this.#state.beginMiss(miss);
+    void this.#finishMiss(miss);
+    return miss;
+  }
+
+  async #finishMiss(miss: Miss): Promise<void> {
+    try {
+      this.#state.endMiss(miss, await miss.answer);
+    } catch {
+      // Whoever reads these blocks hears of it.
+      this.#state.dropMiss(miss);
+    }
+  }
+
+  #damaged(block: BlockNumber): FarshoreError {
+    return new FarshoreError(
+      'damaged',
+      `block ${block} is damaged in the cache log and was in no version yet; writing it again mends it`,
+    );
+  }
+
+  #unknownFate(block: BlockNumber): FarshoreError {
+    return new FarshoreError(
+      'stopped',
+      `block ${block} was being written when the cache log stopped; a restart of the gateway finds out what became of it`,
+    );
+  }
+}
+
+/** Copies `count` blocks from index `from` of the answer on; blocks never written are zeros. */
+function copyBlocks({ data, present }: RemoteBlocks, from: number, count: BlockCount, into: Buffer): void {
+  let at = 0;
+  for (let index = 0; index < from; index++) if (present[index] === 1) at += BLOCK_SIZE;
+  for (let index = 0; index < count; index++) {
+    if (present[from + index] === 1) {
+      data.copy(into, index * BLOCK_SIZE, at, at + BLOCK_SIZE);
+      at += BLOCK_SIZE;
+    } else into.fill(0, index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE);
+  }
+}

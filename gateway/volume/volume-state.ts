@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import { parentOf, readWhole, replaceFile, type Disk } from '../base/disk.ts';
+import { FarshoreError, invariant } from '../base/errors.ts';
+import { KIB, type Epoch, type WriteSeq } from '../base/units.ts';
+import type { VolumeRef } from '../cloud/version-log.ts';
+import type { LogOrigin } from '../replication/remote-volume.ts';
+
+const DIRECTORY = 'volumes';
+const MAX_BYTES = 64 * KIB;
+const VOLUME_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/;
+
+const origin = z.strictObject({
+  epoch: z.number().int().nonnegative(),
+  logId: z.string(),
+  throughSeq: z.number().int().nonnegative(),
+});
+
+const schema = z.strictObject({
+  format: z.literal(1),
+  lineage: z.string(),
+  volume: z.string(),
+  localNumber: z.number().int().positive(),
+  firstSeq: z.number().int().positive(),
+  logId: z.string().min(1),
+  epoch: z.number().int().nonnegative(),
+  base: origin.nullable(),
+});
+
+/** What a gateway remembers of a volume it serves, beside the cache log: `volumes/<id>.json`, replaced atomically at each open. */
+export interface VolumeState {
+  /** Stands for the volume in the cache log. */
+  readonly localNumber: number;
+  /** The first sequence the number ever had. */
+  readonly firstSeq: WriteSeq;
+  /** Identity of the log since the last open. */
+  readonly logId: string;
+  readonly epoch: Epoch;
+  /** The remote's newest data at the last open. */
+  readonly base: LogOrigin | undefined;
+}
+
+/** undefined when the gateway has never opened the volume. Rejects with `damaged` when the file can't be understood. */
+export async function loadVolumeState(disk: Disk, ref: VolumeRef): Promise<VolumeState | undefined> {
+  const path = pathOf(ref);
+  const content = await readWhole(disk, path, MAX_BYTES);
+  if (content === undefined) return undefined;
+  let json: unknown;
+  try {
+    json = JSON.parse(content.toString('utf8'));
+  } catch (error) {
+    throw new FarshoreError('damaged', `${path} in the state directory is damaged`, { cause: error });
+  }
+  const parsed = schema.safeParse(json);
+  if (!parsed.success || parsed.data.volume !== ref.volume || parsed.data.lineage !== ref.lineage) {
+    throw new FarshoreError('damaged', `${path} in the state directory is not what this Farshore writes`);
+  }
+  const { localNumber, firstSeq, logId, epoch, base } = parsed.data;
+  return { localNumber, firstSeq, logId, epoch, base: base ?? undefined };
+}
+
+/** Durable when it resolves. */
+export async function saveVolumeState(disk: Disk, ref: VolumeRef, state: VolumeState): Promise<void> {
+  const path = pathOf(ref);
+  await disk.makeDirectory(DIRECTORY);
+  await disk.syncDirectory('');
+  const { lineage, volume } = ref;
+  const { base, ...rest } = state;
+  const content: z.infer<typeof schema> = { format: 1, lineage, volume, ...rest, base: base ?? null };
+  await replaceFile(disk, path, Buffer.from(`${JSON.stringify(content, null, 2)}\n`));
+}
+
+/** Forgets the volume; durable when it resolves. */
+export async function removeVolumeState(disk: Disk, ref: VolumeRef): Promise<void> {
+  const path = pathOf(ref);
+  await disk.makeDirectory(DIRECTORY);
+  await disk.remove(path);
+  await disk.syncDirectory(parentOf(path));
+}
+
+function pathOf({ volume }: VolumeRef): string {
+  invariant(VOLUME_ID.test(volume), 'a volume id is a file name');
+  return `${DIRECTORY}/${volume}.json`;
+}

@@ -1,0 +1,306 @@
+import type {
+  BlockDevice,
+  DeviceGeometry,
+  DeviceIdentity,
+  DeviceLimits,
+  MaybePromise,
+  Provisioning,
+  SectorRange,
+} from '../base/block-device.ts';
+import { describeError, FarshoreError, isKind } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import {
+  BLOCK_SIZE,
+  MIB,
+  type BlockCount,
+  type ByteCount,
+  type Epoch,
+  type Lba,
+  type SectorCount,
+  type VersionNumber,
+  type WallMillis,
+  type WriteSeq,
+} from '../base/units.ts';
+import type { LogOp, LogOpOwner } from '../cache/log-op.ts';
+import type { OpenedRemote } from '../replication/remote-volume.ts';
+import { BlockState } from './block-state.ts';
+import { Hydrator, type HydrationProgress } from './hydrator.ts';
+import { reconcileVolume, startOver, type LocalLog, type OpenDeps, type OpenVolumeRequest } from './open-volume.ts';
+import { provisioningOf } from './provisioning.ts';
+import { ReadPath } from './read-path.ts';
+import { RecoveredDirt } from './recovered-dirt.ts';
+import { Sealer } from './sealer.ts';
+import { WritePath } from './write-path.ts';
+
+export interface VolumeSettings {
+  /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
+  readonly rpoMs: number;
+  /** Fill the cache from the remote in the background after an open. */
+  readonly hydrate: boolean;
+}
+
+export interface VolumeDeps extends OpenDeps {
+  readonly settings: VolumeSettings;
+  readonly onStateChange?: (state: VolumeStatus['state'], reason: string | undefined) => void;
+}
+
+export interface VolumeStatus {
+  readonly state: 'serving' | 'fenced' | 'stopped';
+  /** One sentence when it is not `serving`. */
+  readonly reason: string | undefined;
+  readonly epoch: Epoch;
+  readonly committedN: VersionNumber;
+  readonly committedAt: WallMillis | undefined;
+  /** Age of the oldest write that is in no committed version; 0 when there is none. */
+  readonly lagSeconds: number;
+  /** Blocks that no committed version has in their present form. */
+  readonly lagBytes: ByteCount;
+  readonly dirtyBlocks: BlockCount;
+  readonly cachedBlocks: BlockCount;
+  readonly damagedBlocks: BlockCount;
+  /** Clean blocks found damaged in the cache and fetched again. */
+  readonly repairedBlocks: BlockCount;
+  readonly batchesInFlight: number;
+  /** Why nothing is replicated any more, although the volume serves. */
+  readonly replicationProblem: string | undefined;
+  readonly hydration: { readonly done: BlockCount; readonly total: BlockCount; readonly finished: boolean } | undefined;
+  readonly hydrator: HydrationProgress | undefined;
+}
+
+type State =
+  | { readonly kind: 'serving' }
+  | { readonly kind: 'fenced'; readonly error: FarshoreError }
+  /** The log has stopped, or the volume was closed; of the first, reads of what is certain go on. */
+  | { readonly kind: 'stopped'; readonly error: FarshoreError; readonly closed: boolean };
+
+const MAX_TRANSFER_BYTES: ByteCount = 8 * MIB;
+const MAX_UNMAP_RANGES = 4096;
+
+/** One volume of this gateway: the block device that initiators see, over the cache log and the remote. */
+export class Volume implements BlockDevice, LogOpOwner {
+  readonly identity: DeviceIdentity;
+  readonly limits: DeviceLimits = { maxTransferBytes: MAX_TRANSFER_BYTES, maxUnmapRanges: MAX_UNMAP_RANGES };
+  /** The volume item as it was taken over. */
+  readonly item: OpenedRemote['item'];
+  readonly #deps: VolumeDeps;
+  readonly #diary: Log;
+  readonly #epoch: Epoch;
+  readonly #geometry: DeviceGeometry;
+  readonly #blocks: BlockState;
+  readonly #reads: ReadPath;
+  readonly #writes: WritePath;
+  readonly #sealer: Sealer;
+  readonly #hydrator: Hydrator | undefined;
+  #state: State = { kind: 'serving' };
+  #replicationProblem: string | undefined;
+
+  /**
+   * Takes the volume over and opens it on this gateway. Rejects with `retry` (cloud away: call again), `fenced`, `not-found`, `damaged`
+   * (the message says what to do), `stopped` (disk), `busy` (no space), `input` (a replication mode this release hasn't).
+   */
+  static async open(deps: VolumeDeps, request: OpenVolumeRequest): Promise<Volume> {
+    const reconciled = await reconcileVolume(deps, request);
+    const { opened, n } = reconciled;
+    if (opened.item.replication !== 'async') {
+      throw new FarshoreError(
+        'input',
+        `volume ${opened.item.name} asks for ${opened.item.replication} replication, which this release can't give; it is not served rather than served with less`,
+      );
+    }
+    try {
+      return await Volume.#attach(deps, opened, n, reconciled.local);
+    } catch (error) {
+      if (request.takeover !== true || !isKind(error, 'damaged')) throw error;
+      deps.log.error({ volume: request.ref.volume, reason: describeError(error) }, 'the local log is given up');
+      return Volume.#attach(deps, opened, n, await startOver(deps, request, reconciled));
+    }
+  }
+
+  static async #attach(deps: VolumeDeps, opened: OpenedRemote, n: VersionNumber, local: LocalLog): Promise<Volume> {
+    let volume: Volume | undefined;
+    const sealer = new Sealer(deps.clock, deps.settings.rpoMs, {
+      fenced: (error) => {
+        volume?.onFenced(error.message);
+      },
+      failed: (error) => {
+        if (volume !== undefined) volume.#replicationFailed(error);
+      },
+    });
+    const dirt = new RecoveredDirt(sealer);
+    const { log, built } = await deps.cache.attach({
+      ...local,
+      sink: dirt,
+      onPressure: () => {
+        sealer.hurry();
+      },
+      onStopped: (error) => {
+        if (volume !== undefined) volume.#logStopped(error);
+      },
+    });
+    const blocks = new BlockState(deps.cache, log, dirt.damaged, dirt.unmaps);
+    volume = new Volume(deps, opened, blocks, sealer);
+    volume.#diary.info(
+      { epoch: opened.epoch, n, ...local, dirtyOps: built.dirtyOps, distrusted: built.distrusted },
+      'the volume is open',
+    );
+    sealer.start(blocks, deps.remote, { n, throughSeq: log.committedThrough, at: undefined });
+    volume.#hydrator?.start();
+    return volume;
+  }
+
+  private constructor(deps: VolumeDeps, opened: OpenedRemote, blocks: BlockState, sealer: Sealer) {
+    const { item } = opened;
+    this.#deps = deps;
+    this.#diary = deps.log.child({ volume: item.name });
+    this.item = item;
+    this.identity = { name: item.name, naa: item.naa, serial: item.naa.toString('hex') };
+    this.#epoch = opened.epoch;
+    this.#geometry = { sectorSize: item.sectorSize, sectors: Math.floor(item.bytes / item.sectorSize) };
+    this.#blocks = blocks;
+    this.#sealer = sealer;
+    const volumeBlocks = Math.ceil(item.bytes / BLOCK_SIZE);
+    this.#reads = new ReadPath(blocks, deps.remote, volumeBlocks, this.#diary);
+    this.#writes = new WritePath(blocks, this.#reads, deps.clock, this, () => this.#refusal());
+    this.#hydrator = deps.settings.hydrate
+      ? new Hydrator(blocks, this.#reads, deps.remote, deps.clock, volumeBlocks)
+      : undefined;
+  }
+
+  geometry(): DeviceGeometry {
+    return this.#geometry;
+  }
+
+  read(lba: Lba, sectors: SectorCount): MaybePromise<readonly Buffer[]> {
+    const state = this.#state;
+    if (state.kind === 'fenced' || (state.kind === 'stopped' && state.closed)) return Promise.reject(state.error);
+    const { sectorSize } = this.#geometry;
+    return this.#reads.read(lba * sectorSize, (lba + sectors) * sectorSize);
+  }
+
+  write(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void> {
+    const answered = this.#writes.write(lba * this.#geometry.sectorSize, data);
+    return options.fua ? answered.then(() => this.flush()) : answered;
+  }
+
+  flush(): MaybePromise<void> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return this.#deps.cache.sync(this.#blocks.log);
+  }
+
+  unmap(ranges: readonly SectorRange[]): MaybePromise<void> {
+    const { sectorSize } = this.#geometry;
+    return this.#writes.unmap(
+      ranges.map(({ lba, sectors }) => ({ from: lba * sectorSize, to: (lba + sectors) * sectorSize })),
+    );
+  }
+
+  provisioning(lba: Lba, sectors: SectorCount): MaybePromise<Provisioning> {
+    const state = this.#state;
+    if (state.kind !== 'serving') return Promise.reject(state.error);
+    return provisioningOf(this.#blocks, this.#deps.remote, this.#geometry.sectorSize, lba, sectors);
+  }
+
+  /** Resolves when everything acked before the call is in a committed version. Rejects when that can't be any more. */
+  async flushRemote(): Promise<{ readonly n: VersionNumber; readonly throughSeq: WriteSeq }> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    const { n, throughSeq } = await this.#sealer.flush(this.#blocks.log.appendedThrough);
+    return { n, throughSeq };
+  }
+
+  /** The lease, or a commit, says that somebody else owns the volume: nothing is read or written here any more. */
+  onFenced(reason: string): void {
+    if (this.#state.kind === 'fenced') return;
+    const error = new FarshoreError('fenced', `volume ${this.identity.name} has been taken over: ${reason}`);
+    this.#become({ kind: 'fenced', error });
+    this.#sealer.stop(error);
+    void this.#hydrator?.stop();
+  }
+
+  status(): VolumeStatus {
+    const state = this.#state;
+    const { index } = this.#blocks.log;
+    const { oldestMs, committed } = this.#sealer;
+    const progress = this.#hydrator?.progress;
+    return {
+      state: state.kind,
+      reason: state.kind === 'serving' ? undefined : state.error.message,
+      epoch: this.#epoch,
+      committedN: committed.n,
+      committedAt: committed.at,
+      lagSeconds: oldestMs === undefined ? 0 : Math.max(0, this.#deps.clock.monotonicMs() - oldestMs) / 1000,
+      lagBytes: index.dirtyBlocks * BLOCK_SIZE,
+      dirtyBlocks: index.dirtyBlocks,
+      cachedBlocks: index.blocks,
+      damagedBlocks: this.#blocks.damagedBlocks,
+      repairedBlocks: this.#reads.repaired,
+      batchesInFlight: this.#sealer.batchesInFlight,
+      replicationProblem: this.#replicationProblem,
+      hydration: progress && {
+        done: progress.done,
+        total: progress.total,
+        finished: progress.state !== 'running',
+      },
+      hydrator: progress,
+    };
+  }
+
+  /** Stops serving; everything acked is in the log, on stable storage unless the disk has failed. Closes the remote. Idempotent. */
+  async close(): Promise<void> {
+    const state = this.#state;
+    if (state.kind === 'stopped' && state.closed) return;
+    const error = new FarshoreError('stopped', `volume ${this.identity.name} is closed`);
+    this.#become({ kind: 'stopped', error, closed: true });
+    this.#sealer.stop(error);
+    await this.#hydrator?.stop();
+    const { cache, remote } = this.#deps;
+    const { log } = this.#blocks;
+    await log.idle();
+    try {
+      await cache.sync(log);
+    } catch (failure) {
+      this.#diary.error({ reason: describeError(failure) }, 'the log could not be synced at the close');
+    }
+    cache.detach(log);
+    await remote.close();
+  }
+
+  opLogged(op: LogOp): void {
+    this.#blocks.opLogged(op);
+    this.#sealer.add(op);
+    op.resolve();
+  }
+
+  opFailed(op: LogOp, error: Error): void {
+    this.#blocks.opFailed(op);
+    op.reject(error);
+  }
+
+  /** Why writes are refused now. */
+  #refusal(): FarshoreError | undefined {
+    return this.#state.kind === 'serving' ? undefined : this.#state.error;
+  }
+
+  #become(state: State): void {
+    if (this.#state.kind === 'stopped' && this.#state.closed) return;
+    this.#state = state;
+    const reason = state.kind === 'serving' ? undefined : state.error.message;
+    this.#diary.warn({ state: state.kind, reason }, 'the volume has changed its state');
+    this.#deps.onStateChange?.(state.kind, reason);
+  }
+
+  #logStopped(cause: Error): void {
+    const error = new FarshoreError('stopped', `volume ${this.identity.name} takes no writes: ${cause.message}`, {
+      cause,
+    });
+    if (this.#state.kind === 'serving') this.#become({ kind: 'stopped', error, closed: false });
+    this.#sealer.stop(error);
+    void this.#hydrator?.stop();
+  }
+
+  #replicationFailed(error: Error): void {
+    this.#replicationProblem = error.message;
+    this.#diary.error({ reason: error.message }, 'the volume is not replicated any more');
+  }
+}

@@ -1,0 +1,210 @@
+import type { MaybePromise } from '../base/block-device.ts';
+import { sleep, type Clock } from '../base/clock.ts';
+import { FarshoreError } from '../base/errors.ts';
+import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
+import { KIND_UNMAP, KIND_WRITE } from '../cache/descriptor.ts';
+import { MAX_OP_BLOCKS } from '../cache/layout.ts';
+import { LogOp, slicePieces, type LogOpKind, type LogOpOwner } from '../cache/log-op.ts';
+import { encodeUnmap, MAX_UNMAP_RANGES, type BlockRange } from '../cache/unmap-payload.ts';
+import { ZERO_BLOCK, type BlockState } from './block-state.ts';
+import { RangeLock } from './range-lock.ts';
+import type { ReadPath } from './read-path.ts';
+
+/** Unmapped ranges that no version has yet; more have to wait for commits. */
+const MAX_PENDING_UNMAPS = 65_536;
+
+const UNMAP_WAIT_MS = 100;
+const MAX_UNMAP_WAITS = 200;
+
+const OP_BYTES: ByteCount = MAX_OP_BLOCKS * BLOCK_SIZE;
+
+/** Writes and unmaps of a volume: back-pressure, read-modify-write, staging. */
+export class WritePath {
+  readonly #state: BlockState;
+  readonly #reads: ReadPath;
+  readonly #clock: Clock;
+  readonly #owner: LogOpOwner;
+  /** Rejects when the volume takes no writes now; asked again after every wait. */
+  readonly #check: () => FarshoreError | undefined;
+  readonly #locks = new RangeLock();
+
+  constructor(
+    state: BlockState,
+    reads: ReadPath,
+    clock: Clock,
+    owner: LogOpOwner,
+    check: () => FarshoreError | undefined,
+  ) {
+    this.#state = state;
+    this.#reads = reads;
+    this.#clock = clock;
+    this.#owner = owner;
+    this.#check = check;
+  }
+
+  /** Bytes [from, from + length of the pieces); resolves when they are in the log. Rejects with `busy`, `stopped`, `fenced`, `damaged`. */
+  write(from: ByteCount, pieces: readonly Buffer[]): Promise<void> {
+    let bytes = 0;
+    for (const piece of pieces) bytes += piece.length;
+    if (from % BLOCK_SIZE !== 0 || bytes % BLOCK_SIZE !== 0 || bytes > OP_BYTES) {
+      return this.#writeSpans(from, bytes, pieces);
+    }
+    return this.#writeBlocks(from / BLOCK_SIZE, bytes / BLOCK_SIZE, pieces);
+  }
+
+  /** Whole blocks inside read zeros afterwards; parts of blocks are zeroed. Byte ranges. Resolves when all of it is in the log. */
+  async unmap(ranges: readonly { readonly from: ByteCount; readonly to: ByteCount }[]): Promise<void> {
+    const whole: BlockRange[] = [];
+    const done: Promise<void>[] = [];
+    for (const { from, to } of ranges) {
+      const first = Math.ceil(from / BLOCK_SIZE);
+      const end = Math.floor(to / BLOCK_SIZE);
+      if (first >= end) {
+        // Within a block, or parts of two.
+        const border = Math.min(to, first * BLOCK_SIZE);
+        done.push(this.#zero(from, border), this.#zero(border, to));
+        continue;
+      }
+      done.push(this.#zero(from, first * BLOCK_SIZE), this.#zero(end * BLOCK_SIZE, to));
+      whole.push({ block: first, count: end - first });
+    }
+    for (let at = 0; at < whole.length; at += MAX_UNMAP_RANGES) {
+      done.push(this.#unmapBlocks(whole.slice(at, at + MAX_UNMAP_RANGES)));
+    }
+    await settleAll(done);
+  }
+
+  async #writeSpans(from: ByteCount, bytes: ByteCount, pieces: readonly Buffer[]): Promise<void> {
+    const done: Promise<void>[] = [];
+    const to = from + bytes;
+    for (let start = from; start < to;) {
+      // Whole blocks in the middle, and few of them: every operation is atomic, and none longer than the log allows.
+      const border = Math.floor(start / BLOCK_SIZE) * BLOCK_SIZE + OP_BYTES;
+      const end = Math.min(to, border);
+      done.push(this.#writeSpan(start, end, slicePieces(pieces, start - from, end - from)));
+      start = end;
+    }
+    await settleAll(done);
+  }
+
+  #writeSpan(from: ByteCount, to: ByteCount, pieces: readonly Buffer[]): Promise<void> {
+    if (from % BLOCK_SIZE === 0 && to % BLOCK_SIZE === 0) {
+      return this.#writeBlocks(from / BLOCK_SIZE, (to - from) / BLOCK_SIZE, pieces);
+    }
+    return this.#readModifyWrite(from, to, pieces);
+  }
+
+  #zero(from: ByteCount, to: ByteCount): Promise<void> {
+    return from >= to ? Promise.resolve() : this.#readModifyWrite(from, to, [ZERO_BLOCK.subarray(0, to - from)]);
+  }
+
+  #writeBlocks(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[]): Promise<void> {
+    const refusal = this.#check();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    const reserved = this.#state.cache.reserve(count);
+    if (reserved === undefined && this.#locks.isFree(block, count)) return this.#stage(block, count, pieces).answered;
+    return this.#writeLater(reserved, block, count, pieces);
+  }
+
+  async #writeLater(
+    reserved: MaybePromise<void>,
+    block: BlockNumber,
+    count: BlockCount,
+    pieces: readonly Buffer[],
+  ): Promise<void> {
+    await reserved;
+    const op = await this.#withLock(block, count, count, async () => this.#stage(block, count, pieces));
+    await op.answered;
+  }
+
+  async #readModifyWrite(from: ByteCount, to: ByteCount, pieces: readonly Buffer[]): Promise<void> {
+    const refusal = this.#check();
+    if (refusal !== undefined) throw refusal;
+    const first = Math.floor(from / BLOCK_SIZE);
+    const count = Math.ceil(to / BLOCK_SIZE) - first;
+    await this.#state.cache.reserve(count);
+    const op = await this.#withLock(first, count, count, async () => {
+      const start = first * BLOCK_SIZE;
+      const content = Buffer.allocUnsafe(count * BLOCK_SIZE);
+      const last = count - 1;
+      if (from > start) await this.#reads.readInto(first, 1, content.subarray(0, BLOCK_SIZE));
+      if (to < start + content.length && !(last === 0 && from > start)) {
+        await this.#reads.readInto(first + last, 1, content.subarray(last * BLOCK_SIZE));
+      }
+      let at = from - start;
+      for (const piece of pieces) at += piece.copy(content, at);
+      return this.#stage(first, count, [content]);
+    });
+    await op.answered;
+  }
+
+  async #unmapBlocks(ranges: readonly BlockRange[]): Promise<void> {
+    const refusal = this.#check();
+    if (refusal !== undefined) throw refusal;
+    await this.#unmapRoom();
+    await this.#state.cache.reserve(1);
+    const first = Math.min(...ranges.map(({ block }) => block));
+    const end = Math.max(...ranges.map(({ block, count }) => block + count));
+    const op = await this.#withLock(first, end - first, 1, async () => this.#stageUnmap(first, ranges));
+    await op.answered;
+  }
+
+  async #unmapRoom(): Promise<void> {
+    for (let waits = 0; this.#state.pendingUnmaps > MAX_PENDING_UNMAPS; waits++) {
+      if (waits === MAX_UNMAP_WAITS) {
+        throw new FarshoreError('busy', 'too many unmapped ranges wait to be replicated; unmap fewer at a time');
+      }
+      this.#state.log.onPressure();
+      await sleep(this.#clock, UNMAP_WAIT_MS);
+    }
+  }
+
+  /** Runs `work` when no read-modify-write holds any of the blocks; gives the reserved slots back if it comes to nothing. */
+  async #withLock<T>(block: BlockNumber, count: BlockCount, reserved: number, work: () => Promise<T>): Promise<T> {
+    const release = await this.#locks.acquire(block, count);
+    try {
+      return await work();
+    } catch (error) {
+      this.#state.cache.unreserve(reserved);
+      throw error;
+    } finally {
+      release();
+    }
+  }
+
+  /** The moment a write takes its place in the volume's history. */
+  #stage(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[]): LogOp {
+    const op = this.#newOp({ kind: KIND_WRITE, block, slots: count, data: pieces });
+    this.#state.stageWrite(op);
+    this.#state.cache.append(op);
+    return op;
+  }
+
+  #stageUnmap(block: BlockNumber, ranges: readonly BlockRange[]): LogOp {
+    const op = this.#newOp({ kind: KIND_UNMAP, block, slots: 1, data: [encodeUnmap(ranges)], ranges });
+    this.#state.stageUnmap(op, ranges);
+    this.#state.cache.append(op);
+    return op;
+  }
+
+  #newOp(what: {
+    kind: LogOpKind;
+    block: BlockNumber;
+    slots: BlockCount;
+    data: readonly Buffer[];
+    ranges?: readonly BlockRange[];
+  }): LogOp {
+    const refusal = this.#check();
+    if (refusal !== undefined) throw refusal;
+    const { log } = this.#state;
+    const arrivedAt = this.#clock.now();
+    const arrivedMs = this.#clock.monotonicMs();
+    return new LogOp({ log, owner: this.#owner, seq: log.nextSeq(), arrivedAt, arrivedMs, ...what });
+  }
+}
+
+/** Waits for all of them, then rejects with the first failure if there was one: nothing is left under way. */
+async function settleAll(work: readonly Promise<void>[]): Promise<void> {
+  const outcomes = await Promise.allSettled(work);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason as Error;
+}
