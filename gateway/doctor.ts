@@ -19,7 +19,7 @@ export interface DoctorDeps {
   readonly table: VersionLog;
   /** The cloud's idea of the time, from the Date header of a response; undefined when it cannot be had. */
   readonly cloudTime: () => Promise<number | undefined>;
-  readonly cacheUsedBytes: () => ByteCount;
+  readonly cacheAllocatedBytes: () => ByteCount;
 }
 
 /** SigV4 refuses requests that are off by more than five minutes. */
@@ -81,10 +81,10 @@ async function disk({ disk: storage, clock: time }: DoctorDeps): Promise<Finding
   }
 }
 
-async function room({ settings, cacheUsedBytes }: DoctorDeps): Promise<Finding> {
+async function room({ settings, cacheAllocatedBytes }: DoctorDeps): Promise<Finding> {
   const { bavail, bsize } = await statfs(settings.stateDir);
   const free = bavail * bsize;
-  const wanted = Math.max(0, settings.cacheBytes - cacheUsedBytes());
+  const wanted = Math.max(0, settings.cacheBytes - cacheAllocatedBytes());
   return free < wanted
     ? finding(
         'room',

@@ -248,7 +248,7 @@ export class Gateway implements GatewayApi {
     const { clock, table, catalogue } = this.#deps;
     const served = this.#require(name);
     const volume = served.serving();
-    served.withdraw();
+    await served.withdraw();
     try {
       await volume.flushRemote();
       const item = await this.#itemOf(served.entry);

@@ -20,11 +20,6 @@ export function newNaa(random: Random): Buffer {
   return naa;
 }
 
-/** Unit serial number (VPD 80h): the vendor-specific part of the designator. */
-export function serialOf(naa: Buffer): string {
-  return naa.subarray(4).toString('hex');
-}
-
 /** Every volume has its default target: the gateway's name with the volume's behind it. */
 export function defaultTarget(iqn: string, volume: string): string {
   const target = `${iqn}:${volume}`;

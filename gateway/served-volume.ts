@@ -25,8 +25,8 @@ export type OpenVolume = (
 /** Where initiators find targets; implemented over the iSCSI target registry. */
 export interface TargetDirectory {
   add(target: string, device: BlockDevice): void;
-  /** Sessions of the target are told and ended. */
-  remove(target: string): void;
+  /** Ends the sessions of the target; resolves when none of their writes can land any more. */
+  remove(target: string): Promise<void>;
   sessions(target: string): number;
 }
 
@@ -85,8 +85,8 @@ export class ServedVolume {
   }
 
   /** Takes the target away from the initiators; the volume stays open. */
-  withdraw(): void {
-    if (this.#state.kind === 'open') this.#deps.targets.remove(this.#state.opened.item.targetName);
+  async withdraw(): Promise<void> {
+    if (this.#state.kind === 'open') await this.#deps.targets.remove(this.#state.opened.item.targetName);
   }
 
   /** Gives it back. */
@@ -131,7 +131,7 @@ export class ServedVolume {
     await this.#opening;
     const state = this.#state;
     if (state.kind !== 'open') return;
-    this.withdraw();
+    await this.withdraw();
     this.#state = { kind: 'closed' };
     await state.opened.volume.close();
   }

@@ -1,0 +1,255 @@
+import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { ControlServer } from './admin/control-server.ts';
+import { systemClock, systemRandom } from './base/clock.ts';
+import type { Disk } from './base/disk.ts';
+import { describeError, FarshoreError, isKind } from './base/errors.ts';
+import type { Log } from './base/log.ts';
+import { NodeDisk } from './base/node-disk.ts';
+import { lockForThisProcess } from './base/process-lock.ts';
+import { BLOCK_SIZE, MIB } from './base/units.ts';
+import { CacheLog } from './cache/cache-log.ts';
+import { cacheSettings } from './cache/settings.ts';
+import { Catalogue } from './catalogue.ts';
+import type { VersionLog, VolumeRef } from './cloud/version-log.ts';
+import type { ObjectStore } from './cloud/object-store.ts';
+import type { Settings } from './config.ts';
+import { examine } from './doctor.ts';
+import { Gateway } from './gateway.ts';
+import { IscsiTargetServer } from './iscsi/server.ts';
+import { DEFAULT_ISCSI_SETTINGS } from './iscsi/settings.ts';
+import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
+import type { OpenVolume } from './served-volume.ts';
+import { VolumeTargets } from './target-directory.ts';
+import { VERSION } from './version.ts';
+import { Volume } from './volume/volume.ts';
+import { removeVolumeState } from './volume/volume-state.ts';
+
+export interface RunningGateway {
+  /** address:port of each portal, as opened. */
+  portals(): readonly string[];
+  /** Resolves when the gateway cannot go on by itself; close it then. */
+  readonly failed: Promise<FarshoreError>;
+  /** Tells the sessions, syncs the log, gives the directory up. */
+  close(): Promise<void>;
+}
+
+/** Memory of the replication worker for maps and decoded frames, over all volumes. */
+const SHARD_CACHE_BYTES = 64 * MIB;
+const FRAME_CACHE_BYTES = 16 * MIB;
+/** How often the heartbeat's figures are refreshed. */
+const DIRTY_REPORT_MS = 5_000;
+
+/**
+ * Builds and starts a gateway: the only place where its parts are wired together. Rejects with `in-use` (state directory or portal),
+ * `input` (bucket or table not there, no permission), `damaged` (state directory), `stopped` (disk). A cloud that is merely away is no
+ * reason not to start: volumes open when it is back.
+ */
+export async function startGateway(settings: Settings, log: Log): Promise<RunningGateway> {
+  mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });
+  const cleanups: (() => Promise<void> | void)[] = [];
+  const undo = async (): Promise<void> => {
+    for (const cleanup of cleanups.reverse()) await cleanup();
+  };
+  try {
+    return await start(settings, log, cleanups, undo);
+  } catch (error) {
+    await undo();
+    throw error;
+  }
+}
+
+async function start(
+  settings: Settings,
+  log: Log,
+  cleanups: (() => Promise<void> | void)[],
+  close: () => Promise<void>,
+): Promise<RunningGateway> {
+  const clock = systemClock;
+  const random = systemRandom;
+  const lock = lockForThisProcess(join(settings.stateDir, 'lock'), `the state directory ${settings.stateDir}`);
+  cleanups.push(() => {
+    lock.release();
+  });
+  const disk = new NodeDisk(settings.stateDir);
+  const catalogue = await Catalogue.open(disk, random);
+  const cache = await CacheLog.open(
+    { disk, clock, random, log: log.child({ part: 'cache' }) },
+    cacheSettings({ sizeBytes: settings.cacheBytes, ramBytes: settings.ramBytes }),
+  );
+  cleanups.push(() => cache.close());
+  const worker = startReplicationWorker(
+    {
+      cloud: settings.cloud,
+      stateDir: settings.stateDir,
+      gateway: catalogue.gateway,
+      host: hostname(),
+      version: VERSION,
+      shardCacheBytes: SHARD_CACHE_BYTES,
+      frameCacheBytes: FRAME_CACHE_BYTES,
+    },
+    log.child({ part: 'replication' }),
+  );
+  cleanups.push(() => worker.close());
+  const cloud = new CloudWatch(worker);
+  await cloud.checkAtStart();
+
+  const targets = new VolumeTargets();
+  const server = new IscsiTargetServer({
+    log: log.child({ part: 'iscsi' }),
+    clock,
+    random,
+    targets,
+    settings: DEFAULT_ISCSI_SETTINGS,
+  });
+  targets.servedBy(server);
+  let portals: readonly string[] = [];
+  const gateway = new Gateway({
+    settings,
+    clock,
+    random,
+    log,
+    catalogue,
+    table: cloud.table,
+    store: cloud.store,
+    targets,
+    openVolume: volumeOpener(settings, catalogue.gateway, { disk, cache, worker, log }),
+    forgetVolume: (ref: VolumeRef) => removeVolumeState(disk, ref),
+    cacheReport: () => {
+      const status = cache.status();
+      return {
+        bytes: status.maxBytes,
+        usedBytes: status.cachedBytes,
+        dirtyBytes: status.dirtyBytes,
+        state: status.state.kind === 'stopped' ? `stopped: ${status.state.reason}` : (status.problem ?? 'serving'),
+      };
+    },
+    cloudReport: () => cloud.report(),
+    portals: () => portals,
+    examine: () =>
+      examine({
+        settings,
+        clock,
+        random,
+        disk,
+        store: worker.store,
+        table: worker.table,
+        cloudTime: () => timeOf(settings.cloud.s3Endpoint ?? `https://s3.${settings.cloud.region}.amazonaws.com`),
+        cacheAllocatedBytes: () => cache.status().allocatedBytes,
+      }),
+  });
+  cleanups.push(() => gateway.close());
+  cleanups.push(reportDirty(worker, () => cache.status().dirtyBytes / BLOCK_SIZE));
+  const control = await ControlServer.listen(settings.stateDir, gateway, log.child({ part: 'control' }));
+  cleanups.push(() => control.close());
+  await gateway.start();
+  const opened = await server.listen(settings.portals);
+  // Initiators are told before the volumes close under them.
+  cleanups.push(() => server.close(true));
+  portals = opened.map(({ host, port }) => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`));
+  log.info({ gateway: catalogue.gateway, portals, stateDir: settings.stateDir }, 'gateway is up');
+  return { portals: () => portals, failed: worker.crashed, close };
+}
+
+/** Opens a volume with an engine of its own in the worker; a notice from the lease reaches the volume. */
+function volumeOpener(
+  settings: Settings,
+  gateway: string,
+  parts: { readonly disk: Disk; readonly cache: CacheLog; readonly worker: ReplicationWorker; readonly log: Log },
+): OpenVolume {
+  const { disk, cache, worker, log } = parts;
+  return async (ref, { takeover, rollBackTo }) => {
+    let volume: Volume | undefined;
+    let early: FarshoreError | undefined;
+    const remote = worker.openVolume((error) => {
+      early = error;
+      volume?.onFenced(error.message);
+    });
+    try {
+      volume = await Volume.open(
+        {
+          disk,
+          clock: systemClock,
+          random: systemRandom,
+          log: log.child({ part: 'volume' }),
+          cache,
+          remote,
+          settings: { rpoMs: settings.rpoSeconds * 1000, hydrate: true },
+        },
+        { ref, gateway, takeover, rollBackTo },
+      );
+    } catch (error) {
+      await remote.close();
+      throw error;
+    }
+    if (early !== undefined) volume.onFenced(early.message);
+    return { volume, remote, item: volume.item };
+  };
+}
+
+/** Says whether the cloud answered last time, from the traffic there is anyway: asking for the status costs no request. */
+class CloudWatch {
+  readonly table: VersionLog;
+  readonly store: ObjectStore;
+  readonly #worker: ReplicationWorker;
+  #detail = 'not asked yet';
+  #reachable: boolean | undefined;
+
+  constructor(worker: ReplicationWorker) {
+    this.#worker = worker;
+    this.table = worker.table;
+    this.store = worker.store;
+  }
+
+  /** A bucket or table that isn't there is a mistake to be told at once; an unreachable cloud is not. */
+  async checkAtStart(): Promise<void> {
+    const checks = [this.#worker.table.listNames(), this.#worker.store.head('farshore')];
+    for (const check of await Promise.allSettled(checks)) {
+      if (check.status === 'fulfilled') continue;
+      if (!isKind(check.reason, 'retry')) throw check.reason;
+      this.#reachable = false;
+      this.#detail = describeError(check.reason);
+    }
+    if (this.#reachable === undefined) {
+      this.#reachable = true;
+      this.#detail = 'reachable at the start';
+    }
+  }
+
+  async report(): Promise<{
+    readonly reachable: boolean | undefined;
+    readonly detail: string;
+    readonly requests: Awaited<ReturnType<ReplicationWorker['traffic']>>;
+  }> {
+    return { reachable: this.#reachable, detail: this.#detail, requests: await this.#worker.traffic() };
+  }
+}
+
+function reportDirty(worker: ReplicationWorker, dirtyBlocks: () => number): () => void {
+  let cancel: () => void = () => undefined;
+  const tick = (): void => {
+    worker.reportDirty(dirtyBlocks());
+    cancel = systemClock.startTimer(DIRTY_REPORT_MS, tick);
+  };
+  tick();
+  return () => {
+    cancel();
+  };
+}
+
+/** The Date header of whatever the endpoint answers. */
+async function timeOf(endpoint: string): Promise<number | undefined> {
+  try {
+    const { headers } = await fetch(endpoint, {
+      method: 'HEAD',
+      redirect: 'manual',
+      signal: AbortSignal.timeout(5000),
+    });
+    const date = Date.parse(headers.get('date') ?? '');
+    return Number.isNaN(date) ? undefined : date;
+  } catch {
+    // Unreachable: the bucket check says so in more words.
+    return undefined;
+  }
+}
