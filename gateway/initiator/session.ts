@@ -59,6 +59,8 @@ export class Session implements Receiver {
   private maxCmdSn: number;
   private expStatSn: number;
   private tick = 0;
+  /** When the target last let a command out of the queue or answered one. */
+  private progressTick = 0;
   private cancelTick: CancelTimer = () => undefined;
   private failure: FarshoreError | undefined;
   private readonly closeListeners: ((error: FarshoreError) => void)[] = [];
@@ -98,6 +100,7 @@ export class Session implements Receiver {
     } else if (this.waitingHead === this.waiting.length && this.windowOpen()) {
       this.send(command);
     } else if (this.waiting.length - this.waitingHead < MAX_WAITING) {
+      if (this.waitingHead === this.waiting.length) this.progressTick = this.tick;
       this.waiting.push(command);
     } else {
       this.failLater(command, new FarshoreError('busy', `more than ${MAX_WAITING} commands wait for the target`));
@@ -204,6 +207,7 @@ export class Session implements Receiver {
     command.taskTag = ((this.tagCounter << SLOT_BITS) | slot) >>> 0;
     command.cmdSn = this.cmdSn;
     command.sentTick = this.tick;
+    this.progressTick = this.tick;
     this.tasks[slot] = command;
     this.activeTasks += 1;
 
@@ -302,6 +306,7 @@ export class Session implements Receiver {
     this.tasks[slot] = undefined;
     this.freeSlots.push(slot);
     this.activeTasks -= 1;
+    this.progressTick = this.tick;
   }
 
   private readyToTransfer(header: Buffer, at: number): void {
@@ -388,7 +393,8 @@ export class Session implements Receiver {
     this.cancelTick = this.options.clock.startTimer(TICK_MS, () => {
       this.tick += 1;
       const oldest = this.tick - Math.ceil(this.options.commandTimeoutMs / TICK_MS);
-      if (this.tasks.some((command) => command !== undefined && command.sentTick < oldest)) {
+      const stuck = this.waitingHead < this.waiting.length && this.progressTick < oldest;
+      if (stuck || this.tasks.some((command) => command !== undefined && command.sentTick < oldest)) {
         const limit = this.options.commandTimeoutMs;
         this.destroy(new FarshoreError('retry', `the target did not answer a command within ${limit} ms`));
       } else {

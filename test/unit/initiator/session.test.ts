@@ -268,6 +268,15 @@ describe('a session with a target that misbehaves', () => {
     expect(clock.pending()).toBe(0);
   });
 
+  it('gives up on a command window that never opens', async () => {
+    const [session, target] = await logIn({ window: 0, onRequest: () => undefined });
+    const pending = run(session, turOf());
+    clock.advance(4000);
+    expect(target.requests).toEqual([]);
+    clock.advance(2000);
+    expect((await pending).error?.kind).toBe('retry');
+  });
+
   it('fails a rejected command alone', async () => {
     const [session] = await logIn({
       onRequest: (request, target) => {
