@@ -85,7 +85,7 @@ async function measure(
       versionsInAll: settled.committedN - before.committedN,
       lagBytesAtEnd: after.lagBytes,
       drainSeconds,
-      uploadedBytes: await peer.uploadedSince(before.committedN),
+      uploadedBytes: settled.uploadedBytes - before.uploadedBytes,
       s3Puts: settled.s3Puts - before.s3Puts,
       dynamoWrites: settled.dynamoWrites - before.dynamoWrites,
     };

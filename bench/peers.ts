@@ -10,6 +10,7 @@ export interface ReplicationMark {
   readonly lagBytes: number;
   readonly s3Puts: number;
   readonly dynamoWrites: number;
+  readonly uploadedBytes: number;
 }
 
 /** A target under test. */
@@ -21,8 +22,6 @@ export interface Peer {
   settle(): Promise<void>;
   /** Undefined for a peer that does not replicate. */
   replication(): Promise<ReplicationMark | undefined>;
-  /** Bytes uploaded by the versions after `n`. */
-  uploadedSince(n: number): Promise<number>;
   stop(): Promise<void>;
 }
 
@@ -34,8 +33,6 @@ export interface PeerOptions {
 }
 
 const VOLUME = 'bench';
-/** The table of versions is asked for at most this many. */
-const MAX_VERSIONS = 10_000;
 
 /** The embedded cloud and a gateway with one async volume, started the way a user does. */
 export async function startFarshore(options: PeerOptions): Promise<Peer> {
@@ -71,11 +68,8 @@ export async function startFarshore(options: PeerOptions): Promise<Peer> {
           lagBytes: volume.lagBytes,
           s3Puts: requests.s3Put,
           dynamoWrites: requests.dynamoWrite,
+          uploadedBytes: requests.uploadedBytes,
         };
-      },
-      uploadedSince: async (n) => {
-        const versions = await gateway.call('versions', { name: VOLUME, limit: MAX_VERSIONS });
-        return versions.filter((version) => version.n > n).reduce((sum, version) => sum + version.bytes, 0);
       },
       stop,
     };
@@ -104,7 +98,6 @@ export async function startTgtd(options: PeerOptions): Promise<Peer> {
       await image.sync();
     },
     replication: () => Promise.resolve(undefined),
-    uploadedSince: () => Promise.resolve(0),
     stop: async () => {
       await tgtd.stop();
       await image.close();

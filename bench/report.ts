@@ -81,9 +81,9 @@ export function renderTable(summaries: readonly CaseSummary[]): string {
     'ratio',
     'farshore MB/s',
     'tgtd MB/s',
-    'p50',
+    'p50 ms',
     'tgtd p50',
-    'p99',
+    'p99 ms',
     'tgtd p99',
   ];
   const rows = summaries.map((summary) => [
