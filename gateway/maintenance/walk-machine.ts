@@ -63,25 +63,32 @@ export function stride<Content>(
   return { accepted, position, end: page.length === 0 ? 'tail' : undefined };
 }
 
-/** Whether the checkpoint moved between two readings of the volume item: versions that were walked may have been deleted meanwhile. */
-export function checkpointMoved(before: VolumeView, after: VolumeView): boolean {
-  return before.checkpoint.n !== after.checkpoint.n || before.checkpoint.chain !== after.checkpoint.chain;
+/** Whether the checkpoint moved since the walk set out from it: versions that were walked may have been deleted meanwhile. */
+export function checkpointMoved(before: LogPosition, after: VolumeView): boolean {
+  return before.n !== after.checkpoint.n || before.chain !== after.checkpoint.chain;
+}
+
+/** Where a walk from a checkpoint sets out; without the checkpoint's epoch (never but in tests of rule 3) any epoch may follow. */
+export function setOut(checkpoint: LogPosition, withEpoch: boolean): LogPosition {
+  return withEpoch ? checkpoint : { ...checkpoint, epoch: 0 };
 }
 
 /** A reader that meets a takeover or a fold every time gives up after so many walks. */
 export const MAX_READER_WALKS = 16;
 
+interface ReaderWalk {
+  /** Of the volume item as the walk set out. */
+  readonly epoch: Epoch;
+  readonly checkpoint: LogPosition;
+  readonly position: LogPosition;
+  readonly walks: number;
+}
+
 /** A reader's walk: from the checkpoint to the end, then the volume item once more (rule 3). */
 export type ReaderState =
   | { readonly phase: 'looking' }
-  | { readonly phase: 'walking'; readonly base: VolumeView; readonly position: LogPosition; readonly walks: number }
-  | {
-      readonly phase: 'checking';
-      readonly base: VolumeView;
-      readonly position: LogPosition;
-      readonly end: WalkEnd;
-      readonly walks: number;
-    }
+  | ({ readonly phase: 'walking' } & ReaderWalk)
+  | ({ readonly phase: 'checking'; readonly end: WalkEnd } & ReaderWalk)
   | { readonly phase: 'done'; readonly position: LogPosition; readonly end: 'tail' | 'through' }
   | { readonly phase: 'failed'; readonly why: ReaderFailure };
 
@@ -128,12 +135,12 @@ export function readerMachine<Content>(
 ): ReaderMachine<Content> {
   const failed = (why: ReaderFailure): ReaderStep => ({ state: { phase: 'failed', why }, effects: [] });
 
-  const walk = (base: VolumeView, walks: number): ReaderStep => {
+  const walk = ({ epoch, checkpoint }: VolumeView, walks: number): ReaderStep => {
     if (walks >= MAX_READER_WALKS) return failed('unsettled');
-    if (base.checkpoint.n > through) return failed('behind');
-    const position = rules.checkpointEpoch ? base.checkpoint : { ...base.checkpoint, epoch: 0 };
+    if (checkpoint.n > through) return failed('behind');
+    const position = setOut(checkpoint, rules.checkpointEpoch);
     return {
-      state: { phase: 'walking', base, position, walks: walks + 1 },
+      state: { phase: 'walking', epoch, checkpoint, position, walks: walks + 1 },
       effects: [...(walks > 0 ? [{ type: 'restart' } as const] : []), { type: 'list', from: position.n + 1 }],
     };
   };
@@ -157,9 +164,9 @@ export function readerMachine<Content>(
           const done = finish(position, end);
           return { state: done.state, effects: [...taken, ...done.effects] };
         }
-        const { base, walks } = state;
+        const { epoch, checkpoint, walks } = state;
         return {
-          state: { phase: 'checking', base, position, end, walks },
+          state: { phase: 'checking', epoch, checkpoint, position, end, walks },
           effects: [...taken, { type: 'read-volume' }],
         };
       }
@@ -167,7 +174,7 @@ export function readerMachine<Content>(
         if (event.type !== 'volume') return { state, effects: [] };
         const { view } = event;
         if (view === undefined) return failed('not-found');
-        if (view.epoch !== state.base.epoch || checkpointMoved(state.base, view)) return walk(view, state.walks);
+        if (view.epoch !== state.epoch || checkpointMoved(state.checkpoint, view)) return walk(view, state.walks);
         return finish(state.position, state.end);
       }
       case 'done':

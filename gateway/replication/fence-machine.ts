@@ -1,6 +1,6 @@
 import { assertNever, invariant } from '../base/errors.ts';
 import type { Epoch, VersionNumber } from '../base/units.ts';
-import { checkpointMoved, stride } from '../maintenance/walk-machine.ts';
+import { checkpointMoved, setOut, stride } from '../maintenance/walk-machine.ts';
 import type { ChainRule, LogEntry, LogPosition, VolumeView, WalkEnd } from '../maintenance/walk-machine.ts';
 
 /**
@@ -26,38 +26,45 @@ export interface SentPut {
   readonly awaits: 'put' | 'read' | 'done';
 }
 
-/** What one walk has seen, and how it came to it. */
-interface Walk {
+/** How far along MAX_WALKS and MAX_RAISES a takeover with this epoch is. */
+interface Attempt {
   readonly epoch: Epoch;
-  /** The volume item it set out from. */
-  readonly base: VolumeView;
-  readonly position: LogPosition;
   readonly walks: number;
   readonly raises: number;
 }
 
+interface Walk extends Attempt {
+  /** Where it set out. */
+  readonly checkpoint: LogPosition;
+  readonly position: LogPosition;
+}
+
 /** A takeover record that is fixed: `position` is what it chains to, its n is position.n + 1. */
-interface Takeover {
-  readonly epoch: Epoch;
+interface Takeover extends Attempt {
   readonly position: LogPosition;
   readonly chain: string;
-  readonly walks: number;
+}
+
+/** The volume item as read before its epoch is raised to `epoch` + 1. */
+interface Raise {
+  readonly epoch: Epoch;
+  readonly checkpoint: LogPosition;
   readonly raises: number;
 }
 
 export type FenceState =
   /** Reading the volume item, before the epoch is raised. */
   | { readonly phase: 'looking'; readonly raises: number }
-  | { readonly phase: 'notifying'; readonly view: VolumeView; readonly raises: number }
-  | { readonly phase: 'raising'; readonly view: VolumeView; readonly raises: number }
+  | ({ readonly phase: 'notifying' } & Raise)
+  | ({ readonly phase: 'raising' } & Raise)
   | ({ readonly phase: 'walking' } & Walk)
   /** Rule 2, before: the volume item is read again. */
   | ({ readonly phase: 'checking-before'; readonly end: WalkEnd } & Walk)
   /** Asking for the bytes of the takeover record. */
-  | ({ readonly phase: 'composing' } & Walk)
+  | ({ readonly phase: 'composing'; readonly position: LogPosition } & Attempt)
   | ({ readonly phase: 'taking'; readonly awaits: 'put' | 'read' } & Takeover)
   /** The takeover put met another record: the volume item is read, then the log walked again. */
-  | { readonly phase: 'returning'; readonly epoch: Epoch; readonly walks: number; readonly raises: number }
+  | ({ readonly phase: 'returning' } & Attempt)
   /** Rule 2, after: the volume item is read once more. */
   | ({ readonly phase: 'checking-after' } & Takeover)
   | {
@@ -93,8 +100,8 @@ export type FenceEffect =
   | { readonly type: 'list'; readonly from: VersionNumber }
   /** The first `count` entries of the page are history (if the walk is confirmed). */
   | { readonly type: 'accepted'; readonly count: number }
-  /** What was accepted so far is to be forgotten: the walk starts over from `base`. */
-  | { readonly type: 'restart'; readonly base: VolumeView }
+  /** What was accepted so far is to be forgotten: a walk sets out from the checkpoint of the volume item as read last. */
+  | { readonly type: 'restart' }
   /** Fix the bytes of a takeover record that follows `after`, then send it. */
   | { readonly type: 'compose'; readonly after: LogPosition; readonly epoch: Epoch }
   /** Put version n, the same bytes each time, over nothing or over an epoch below `previousEpoch`. */
@@ -147,7 +154,7 @@ export function fenceMachine<Content>(
       case 'looking':
         return event.type === 'volume' ? looked(state.raises, event.view) : stay(state);
       case 'notifying':
-        return event.type === 'notified' ? raise(state.view, state.raises) : stay(state);
+        return event.type === 'notified' ? raise(state) : stay(state);
       case 'raising':
         return event.type === 'raised' ? raised(state, event.outcome, rules) : stay(state);
       case 'walking': {
@@ -157,7 +164,7 @@ export function fenceMachine<Content>(
         if (end === undefined)
           return { state: { ...state, position }, effects: [...taken, { type: 'list', from: position.n + 1 }] };
         const walked = { ...state, position };
-        const step = rules.checkBefore ? checkBefore(walked, end) : compose(walked);
+        const step = rules.checkBefore ? checkBefore(walked, end) : compose(walked, position);
         return { state: step.state, effects: [...taken, ...step.effects] };
       }
       case 'checking-before':
@@ -168,7 +175,7 @@ export function fenceMachine<Content>(
         return event.type === 'put-answer' || event.type === 'found' ? taking(state, event, rules) : stay(state);
       case 'returning':
         if (event.type !== 'volume') return stay(state);
-        return owned(state.epoch, event.view) ? walk({ ...state, base: event.view }, rules) : stop('fenced');
+        return owned(state.epoch, event.view) ? walk(state, event.view.checkpoint, rules) : stop('fenced');
       case 'checking-after':
         return event.type === 'volume' ? checkedAfter(state, event.view) : stay(state);
       case 'active':
@@ -200,17 +207,18 @@ function look(raises: number, attempt: number): FenceStep {
 /** The old owner is told first: when it is told and we die, it looks, finds its epoch unchanged and goes on. */
 function looked(raises: number, view: VolumeView | undefined): FenceStep {
   if (view === undefined) return stop('not-found');
-  if (view.owner === '') return raise(view, raises);
+  const { epoch, owner, checkpoint } = view;
+  if (owner === '') return raise({ epoch, checkpoint, raises });
   return {
-    state: { phase: 'notifying', view, raises },
-    effects: [{ type: 'notify', owner: view.owner, epoch: view.epoch + 1 }],
+    state: { phase: 'notifying', epoch, checkpoint, raises },
+    effects: [{ type: 'notify', owner, epoch: epoch + 1 }],
   };
 }
 
-function raise(view: VolumeView, raises: number): FenceStep {
+function raise({ epoch, checkpoint, raises }: Raise): FenceStep {
   return {
-    state: { phase: 'raising', view, raises: raises + 1 },
-    effects: [{ type: 'raise', from: view.epoch, to: view.epoch + 1 }],
+    state: { phase: 'raising', epoch, checkpoint, raises: raises + 1 },
+    effects: [{ type: 'raise', from: epoch, to: epoch + 1 }],
   };
 }
 
@@ -220,42 +228,35 @@ function raise(view: VolumeView, raises: number): FenceStep {
  */
 function raised(state: In<'raising'>, outcome: 'ok' | 'conflict' | 'unknown', rules: FenceRules): FenceStep {
   if (outcome !== 'ok') return look(state.raises, state.raises);
-  const epoch = state.view.epoch + 1;
-  return walk({ epoch, base: { ...state.view, epoch }, walks: 0, raises: state.raises }, rules);
+  return walk({ epoch: state.epoch + 1, walks: 0, raises: state.raises }, state.checkpoint, rules);
 }
 
-function walk(from: Omit<Walk, 'position'>, rules: FenceRules): FenceStep {
-  const { epoch, base, walks, raises } = from;
+function walk({ epoch, walks, raises }: Attempt, checkpoint: LogPosition, rules: FenceRules): FenceStep {
   if (walks >= MAX_WALKS) return stop('unsettled');
-  const position = rules.checkpointEpoch ? base.checkpoint : { ...base.checkpoint, epoch: 0 };
+  const position = setOut(checkpoint, rules.checkpointEpoch);
   return {
-    state: { phase: 'walking', epoch, base, position, walks: walks + 1, raises },
-    effects: [
-      { type: 'restart', base },
-      { type: 'list', from: position.n + 1 },
-    ],
+    state: { phase: 'walking', epoch, checkpoint, position, walks: walks + 1, raises },
+    effects: [{ type: 'restart' }, { type: 'list', from: position.n + 1 }],
   };
 }
 
-function checkBefore(walk: Walk, end: WalkEnd): FenceStep {
-  const { epoch, base, position, walks, raises } = walk;
+function checkBefore({ epoch, checkpoint, position, walks, raises }: Walk, end: WalkEnd): FenceStep {
   return {
-    state: { phase: 'checking-before', epoch, base, position, end, walks, raises },
+    state: { phase: 'checking-before', epoch, checkpoint, position, end, walks, raises },
     effects: [{ type: 'read-volume', attempt: 0 }],
   };
 }
 
 function checkedBefore(state: In<'checking-before'>, view: VolumeView | undefined, rules: FenceRules): FenceStep {
   if (!owned(state.epoch, view)) return stop('fenced');
-  if (checkpointMoved(state.base, view)) return walk({ ...state, base: view }, rules);
+  if (checkpointMoved(state.checkpoint, view)) return walk(state, view.checkpoint, rules);
   // Nothing moved and yet the chain breaks: no interleaving of well-behaved writers leads here.
-  return state.end === 'broken' ? stop('damaged') : compose({ ...state, base: view });
+  return state.end === 'broken' ? stop('damaged') : compose(state, state.position);
 }
 
-function compose(walk: Walk): FenceStep {
-  const { epoch, base, position, walks, raises } = walk;
+function compose({ epoch, walks, raises }: Attempt, position: LogPosition): FenceStep {
   return {
-    state: { phase: 'composing', epoch, base, position, walks, raises },
+    state: { phase: 'composing', epoch, position, walks, raises },
     effects: [{ type: 'compose', after: position, epoch }],
   };
 }
@@ -282,28 +283,29 @@ function taking(
   if (event.n !== n) return stay(state);
   if (event.type === 'put-answer') {
     if (state.awaits !== 'put') return stay(state);
-    if (event.outcome === 'ok') return taken(state);
+    if (event.outcome === 'ok') return taken(state, rules);
     if (event.outcome === 'unknown') return { state, effects: [putTakeover(state.position, rules, true)] };
     if (!rules.readOwn) return returnToWalk(state);
     return { state: { ...state, awaits: 'read' }, effects: [{ type: 'read', n }] };
   }
   if (state.awaits !== 'read') return stay(state);
-  return isOwn(state.epoch, state.chain, event.there) ? taken(state) : returnToWalk(state);
+  return isOwn(state.epoch, state.chain, event.there) ? taken(state, rules) : returnToWalk(state);
 }
 
 function isOwn(epoch: Epoch, chain: string, there: LogPosition | undefined): boolean {
   return there?.epoch === epoch && there.chain === chain;
 }
 
-function taken(state: Takeover): FenceStep {
+function taken(state: Takeover, rules: FenceRules): FenceStep {
   const { epoch, position, chain, walks, raises } = state;
+  if (!rules.checkAfter) return begin(epoch, { n: position.n + 1, epoch, chain });
   return {
     state: { phase: 'checking-after', epoch, position, chain, walks, raises },
     effects: [{ type: 'read-volume', attempt: 0 }],
   };
 }
 
-function returnToWalk({ epoch, walks, raises }: Takeover): FenceStep {
+function returnToWalk({ epoch, walks, raises }: Attempt): FenceStep {
   return { state: { phase: 'returning', epoch, walks, raises }, effects: [{ type: 'read-volume', attempt: walks }] };
 }
 
@@ -313,8 +315,12 @@ function checkedAfter(state: In<'checking-after'>, view: VolumeView | undefined)
   const n = position.n + 1;
   // The place may have been free only because the version there was folded and deleted: void. A new epoch starts afresh.
   if (view.floor >= n) return look(raises, raises);
-  const committed = { n, epoch, chain };
-  return { state: { phase: 'active', epoch, committed, puts: [] }, effects: [{ type: 'active', after: committed }] };
+  return begin(epoch, { n, epoch, chain });
+}
+
+function begin(epoch: Epoch, takeover: LogPosition): FenceStep {
+  const effects: readonly FenceEffect[] = [{ type: 'active', after: takeover }];
+  return { state: { phase: 'active', epoch, committed: takeover, puts: [] }, effects };
 }
 
 function active(state: In<'active'>, event: FenceEvent<unknown>, rules: FenceRules): FenceStep {
@@ -339,8 +345,9 @@ function active(state: In<'active'>, event: FenceEvent<unknown>, rules: FenceRul
       const put = awaits(state, event.n, 'read');
       if (!put) return stay(state);
       if (isOwn(state.epoch, put.chain, event.there)) return confirm(state, event.n);
-      if (event.there !== undefined) return stop('fenced');
-      // Something was there at the conflict and has been folded and deleted since: ours, or beyond a takeover that will stop us.
+      if (event.there !== undefined && event.there.epoch >= state.epoch) return stop('fenced');
+      // What was there at the conflict has been folded and deleted since (a zombie's put may lie there now): ours, or
+      // something beyond a takeover record, which is never deleted and will stop us at its own n.
       return { state: mark(state, event.n, 'put'), effects: [putAt(state, event.n, true)] };
     }
     case 'notified':
