@@ -1,0 +1,39 @@
+import { describe, expect, test } from 'vitest';
+import { SimRandom } from '../sim/sim-random.ts';
+import { VolumeDrill } from '../support/volume-drill.ts';
+
+const SEEDS = Number(process.env['FARSHORE_DRILL_SEEDS'] ?? 30);
+const FIRST = Number(process.env['FARSHORE_DRILL_FIRST'] ?? 1);
+
+function drill(seed: number): VolumeDrill {
+  const random = new SimRandom(`options ${seed}`);
+  return new VolumeDrill({
+    seed,
+    lives: 4,
+    steps: 60,
+    chunks: random.between(4, 7),
+    ramBlocks: random.pick([0, 16, 64, 1024]),
+    sectorSize: random.pick([512, 4096]),
+    volumeBlocks: random.pick([200, 600, 1500]),
+    rpoMs: random.pick([50, 1000, 5000]),
+    hydrate: random.chance(0.5),
+  });
+}
+
+describe('crashes', () => {
+  test(
+    'leave a volume exactly as it was after some step, none answered or flushed missing',
+    { timeout: 600_000 },
+    async () => {
+      const failures: string[] = [];
+      for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
+        try {
+          await drill(seed).run();
+        } catch (error) {
+          failures.push(`seed ${seed}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+        }
+      }
+      expect(failures).toEqual([]);
+    },
+  );
+});

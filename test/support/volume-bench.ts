@@ -1,0 +1,138 @@
+import { silentLog } from '../../gateway/base/log.ts';
+import { BLOCK_SIZE, MIB } from '../../gateway/base/units.ts';
+import { CacheLog } from '../../gateway/cache/cache-log.ts';
+import { openLogReader } from '../../gateway/cache/log-reader.ts';
+import type { CacheSettings } from '../../gateway/cache/settings.ts';
+import type { OpenVolumeRequest } from '../../gateway/volume/open-volume.ts';
+import { Volume } from '../../gateway/volume/volume.ts';
+import { SimClock, type Life } from '../sim/sim-clock.ts';
+import { SimDisk } from '../sim/sim-disk.ts';
+import { SimRandom } from '../sim/sim-random.ts';
+import { MemoryRemote, MemoryShore } from './memory-remote.ts';
+
+export const REF = { lineage: 'lin', volume: 'vol' };
+
+export interface BenchOptions {
+  readonly seed?: number;
+  readonly chunks?: number;
+  readonly chunkSlots?: number;
+  readonly ramBlocks?: number;
+  readonly sectorSize?: 512 | 4096;
+  readonly volumeBlocks?: number;
+  readonly rpoMs?: number;
+  readonly hydrate?: boolean;
+  readonly maxWaitMs?: number;
+}
+
+/** A gateway's storage half on a simulated disk and clock, with a remote in memory. */
+export class VolumeBench {
+  readonly random: SimRandom;
+  readonly clock: SimClock;
+  readonly shore: MemoryShore;
+  readonly options: BenchOptions;
+  disk: SimDisk;
+  life: Life & { alive: boolean } = { alive: true };
+  #running: { volume: Volume; cache: CacheLog } | undefined;
+
+  constructor(options: BenchOptions = {}) {
+    this.options = options;
+    this.random = new SimRandom(options.seed ?? 1);
+    this.clock = new SimClock(this.random.split('clock'));
+    this.disk = new SimDisk('disk', this.clock, this.random.split('disk'));
+    this.shore = new MemoryShore((options.volumeBlocks ?? 4096) * BLOCK_SIZE, options.sectorSize ?? 4096);
+  }
+
+  get volume(): Volume {
+    if (this.#running === undefined) throw new Error('the bench is down');
+    return this.#running.volume;
+  }
+
+  get cache(): CacheLog {
+    if (this.#running === undefined) throw new Error('the bench is down');
+    return this.#running.cache;
+  }
+
+  get settings(): CacheSettings {
+    const chunkSlots = this.options.chunkSlots ?? 384;
+    return {
+      sizeBytes: (this.options.chunks ?? 6) * chunkSlots * BLOCK_SIZE,
+      ramBytes: (this.options.ramBlocks ?? 64) * BLOCK_SIZE,
+      indexBytes: 4 * MIB,
+      chunkSlots,
+      maxWaitMs: this.options.maxWaitMs ?? 20_000,
+    };
+  }
+
+  /** Starts a process and opens the volume. */
+  async start(request: Partial<OpenVolumeRequest> = {}): Promise<Volume> {
+    this.life = { alive: true };
+    const disk = this.disk.mount(this.life);
+    const clock = this.clock.forLife(this.life, 0);
+    const random = this.random.split(`process ${this.shore.epoch}`);
+    const open = async (): Promise<{ volume: Volume; cache: CacheLog }> => {
+      const cache = await CacheLog.open({ disk, clock, random, log: silentLog }, this.settings);
+      const remote = new MemoryRemote(this.shore, openLogReader(disk), clock, () => 0.5 + random.fraction() * 4);
+      const settings = { rpoMs: this.options.rpoMs ?? 1000, hydrate: this.options.hydrate ?? false };
+      const deps = { disk, clock, random, log: silentLog, cache, remote, settings };
+      const volume = await Volume.open(deps, { ref: REF, gateway: 'gw', ...request });
+      return { volume, cache };
+    };
+    this.#running = await this.settle(open());
+    return this.#running.volume;
+  }
+
+  /** Ends the process without a word. */
+  crash(kind: 'process' | 'power'): void {
+    this.life.alive = false;
+    this.disk.crash(kind);
+    this.#running = undefined;
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#running;
+    this.#running = undefined;
+    if (running === undefined) return;
+    await this.settle(running.volume.close().then(() => running.cache.close()));
+    this.life.alive = false;
+  }
+
+  settle<T>(promise: Promise<T>): Promise<T> {
+    return this.clock.settle(promise);
+  }
+
+  /** Lets simulated time pass. */
+  async pass(ms: number): Promise<void> {
+    await this.clock.run({ untilMs: this.clock.monotonicMs() + ms });
+  }
+
+  async write(block: number, fill: number, count = 1): Promise<void> {
+    const { sectorSize } = this.volume.geometry();
+    const lba = (block * BLOCK_SIZE) / sectorSize;
+    await this.settle(
+      Promise.resolve(this.volume.write(lba, [Buffer.alloc(count * BLOCK_SIZE, fill)], { fua: false })),
+    );
+  }
+
+  async readBlock(block: number): Promise<Buffer> {
+    const { sectorSize } = this.volume.geometry();
+    const perBlock = BLOCK_SIZE / sectorSize;
+    const pieces = await this.settle(Promise.resolve(this.volume.read(block * perBlock, perBlock)));
+    return Buffer.concat(pieces);
+  }
+
+  /** The byte that fills the block; throws when it is a mix. */
+  async byteOf(block: number): Promise<number> {
+    const data = await this.readBlock(block);
+    const first = data[0] ?? -1;
+    if (!data.every((byte) => byte === first)) throw new Error(`block ${block} is a mix`);
+    return first;
+  }
+
+  async flush(): Promise<void> {
+    await this.settle(Promise.resolve(this.volume.flush()));
+  }
+
+  async flushRemote(): Promise<void> {
+    await this.settle(this.volume.flushRemote());
+  }
+}

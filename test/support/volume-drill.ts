@@ -1,0 +1,235 @@
+import { SimRandom } from '../sim/sim-random.ts';
+import { VolumeBench, type BenchOptions } from './volume-bench.ts';
+
+const SECTOR = 512;
+
+/** One step of a volume's history: which sectors it set, and to what (0 for an unmap). */
+interface Step {
+  readonly from: number;
+  readonly to: number;
+  readonly stamp: number;
+}
+
+export interface DrillOptions extends BenchOptions {
+  readonly seed: number;
+  readonly lives: number;
+  readonly steps: number;
+}
+
+/**
+ * Drives one volume through several lives of its process with a workload whose order is known, and checks after every crash that the
+ * volume is exactly what it was after some step: the last answered one (crash of the process), or one not before the last flush (power cut).
+ */
+export class VolumeDrill {
+  readonly bench: VolumeBench;
+  readonly #random: SimRandom;
+  readonly #options: DrillOptions;
+  readonly #sectors: number;
+  readonly #perBlock: number;
+  /** Content at the last point that must survive anything. */
+  #durable: Uint32Array;
+  /** Since then, in order; those from `#answered` on were not answered. */
+  #tail: Step[] = [];
+  #answered = 0;
+  #stamp = 0;
+  readonly notes: string[] = [];
+
+  constructor(options: DrillOptions) {
+    this.#options = options;
+    this.#random = new SimRandom(`drill ${options.seed}`);
+    this.bench = new VolumeBench(options);
+    this.#perBlock = 4096 / SECTOR;
+    this.#sectors = (options.volumeBlocks ?? 4096) * this.#perBlock;
+    this.#durable = new Uint32Array(this.#sectors);
+  }
+
+  async run(): Promise<void> {
+    const random = this.#random;
+    for (let life = 0; life < this.#options.lives; life++) {
+      await this.bench.start();
+      await this.#check(`start of life ${life}`);
+      for (let step = 0; step < this.#options.steps; step++) await this.#step();
+      if (random.chance(0.15)) {
+        await this.bench.stop();
+        this.#settleAt(this.#answered);
+      } else {
+        const kind = random.chance(0.5) ? 'process' : 'power';
+        this.#startUnanswered();
+        if (random.chance(0.7)) await this.bench.pass(random.fraction() * 2);
+        this.bench.crash(kind);
+        this.notes.push(`crash ${kind}`);
+        if (kind === 'process') this.#settleAt(this.#answered);
+      }
+    }
+    await this.bench.start();
+    await this.#check('the end');
+    await this.bench.stop();
+  }
+
+  async #step(): Promise<void> {
+    const { bench } = this;
+    const choice = this.#random.weighted({
+      write: 40,
+      burst: 10,
+      partial: bench.volume.geometry().sectorSize === 512 ? 15 : 0,
+      unmap: 6,
+      read: 20,
+      flush: 4,
+      flushRemote: 2,
+      hold: 2,
+      pass: 4,
+    });
+    switch (choice) {
+      case 'write':
+        await this.#answer([this.#write(this.#range(1, this.#random.chance(0.1) ? 40 : 4))]);
+        break;
+      case 'burst':
+        await this.#answer(Array.from({ length: this.#random.between(2, 12) }, () => this.#write(this.#range(1, 6))));
+        break;
+      case 'partial': {
+        const from = this.#random.between(0, this.#sectors - 40);
+        await this.#answer([this.#write({ from, to: from + this.#random.between(1, 20) })]);
+        break;
+      }
+      case 'unmap':
+        await this.#answer([this.#unmap()]);
+        break;
+      case 'read':
+        await this.#checkRange(this.#range(1, 20));
+        break;
+      case 'flush':
+        await bench.flush();
+        this.#settleAt(this.#answered);
+        break;
+      case 'flushRemote':
+        if (!bench.shore.holdCommits) {
+          await bench.flushRemote();
+          this.#settleAt(this.#answered);
+        }
+        break;
+      case 'hold':
+        bench.shore.holdCommits = !bench.shore.holdCommits && this.#random.chance(0.5);
+        break;
+      case 'pass':
+        await bench.pass(this.#random.fraction() * 1500);
+        break;
+    }
+  }
+
+  /** Whole blocks. */
+  #range(least: number, most: number): { from: number; to: number } {
+    const blocks = this.#random.between(least, most);
+    // Half of the writes go to a hot corner, so that blocks are overwritten often.
+    const all = this.#sectors / this.#perBlock;
+    const space = this.#random.chance(0.5) ? Math.min(64, all) : all;
+    const block = this.#random.between(0, space - Math.min(blocks, space));
+    return { from: block * this.#perBlock, to: Math.min(block + blocks, all) * this.#perBlock };
+  }
+
+  #write({ from, to }: { from: number; to: number }): Promise<void> {
+    const stamp = ++this.#stamp;
+    const data = Buffer.alloc((to - from) * SECTOR);
+    for (let at = 0; at < data.length; at += 4) data.writeUInt32LE(stamp, at);
+    const pieces: Buffer[] = [];
+    for (let at = 0; at < data.length;) {
+      const size = this.#random.chance(0.7)
+        ? data.length - at
+        : Math.min(data.length - at, SECTOR * this.#random.between(1, 9));
+      pieces.push(data.subarray(at, at + size));
+      at += size;
+    }
+    this.#tail.push({ from, to, stamp });
+    const unit = this.bench.volume.geometry().sectorSize / SECTOR;
+    return Promise.resolve(this.bench.volume.write(from / unit, pieces, { fua: false }));
+  }
+
+  #unmap(): Promise<void> {
+    const { from, to } = this.#random.chance(0.1) ? { from: 0, to: this.#sectors } : this.#range(1, 30);
+    this.#tail.push({ from, to, stamp: 0 });
+    const unit = this.bench.volume.geometry().sectorSize / SECTOR;
+    return Promise.resolve(this.bench.volume.unmap([{ lba: from / unit, sectors: (to - from) / unit }]));
+  }
+
+  async #answer(work: Promise<void>[]): Promise<void> {
+    await this.bench.settle(Promise.all(work));
+    this.#answered = this.#tail.length;
+  }
+
+  /** Begins writes that nobody waits for. */
+  #startUnanswered(): void {
+    const count = this.#random.between(0, 10);
+    for (let i = 0; i < count; i++) {
+      // Their answers may still come, or fail with the process.
+      this.#write(this.#range(1, 5)).catch(() => undefined);
+    }
+  }
+
+  /** Everything up to this step must survive from now on; later ones may. */
+  #settleAt(step: number): void {
+    for (const { from, to, stamp } of this.#tail.splice(0, step)) this.#durable.fill(stamp, from, to);
+    this.#answered -= step;
+  }
+
+  async #checkRange({ from, to }: { from: number; to: number }): Promise<void> {
+    const expected = this.#stateAfter(this.#answered);
+    const actual = await this.#read(from, to);
+    for (let at = from; at < to; at++) {
+      if (actual[at - from] !== expected[at]) throw this.#wrong(`a read`, at, actual[at - from], expected[at]);
+    }
+  }
+
+  /** Finds the step the volume stands at, and goes on from there. */
+  async #check(when: string): Promise<void> {
+    const actual = new Uint32Array(this.#sectors);
+    const stride = 64 * this.#perBlock;
+    for (let from = 0; from < this.#sectors; from += stride) {
+      actual.set(await this.#read(from, Math.min(from + stride, this.#sectors)), from);
+    }
+    let best = { step: 0, at: -1 };
+    for (let step = this.#tail.length; step >= 0; step--) {
+      const state = this.#stateAfter(step);
+      const at = state.findIndex((stamp, sector) => stamp !== actual[sector]);
+      if (at < 0) {
+        this.#settleAt(step);
+        this.#tail = [];
+        this.#answered = 0;
+        return;
+      }
+      if (at > best.at) best = { step, at };
+    }
+    const state = this.#stateAfter(best.step);
+    throw this.#wrong(
+      `${when}, nearest to step ${best.step} of ${this.#tail.length}`,
+      best.at,
+      actual[best.at],
+      state[best.at],
+    );
+  }
+
+  #stateAfter(step: number): Uint32Array {
+    const state = Uint32Array.from(this.#durable);
+    for (const { from, to, stamp } of this.#tail.slice(0, step)) state.fill(stamp, from, to);
+    return state;
+  }
+
+  async #read(from: number, to: number): Promise<Uint32Array> {
+    const unit = this.bench.volume.geometry().sectorSize / SECTOR;
+    const pieces = await this.bench.settle(Promise.resolve(this.bench.volume.read(from / unit, (to - from) / unit)));
+    const data = Buffer.concat(pieces);
+    const stamps = new Uint32Array(to - from);
+    for (let sector = 0; sector < stamps.length; sector++) {
+      const stamp = data.readUInt32LE(sector * SECTOR);
+      for (let at = 0; at < SECTOR; at += 4) {
+        if (data.readUInt32LE(sector * SECTOR + at) !== stamp) throw new Error(`sector ${from + sector} is a mix`);
+      }
+      stamps[sector] = stamp;
+    }
+    return stamps;
+  }
+
+  #wrong(when: string, sector: number, actual: number | undefined, expected: number | undefined): Error {
+    return new Error(
+      `seed ${this.#options.seed}, ${when}: sector ${sector} (block ${Math.floor(sector / this.#perBlock)}) is ${actual ?? -1} and should be ${expected ?? -1} (${this.notes.join(', ')})`,
+    );
+  }
+}
