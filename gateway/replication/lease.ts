@@ -77,14 +77,15 @@ export class GatewayLease {
   async #run(): Promise<void> {
     const { clock } = this.#deps;
     const { signal } = this.#stop;
-    while (!signal.aborted) {
+    const stopped = (): boolean => signal.aborted;
+    while (!stopped()) {
       const startedAt = clock.monotonicMs();
       let waiting: readonly FenceNotice[];
       try {
         waiting = await this.#beat();
       } catch (error) {
         if (isKind(error, 'bug')) throw error;
-        if (signal.aborted) return;
+        if (stopped()) return;
         this.#deps.log.warn({ err: error, gateway: this.#settings.gateway }, 'the lease could not be renewed');
         await sleep(clock, FAILED_BEAT_DELAY_MS * (1 + this.#deps.random.fraction()), signal);
         continue;

@@ -49,7 +49,12 @@ export class RemoteWorld {
   }
 
   gateway(name = 'gw', settings: Partial<EngineSettings> = {}): TestGateway {
-    return new TestGateway(this, name, settings);
+    const { store, versions, compression, clock, random } = this;
+    const gateway: TestGateway = new TestGateway((reader, onFenced) => {
+      const deps = { store, versions, reader, compression, clock, random, log: silentLog, onFenced };
+      return new RemoteVolumeEngine(deps, settings);
+    }, name);
+    return gateway;
   }
 
   /** Requests made so far whose description starts so. */
@@ -123,6 +128,8 @@ export interface TestBatch {
   readonly unmaps?: readonly (readonly [block: number, count: number])[];
 }
 
+let nextLog = 0;
+
 /** One engine with a cache log in memory. */
 export class TestGateway {
   readonly engine: RemoteVolumeEngine;
@@ -131,11 +138,15 @@ export class TestGateway {
   readonly logBlocks = new Map<number, { readonly block: number; readonly seq: number; readonly content: Buffer }>();
   #seq = 0;
   #index = 0;
-  #logId: string;
+  readonly #logId: string;
 
-  constructor(world: RemoteWorld, name: string, settings: Partial<EngineSettings>) {
+  constructor(
+    makeEngine: (reader: LogReader, onFenced: (error: FarshoreError) => void) => RemoteVolumeEngine,
+    name: string,
+  ) {
     this.name = name;
-    this.#logId = `log-${name}-${world.random.uint32()}`;
+    nextLog += 1;
+    this.#logId = `log-${name}-${nextLog}`;
     const reader: LogReader = {
       readBlocks: (places, blocks, seqs, into) => {
         places.forEach((place, at) => {
@@ -148,14 +159,9 @@ export class TestGateway {
         return Promise.resolve();
       },
     };
-    const { store, versions, compression, clock, random } = world;
-    const onFenced = (error: FarshoreError): void => {
+    this.engine = makeEngine(reader, (error) => {
       this.fenced.push(error);
-    };
-    this.engine = new RemoteVolumeEngine(
-      { store, versions, reader, compression, clock, random, log: silentLog, onFenced },
-      settings,
-    );
+    });
   }
 
   get logId(): string {
