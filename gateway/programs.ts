@@ -1,5 +1,4 @@
 import { pino } from 'pino';
-import { FarshoreError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import type { CloudOptions } from './admin/cli.ts';
 import type { Settings } from './config.ts';
@@ -52,9 +51,4 @@ function stopSignal(): Promise<string> {
       });
     }
   });
-}
-
-/** Anything the program cannot go on after, with its place in the log. */
-export function asFailure(error: unknown): FarshoreError {
-  return error instanceof FarshoreError ? error : new FarshoreError('bug', String(error), { cause: error });
 }

@@ -17,6 +17,8 @@ await build({
   entryPoints: { farshore: 'bin/farshore.ts', 'replication-worker': 'gateway/replication/worker.ts' },
   outdir: 'dist',
   packages: 'external',
+  // What a command does not need is not loaded for it.
+  splitting: true,
 });
 await chmod('dist/farshore.js', 0o755);
 

@@ -50,6 +50,8 @@ function buildProgram(programs: Programs, version: string): Command {
     .description('An iSCSI gateway whose LUNs also live, version by version, in S3 and DynamoDB.')
     .version(version)
     .showHelpAfterError('(farshore --help lists the commands)')
+    // `restore --version N` is not `farshore --version`: what stands behind a command belongs to it.
+    .enablePositionalOptions()
     .exitOverride()
     .addOption(new Option('--config <file>', 'gateway configuration').env('FARSHORE_CONFIG'))
     .option('--json', 'print the result as JSON');
