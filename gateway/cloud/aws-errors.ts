@@ -139,6 +139,7 @@ export function classifyFailure(error: unknown): Failure {
   if (UNREACHED.has(code)) return as('retry', 'never');
   if (BROKEN_OFF.has(code) || BROKEN_OFF.has(name)) return as('retry');
   if (WRONG_BYTES.has(code)) return as('damaged', 'never');
+  if (Object.hasOwn(ADVICE, code)) return as('input', 'never');
   if (status !== undefined) {
     if (status === 429) return as('retry', 'never');
     if (status >= 500 && status !== 501) return as('retry');
@@ -146,7 +147,6 @@ export function classifyFailure(error: unknown): Failure {
     if (status < 400) return as('retry');
     return as('input', 'never');
   }
-  if (Object.hasOwn(ADVICE, code)) return as('input', 'never');
   if (MEND_CONFIGURATION.test(code)) return as('input', 'never');
   if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError) return as('bug');
   if (/checksum mismatch/i.test(describeError(error))) return as('damaged');

@@ -27,7 +27,7 @@ export interface S3ObjectStoreOptions extends CallTools {
 /** Everything but the body must be done within this. */
 const BASE_DEADLINE_MS = 20_000;
 /** The slowest uplink a body may travel on before its request is given up. */
-const SLOWEST_BYTES_PER_SECOND = 32 * 1024;
+const SLOWEST_BYTES_PER_SECOND = 16 * 1024;
 /** Larger objects are never written by us (a single PUT ends at 5 GiB); a guard for memory. */
 export const MAX_OBJECT_BYTES = 1024 * MIB;
 /** Bodies up to this size are sent as one buffer; the copy costs less than the extra writes to the socket. */

@@ -16,8 +16,8 @@ const environment = process.env;
 const nothing = (): Promise<void> => Promise.resolve();
 
 objectStoreContract('the SDK on the embedded server', async () => {
-  const { store, close } = await startLocalCloud();
-  return { store: meteredObjectStore(store, newMeter()), close };
+  const local = await startLocalCloud();
+  return { store: meteredObjectStore(local.store, newMeter()), close: () => local.close() };
 });
 
 objectStoreContract('the SDK on the embedded server, with signatures verified', () =>
@@ -25,8 +25,8 @@ objectStoreContract('the SDK on the embedded server, with signatures verified', 
 );
 
 versionLogContract('the SDK on the embedded server', async () => {
-  const { log, close } = await startLocalCloud();
-  return { log: meteredVersionLog(log, newMeter()), close };
+  const local = await startLocalCloud();
+  return { log: meteredVersionLog(local.log, newMeter()), close: () => local.close() };
 });
 
 const simulated = () => new SimCloud(new SimClock(new SimRandom('contract')), new SimRandom('contract'));
