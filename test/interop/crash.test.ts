@@ -8,8 +8,8 @@ const ROUNDS = Number(process.env['FARSHORE_CRASH_ROUNDS'] ?? 10);
 const ROUND_LIMIT_MS = 30_000;
 const DISK_BYTES = 64 * 1024 * 1024;
 /** A kill comes after this many acks, different in every round. */
-const LEAST_ACKS = 200;
-const ACKS_SPREAD = 3000;
+const LEAST_ACKS = 100;
+const ACKS_SPREAD = 1500;
 const WRITERS = 16;
 
 describe('SIGKILL of the gateway in the middle of writes', () => {
