@@ -69,7 +69,7 @@ export class Appender {
 
   async #run(): Promise<void> {
     // One turn of promises later, all commands that arrived together have been staged.
-    await undefined;
+    await Promise.resolve();
     while (this.#queue.length > 0) {
       const batch = this.#takeBatch();
       const error = this.#stopped ?? (await this.#write(batch));

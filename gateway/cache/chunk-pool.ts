@@ -125,7 +125,7 @@ export class ChunkPool {
   }
 
   async #maintain(): Promise<void> {
-    await undefined;
+    await Promise.resolve();
     while (!this.#closed && this.#free.length < READY_CHUNKS && (await this.#makeOne())) this.#deps.onSpace();
     this.#running = undefined;
   }

@@ -89,7 +89,7 @@ export class FillWriter {
   }
 
   async #run(): Promise<void> {
-    await undefined;
+    await Promise.resolve();
     while (this.#queue.length > 0 && !this.#stopped) await this.#writeBatch();
     this.#running = undefined;
   }

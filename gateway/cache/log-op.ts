@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type WallMillis, type WriteSeq } from '../base/units.ts';
-import { KIND_UNMAP, KIND_WRITE } from './descriptor.ts';
+import type { KIND_UNMAP, KIND_WRITE } from './descriptor.ts';
 import { placeOf } from './layout.ts';
 import type { BlockRange } from './unmap-payload.ts';
 import type { VolumeLog } from './volume-log.ts';

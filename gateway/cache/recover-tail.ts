@@ -84,10 +84,12 @@ async function destroyAbove(chunk: Chunk, volume: number, geometry: ChunkGeometr
   for (const which of ['writes', 'fills'] as const) {
     const stream = new RecordStream([chunk], volume, geometry, which, lastSeq);
     if (stream.mustLoad) await stream.load();
-    for (; !stream.ended; stream.next()) {
-      if (stream.key <= lastSeq) continue;
-      await chunk.file.write([zeros], descriptorPosition(stream.slot));
-      destroyed++;
+    while (!stream.ended) {
+      if (stream.key > lastSeq) {
+        await chunk.file.write([zeros], descriptorPosition(stream.slot));
+        destroyed++;
+      }
+      stream.next();
     }
   }
   const share = chunk.shares.get(volume);

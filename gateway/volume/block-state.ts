@@ -6,7 +6,7 @@ import type { BlockCount, BlockNumber } from '../base/units.ts';
 import type { RemoteBlocks } from '../replication/remote-volume.ts';
 import { KIND_WRITE } from '../cache/descriptor.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
-import { PendingUnmaps } from './pending-unmaps.ts';
+import type { PendingUnmaps } from './pending-unmaps.ts';
 
 /**
  * A read of the remote under way, or its blocks on their way into the log. It has a claim on each block it may still fill; whoever

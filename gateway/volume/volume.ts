@@ -117,13 +117,13 @@ export class Volume implements BlockDevice, LogOpOwner {
   }
 
   static async #attach(deps: VolumeDeps, opened: OpenedRemote, n: VersionNumber, local: LocalLog): Promise<Volume> {
-    let volume: Volume | undefined;
+    const late: { volume: Volume | undefined } = { volume: undefined };
     const sealer = new Sealer(deps.clock, deps.settings.rpoMs, {
       fenced: (error) => {
-        volume?.onFenced(error.message);
+        late.volume?.onFenced(error.message);
       },
       failed: (error) => {
-        if (volume !== undefined) volume.#replicationFailed(error);
+        late.volume?.onReplicationFailed(error);
       },
     });
     const dirt = new RecoveredDirt(sealer);
@@ -134,17 +134,20 @@ export class Volume implements BlockDevice, LogOpOwner {
         sealer.hurry();
       },
       onStopped: (error) => {
-        if (volume !== undefined) volume.#logStopped(error);
+        late.volume?.onLogStopped(error);
       },
     });
     const blocks = new BlockState(deps.cache, log, dirt.damaged, dirt.unmaps);
-    volume = new Volume(deps, opened, blocks, sealer);
+    const volume = new Volume(deps, opened, blocks, sealer);
+    late.volume = volume;
     volume.#diary.info(
       { epoch: opened.epoch, n, ...local, dirtyOps: built.dirtyOps, distrusted: built.distrusted },
       'the volume is open',
     );
     sealer.start(blocks, deps.remote, { n, throughSeq: log.committedThrough, at: undefined });
     volume.#hydrator?.start();
+    // It may have stopped while nobody listened yet.
+    if (deps.cache.stoppedBy !== undefined) volume.onLogStopped(deps.cache.stoppedBy);
     return volume;
   }
 
@@ -218,6 +221,22 @@ export class Volume implements BlockDevice, LogOpOwner {
     void this.#hydrator?.stop();
   }
 
+  /** The cache log takes nothing any more; what is certain can still be read. */
+  onLogStopped(cause: Error): void {
+    const error = new FarshoreError('stopped', `volume ${this.identity.name} takes no writes: ${cause.message}`, {
+      cause,
+    });
+    if (this.#state.kind === 'serving') this.#become({ kind: 'stopped', error, closed: false });
+    this.#sealer.stop(error);
+    void this.#hydrator?.stop();
+  }
+
+  /** Called by the sealer. */
+  onReplicationFailed(error: Error): void {
+    this.#replicationProblem = error.message;
+    this.#diary.error({ reason: error.message }, 'the volume is not replicated any more');
+  }
+
   status(): VolumeStatus {
     const state = this.#state;
     const { index } = this.#blocks.log;
@@ -288,19 +307,5 @@ export class Volume implements BlockDevice, LogOpOwner {
     const reason = state.kind === 'serving' ? undefined : state.error.message;
     this.#diary.warn({ state: state.kind, reason }, 'the volume has changed its state');
     this.#deps.onStateChange?.(state.kind, reason);
-  }
-
-  #logStopped(cause: Error): void {
-    const error = new FarshoreError('stopped', `volume ${this.identity.name} takes no writes: ${cause.message}`, {
-      cause,
-    });
-    if (this.#state.kind === 'serving') this.#become({ kind: 'stopped', error, closed: false });
-    this.#sealer.stop(error);
-    void this.#hydrator?.stop();
-  }
-
-  #replicationFailed(error: Error): void {
-    this.#replicationProblem = error.message;
-    this.#diary.error({ reason: error.message }, 'the volume is not replicated any more');
   }
 }
