@@ -77,6 +77,8 @@ export interface GatewayOptions {
   readonly cacheSize?: string;
   readonly ramSize?: string;
   readonly rpoSeconds?: number;
+  /** For Node itself, like `--cpu-prof`. */
+  readonly nodeFlags?: readonly string[];
 }
 
 /** `farshore serve` as a process of its own, on a port that stays the same over restarts. */
@@ -86,9 +88,11 @@ export class GatewayProcess {
   readonly stateDirectory: string;
   readonly configFile: string;
   readonly logFile: string;
+  private readonly nodeFlags: readonly string[];
   private process: LoggedProcess | undefined;
 
   private constructor(options: GatewayOptions, port: number) {
+    this.nodeFlags = options.nodeFlags ?? [];
     const name = options.name ?? 'gateway';
     this.port = port;
     this.stateDirectory = join(options.directory, name);
@@ -106,7 +110,7 @@ export class GatewayProcess {
 
   /** Starts it, or starts it again on the same state directory; resolves once its volumes are served. */
   async start(): Promise<void> {
-    const words = [PROGRAM, 'serve', '--config', this.configFile];
+    const words = [...this.nodeFlags, PROGRAM, 'serve', '--config', this.configFile];
     const started = new LoggedProcess(process.execPath, words, this.logFile, ENVIRONMENT);
     this.process = started;
     await eventually(

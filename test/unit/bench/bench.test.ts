@@ -1,0 +1,101 @@
+import { describe, expect, it } from 'vitest';
+import { CASES } from '../../../bench/cases.ts';
+import { LatencyHistogram } from '../../../bench/histogram.ts';
+import { Scatter, SlotData, wrongStamp } from '../../../bench/load-data.ts';
+import type { LoadResult } from '../../../bench/generator.ts';
+import { parseOptions } from '../../../bench/options.ts';
+import { median, renderTable, summarise } from '../../../bench/report.ts';
+
+describe('the latency histogram', () => {
+  it('gives quantiles right to two percent, over five orders of magnitude', () => {
+    const histogram = new LatencyHistogram();
+    for (let i = 1; i <= 100_000; i += 1) histogram.record(i / 1000);
+    for (const share of [0.001, 0.01, 0.5, 0.9, 0.99, 0.999]) {
+      const exact = share * 100;
+      expect(Math.abs(histogram.quantileMs(share) - exact) / exact, String(share)).toBeLessThan(0.02);
+    }
+    expect(histogram.quantileMs(1)).toBe(100);
+    expect(histogram.maxMs()).toBe(100);
+    expect(histogram.count()).toBe(100_000);
+  });
+
+  it('is zero when nothing was recorded', () => {
+    expect(new LatencyHistogram().quantileMs(0.5)).toBe(0);
+  });
+});
+
+describe('the data of the load', () => {
+  it('stamps every block with its number, and a foreign or old block is noticed', () => {
+    const slot = new SlotData(16384);
+    const data = slot.next(40);
+    expect(wrongStamp(data, 40)).toBeUndefined();
+    expect(wrongStamp(data, 41)).toMatch(/block 41 holds foreign bytes/);
+    expect(wrongStamp(Buffer.alloc(4096), 0)).toMatch(/block 0/);
+    data.writeUInt32BE(7, 4096 + 4);
+    expect(wrongStamp(data, 40)).toMatch(/block 41/);
+  });
+
+  it('scatters over the whole range', () => {
+    const scatter = new Scatter(5);
+    const buckets = new Array<number>(16).fill(0);
+    for (let i = 0; i < 16_000; i += 1) {
+      const bucket = Math.floor(scatter.below(262_144) / 16_384);
+      buckets[bucket] = (buckets[bucket] ?? 0) + 1;
+    }
+    expect(Math.min(...buckets)).toBeGreaterThan(800);
+    expect(Math.max(...buckets)).toBeLessThan(1200);
+  });
+});
+
+describe('the report', () => {
+  const result = (operations: number): LoadResult => ({
+    operations,
+    bytes: operations * 4096,
+    seconds: 2,
+    p50Ms: 0.5,
+    p99Ms: 5,
+    p999Ms: 9,
+    maxMs: 10,
+    busy: 0,
+    blocksChecked: 0,
+    generatorLoad: 0.5,
+  });
+
+  it('compares medians over the rounds', () => {
+    expect(median([5, 1, 3])).toBe(3);
+    expect(median([4, 1, 3, 2])).toBe(2.5);
+    const load = CASES[0];
+    if (load === undefined) throw new Error('there are no cases');
+    const rounds = [100, 900, 300].flatMap((operations, index) => [
+      { case: load.name, peer: 'farshore' as const, round: index, result: result(operations), replication: undefined },
+      { case: load.name, peer: 'tgtd' as const, round: index, result: result(100), replication: undefined },
+    ]);
+    const [summary] = summarise([load], rounds);
+    expect(summary?.ratio).toBe(3);
+    expect(summary?.farshore).toMatchObject({ medianPerSecond: 150, lowestPerSecond: 50, highestPerSecond: 450 });
+    const table = renderTable(summarise([load], rounds));
+    expect(table.split('\n')).toHaveLength(3);
+    expect(table).toContain('3.00');
+  });
+
+  it('leaves a dash where a peer was not measured', () => {
+    expect(renderTable(summarise(CASES.slice(0, 1), []))).toContain('-');
+  });
+});
+
+describe('the options', () => {
+  it('have a preset per mode that single options override', () => {
+    expect(parseOptions([])).toMatchObject({ mode: 'full', rounds: 3, roundMs: 5000, lunBytes: 2 ** 30 });
+    expect(parseOptions(['--smoke', '--rounds', '2', '--only', 'random-read-4k-qd1'])).toMatchObject({
+      mode: 'smoke',
+      rounds: 2,
+      cases: [{ name: 'random-read-4k-qd1' }],
+    });
+  });
+
+  it('are refused with a sentence when they make no sense', () => {
+    expect(() => parseOptions(['--rounds', 'x'])).toThrow(/not a positive number/);
+    expect(() => parseOptions(['--only', 'nothing'])).toThrow(/there is no case nothing/);
+    expect(() => parseOptions(['--peers', 'lio'])).toThrow(/there is no peer lio/);
+  });
+});
