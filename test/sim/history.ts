@@ -18,6 +18,12 @@ export interface Op {
   durable: boolean;
 }
 
+/** A promise that `farshore flush` made: everything answered before `before` is in version n. */
+export interface RemoteFlush {
+  readonly n: number;
+  readonly before: number;
+}
+
 /** Id 0 means zeros. */
 export type SectorValues = (sector: number) => number;
 
@@ -35,7 +41,11 @@ const SECTORS_PER_BLOCK = 8;
  */
 export class History {
   readonly name: string;
+  /** Answered remote flushes. */
+  readonly promises: RemoteFlush[] = [];
   #ops: Op[] = [];
+  /** All ops before this index are durable. */
+  #flushed = 0;
   readonly #baseline: ReadonlyMap<number, number>;
   #bySector = new Map<number, Op[]>();
   #seen = new Map<number, Seen>();
@@ -46,6 +56,14 @@ export class History {
     this.#baseline = baseline;
   }
 
+  /** As it is now, to go its own way: what a copied disk knows. */
+  copy(name: string): History {
+    const copy = new History(name, this.#baseline);
+    for (const op of this.#ops) copy.add({ ...op });
+    copy.promises.push(...this.promises);
+    return copy;
+  }
+
   get ops(): readonly Op[] {
     return this.#ops;
   }
@@ -53,6 +71,15 @@ export class History {
   add(op: Op): void {
     this.#ops.push(op);
     for (const sector of sectorsOf(op)) this.#listOf(sector).push(op);
+  }
+
+  /** A flush that began at `before` was answered. */
+  flushed(before: number): void {
+    while (this.#flushed < this.#ops.length && this.#ops[this.#flushed]?.durable === true) this.#flushed++;
+    for (let at = this.#flushed; at < this.#ops.length; at++) {
+      const op = this.#ops[at];
+      if (op !== undefined && op.ackedAt < before) op.durable = true;
+    }
   }
 
   /** The op was refused for certain: it must never be seen. */
@@ -118,6 +145,22 @@ export class History {
     }
   }
 
+  /** Whether the volume may have been in this state. */
+  couldBe(sectors: Iterable<number>, values: SectorValues): boolean {
+    try {
+      this.matchPrefix('state', sectors, values, () => false);
+      return true;
+    } catch (error) {
+      if (error instanceof Violation) return false;
+      throw error;
+    }
+  }
+
+  /** Whether a flush has promised the op for version `n`. */
+  isPromised(op: Op, n: number): boolean {
+    return this.promises.some((promise) => promise.n <= n && op.ackedAt < promise.before);
+  }
+
   /** A restart has shown which ops exist: the others are lost for ever. */
   settle(survivors: ReadonlySet<Op>, now: number): void {
     for (const op of survivors) op.ackedAt = Math.min(op.ackedAt, now);
@@ -144,6 +187,7 @@ export class History {
 
   #rebuild(ops: Op[]): void {
     this.#ops = ops;
+    this.#flushed = 0;
     this.#bySector = new Map();
     this.#seen = new Map();
     for (const op of ops) for (const sector of sectorsOf(op)) this.#listOf(sector).push(op);

@@ -36,6 +36,14 @@ const TIMEOUT_MS = 2000;
 /** A stray request can land this long after it was sent. */
 const STRAY_MS = 60_000;
 
+export interface CloudPorts {
+  readonly store: ObjectStore;
+  readonly log: VersionLog;
+}
+
+/** One call of a port: `act` is the request's effect, an instant in the region. */
+type Call = <T>(label: string, act: () => T) => Promise<T>;
+
 type FailurePoint = 'none' | 'errorBefore' | 'lostResponse' | 'lateEffect' | 'hiddenRetry';
 
 /** One region: what is stored in it is consistent at every instant; only the way there and back is not. */
@@ -54,9 +62,18 @@ export class SimCloud {
   }
 
   /** The cloud as one process sees it, through its own network. */
-  connect(life: Life, faults: CloudFaults): { readonly store: ObjectStore; readonly log: VersionLog } {
+  connect(life: Life, faults: CloudFaults): CloudPorts {
     const network = new Network(life, faults, this.#clock, this.#random);
-    return { store: storeOver(network, this.objects), log: logOver(network, this.table) };
+    return this.#ports((label, act) => network.call(label, act));
+  }
+
+  /** The cloud next door: no faults, and no virtual time passes. For checkers. */
+  connectAtOnce(): CloudPorts {
+    return this.#ports((_label, act) => Promise.resolve().then(act));
+  }
+
+  #ports(call: Call): CloudPorts {
+    return { store: storeOver(call, this.objects), log: logOver(call, this.table) };
   }
 }
 
@@ -73,7 +90,6 @@ class Network {
     this.#random = random;
   }
 
-  /** One call of a port: `act` is the request's effect, an instant in the region. */
   call<T>(label: string, act: () => T): Promise<T> {
     return new Promise((resolve, reject) => {
       if (!this.#life.alive) return;
@@ -153,68 +169,67 @@ class Network {
   }
 }
 
-function storeOver(network: Network, objects: MemoryObjects): ObjectStore {
+function storeOver(call: Call, objects: MemoryObjects): ObjectStore {
   return {
     put: (key, pieces, crc32) => {
       const body = Buffer.concat(pieces);
-      return network.call(`PUT ${key}`, () => objects.put(key, body, crc32));
+      return call(`PUT ${key}`, () => objects.put(key, body, crc32));
     },
-    get: (key, range) => network.call(`GET ${key}`, () => objects.get(key, range)),
-    head: (key) => network.call(`HEAD ${key}`, () => objects.head(key)),
-    list: (prefix, limit, startAfter) => network.call(`LIST ${prefix}`, () => objects.list(prefix, limit, startAfter)),
+    get: (key, range) => call(`GET ${key}`, () => objects.get(key, range)),
+    head: (key) => call(`HEAD ${key}`, () => objects.head(key)),
+    list: (prefix, limit, startAfter) => call(`LIST ${prefix}`, () => objects.list(prefix, limit, startAfter)),
     delete: (keys) => {
       const gone = [...keys];
-      return network.call(`DELETE ${gone.length} objects`, () => {
+      return call(`DELETE ${gone.length} objects`, () => {
         objects.delete(gone);
       });
     },
   };
 }
 
-function logOver(network: Network, table: MemoryTable): VersionLog {
+function logOver(call: Call, table: MemoryTable): VersionLog {
   return {
-    getVolume: (ref) => network.call('getVolume', () => table.getVolume(ref)),
-    createVolume: (item) => network.call(`createVolume ${item.volume}`, () => table.createVolume(item)),
+    getVolume: (ref) => call('getVolume', () => table.getVolume(ref)),
+    createVolume: (item) => call(`createVolume ${item.volume}`, () => table.createVolume(item)),
     raiseEpoch: (ref, from, to, owner) =>
-      network.call(`raiseEpoch ${from}>${to}`, () => table.raiseEpoch(ref, from, to, owner)),
-    changeVolume: (ref, epoch, changes) => network.call('changeVolume', () => table.changeVolume(ref, epoch, changes)),
+      call(`raiseEpoch ${from}>${to}`, () => table.raiseEpoch(ref, from, to, owner)),
+    changeVolume: (ref, epoch, changes) => call('changeVolume', () => table.changeVolume(ref, epoch, changes)),
     raiseMaintenanceEpoch: (ref, from) =>
-      network.call(`raiseMaintenanceEpoch ${from}`, () => table.raiseMaintenanceEpoch(ref, from)),
+      call(`raiseMaintenanceEpoch ${from}`, () => table.raiseMaintenanceEpoch(ref, from)),
     publishCheckpoint: (ref, pointer) =>
-      network.call(`publishCheckpoint n=${pointer.n}`, () => table.publishCheckpoint(ref, pointer)),
+      call(`publishCheckpoint n=${pointer.n}`, () => table.publishCheckpoint(ref, pointer)),
     raiseFloor: (ref, floor, maintenanceEpoch) =>
-      network.call(`raiseFloor ${floor}`, () => table.raiseFloor(ref, floor, maintenanceEpoch)),
-    removeVolume: (ref, epoch) => network.call('removeVolume', () => table.removeVolume(ref, epoch)),
+      call(`raiseFloor ${floor}`, () => table.raiseFloor(ref, floor, maintenanceEpoch)),
+    removeVolume: (ref, epoch) => call('removeVolume', () => table.removeVolume(ref, epoch)),
     putVersion: (volume, item, previousEpoch) => {
       const sent = copyItem(item);
-      return network.call(`putVersion n=${item.n} epoch=${item.epoch} over<${previousEpoch}`, () =>
+      return call(`putVersion n=${item.n} epoch=${item.epoch} over<${previousEpoch}`, () =>
         table.putVersion(volume, sent, previousEpoch),
       );
     },
-    getVersion: (volume, n) => network.call(`getVersion ${n}`, () => table.getVersion(volume, n)),
-    listVersions: (volume, from, limit) =>
-      network.call(`listVersions ${from}`, () => table.listVersions(volume, from, limit)),
+    getVersion: (volume, n) => call(`getVersion ${n}`, () => table.getVersion(volume, n)),
+    listVersions: (volume, from, limit) => call(`listVersions ${from}`, () => table.listVersions(volume, from, limit)),
     deleteVersions: (volume, ns) => {
       const gone = [...ns];
-      return network.call(`deleteVersions ${gone.join(' ')}`, () => {
+      return call(`deleteVersions ${gone.join(' ')}`, () => {
         table.deleteVersions(volume, gone);
       });
     },
     allocateNumbers: (ref, epoch, count) =>
-      network.call(`allocateNumbers ${count}`, () => table.allocateNumbers(ref, epoch, count)),
-    claimName: (name, ref) => network.call(`claimName ${name}`, () => table.claimName(name, ref)),
-    resolveName: (name) => network.call(`resolveName ${name}`, () => table.resolveName(name)),
-    rebindName: (name, from, to) => network.call(`rebindName ${name}`, () => table.rebindName(name, from, to)),
-    releaseName: (name, ref) => network.call(`releaseName ${name}`, () => table.releaseName(name, ref)),
-    listNames: () => network.call('listNames', () => table.listNames()),
-    beat: (beat) => network.call(`beat ${beat.gateway}`, () => table.beat(beat)),
+      call(`allocateNumbers ${count}`, () => table.allocateNumbers(ref, epoch, count)),
+    claimName: (name, ref) => call(`claimName ${name}`, () => table.claimName(name, ref)),
+    resolveName: (name) => call(`resolveName ${name}`, () => table.resolveName(name)),
+    rebindName: (name, from, to) => call(`rebindName ${name}`, () => table.rebindName(name, from, to)),
+    releaseName: (name, ref) => call(`releaseName ${name}`, () => table.releaseName(name, ref)),
+    listNames: () => call('listNames', () => table.listNames()),
+    beat: (beat) => call(`beat ${beat.gateway}`, () => table.beat(beat)),
     notify: (gateway, notice) =>
-      network.call(`notify ${gateway}`, () => {
+      call(`notify ${gateway}`, () => {
         table.notify(gateway, notice);
       }),
     clearNotices: (gateway, notices) => {
       const gone = [...notices];
-      return network.call(`clearNotices ${gateway}`, () => {
+      return call(`clearNotices ${gateway}`, () => {
         table.clearNotices(gateway, gone);
       });
     },

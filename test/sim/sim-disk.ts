@@ -41,6 +41,8 @@ type LateEffect = () => void;
  */
 export class SimDisk {
   readonly faults: DiskFaults = { ...HEALTHY_DISK };
+  /** Syncs that have failed; from then on, until a restart was checked, only what was synced before is promised. */
+  failedSyncs = 0;
   readonly #clock: SimClock;
   readonly #random: SimRandom;
   readonly #name: string;
@@ -296,6 +298,7 @@ export class SimDisk {
           check();
           if (this.#random.chance(this.faults.syncError)) {
             file.failSync(this.#random);
+            this.failedSyncs++;
             throw new FarshoreError('stopped', `EIO syncing ${path}`);
           }
           file.completeSync(mark);

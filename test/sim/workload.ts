@@ -1,11 +1,15 @@
 import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
-import { chooseSpan, clipToAreas, type VolumeShape } from './areas.ts';
+import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, type VolumeShape } from './areas.ts';
 import { Violation, sectorsOf, type History, type Op, type SectorSpan } from './history.ts';
 import { SECTOR } from './sim-file.ts';
 import type { SimRandom } from './sim-random.ts';
 import { describeSector, readStamp, stampRange } from './stamp.ts';
+
+export function newCounts(): Record<Action | 'refused', number> {
+  return { read: 0, write: 0, fua: 0, zero: 0, unmap: 0, wideUnmap: 0, flush: 0, flushRemote: 0, refused: 0 };
+}
 
 /** What all workloads of a world share. */
 export interface WorkloadWorld {
@@ -14,6 +18,7 @@ export interface WorkloadWorld {
   /** Never used before. */
   nextWriteId(): number;
   note(text: string): void;
+  readonly work: Record<Action | 'refused', number>;
   readonly shape: VolumeShape;
   /** Number of the volume in stamps. */
   readonly volumeTag: number;
@@ -21,11 +26,15 @@ export interface WorkloadWorld {
 
 export interface WorkloadSettings {
   readonly workers: number;
+  /** After so many calls pauses become much longer, so that a world of long pauses stays cheap. */
+  readonly eagerCalls: number;
   /** Mean pause between two calls of one worker. */
   readonly thinkMs: number;
   readonly mostBlocks: number;
   readonly weights: Readonly<Record<Action, number>>;
 }
+
+const TIRED = 50;
 
 export type Action = 'read' | 'write' | 'fua' | 'zero' | 'unmap' | 'wideUnmap' | 'flush' | 'flushRemote';
 
@@ -34,30 +43,10 @@ export interface WorkloadDevice extends BlockDevice {
   flushRemote(): Promise<{ readonly n: number; readonly throughSeq: number }>;
 }
 
-/** A promise that `farshore flush` made: everything answered before `before` is in version n. */
-export interface RemoteFlush {
-  readonly n: number;
-  readonly before: number;
-}
-
 /** Initiators at work on one gateway's volume, from its opening to its end. Every call and answer goes through the history. */
 export class Workload {
-  readonly remoteFlushes: RemoteFlush[] = [];
-  readonly counts: Record<Action | 'refused', number> = {
-    read: 0,
-    write: 0,
-    fua: 0,
-    zero: 0,
-    unmap: 0,
-    wideUnmap: 0,
-    flush: 0,
-    flushRemote: 0,
-    refused: 0,
-  };
   /** Why the volume stopped serving, once it has. */
   stoppedBy: FarshoreError | undefined;
-  /** After a failed sync only what was flushed before is promised. */
-  syncFailed = false;
   readonly #world: WorkloadWorld;
   readonly #history: History;
   readonly #device: WorkloadDevice;
@@ -67,6 +56,7 @@ export class Workload {
   readonly #locked = new Set<number>();
   #paused = false;
   #busy = 0;
+  #calls = 0;
 
   constructor(
     world: WorkloadWorld,
@@ -101,10 +91,12 @@ export class Workload {
 
   async #work(): Promise<void> {
     for (;;) {
-      await sleep(this.#clock, this.#settings.thinkMs * 2 * this.#random.fraction());
+      const tired = this.#calls > this.#settings.eagerCalls ? TIRED : 1;
+      await sleep(this.#clock, this.#settings.thinkMs * tired * 2 * this.#random.fraction());
       if (this.stoppedBy !== undefined || this.#paused) return;
       const action = this.#random.weighted(this.#settings.weights);
-      this.counts[action]++;
+      this.#world.work[action]++;
+      this.#calls++;
       this.#busy++;
       await this.#perform(action);
       this.#busy--;
@@ -117,17 +109,17 @@ export class Workload {
         return this.read(chooseSpan(this.#random, this.#world.shape, this.#settings.mostBlocks));
       case 'write':
       case 'zero':
-        return this.#change(action, action === 'zero' ? 'zero' : 'write', false);
+        return this.#write(action, false);
       case 'fua':
-        return this.#change(action, 'write', true);
+        return this.#write(action, true);
       case 'unmap':
-        return this.#change(action, 'unmap', false);
+        return this.#unmap();
       case 'wideUnmap':
         return this.#wideUnmap();
       case 'flush':
         return this.#flush();
       case 'flushRemote':
-        return this.#flushRemote();
+        return this.flushRemote();
     }
   }
 
@@ -155,22 +147,23 @@ export class Workload {
     });
   }
 
-  async #change(action: Action, kind: Op['kind'], fua: boolean): Promise<void> {
+  async #write(action: Action, fua: boolean): Promise<void> {
     const span = chooseSpan(this.#random, this.#world.shape, this.#settings.mostBlocks);
-    const spans = [span];
-    if (kind === 'unmap' && this.#random.chance(0.3)) {
-      const second = chooseSpan(this.#random, this.#world.shape, 4);
-      if (second.lba >= span.lba + span.sectors || second.lba + second.sectors <= span.lba) spans.push(second);
-    }
-    await this.#guarded(action, kind, spans, fua, async (id) => {
-      if (kind === 'unmap') {
-        await this.#device.unmap(spans);
-        return;
-      }
-      const data = stampRange(this.#world.volumeTag, span.lba, span.sectors, kind === 'write' ? id : 0);
+    const kind = action === 'zero' ? 'zero' : 'write';
+    await this.#change(action, [{ kind, spans: [span] }], fua, async ([op]) => {
+      const data = stampRange(this.#world.volumeTag, span.lba, span.sectors, kind === 'write' ? (op?.id ?? 0) : 0);
       await this.#device.write(span.lba, this.#pieces(data), { fua });
       // The buffer is the initiator's again.
       data.fill(0xee);
+    });
+  }
+
+  async #unmap(): Promise<void> {
+    const { shape } = this.#world;
+    const ranges = [chooseSpan(this.#random, shape, this.#settings.mostBlocks)];
+    if (this.#random.chance(0.3)) ranges.push(chooseSpan(this.#random, shape, 4));
+    await this.#change('unmap', unmapSteps(ranges), false, async () => {
+      await this.#device.unmap(ranges);
     });
   }
 
@@ -179,45 +172,66 @@ export class Workload {
     const { shape } = this.#world;
     const blocks = this.#random.between(1, shape.blocks);
     const first = this.#random.between(0, shape.blocks - blocks);
-    const range = { lba: first * 8, sectors: blocks * 8 };
-    await this.#guarded('wideUnmap', 'unmap', clipToAreas(shape, range), false, async () => {
+    const range = { lba: first * SECTORS_PER_BLOCK, sectors: blocks * SECTORS_PER_BLOCK };
+    await this.#change('wideUnmap', [{ kind: 'unmap', spans: clipToAreas(shape, range) }], false, async () => {
       await this.#device.unmap([range]);
     });
   }
 
-  async #guarded(
+  /** One call, which may be several steps that are each atomic by themselves. */
+  async #change(
     action: Action,
-    kind: Op['kind'],
-    spans: readonly SectorSpan[],
+    steps: readonly Pick<Op, 'kind' | 'spans'>[],
     fua: boolean,
-    call: (id: number) => Promise<void>,
+    call: (ops: readonly Op[]) => Promise<void>,
   ): Promise<void> {
-    const op: Op = {
+    const invokedAt = this.#world.tick();
+    const ops: Op[] = steps.map((step) => ({
+      ...step,
       id: this.#world.nextWriteId(),
-      kind,
-      spans,
-      invokedAt: this.#world.tick(),
+      invokedAt,
       ackedAt: Infinity,
       durable: false,
-    };
-    const sectors = [...sectorsOf(op)];
-    if (sectors.some((sector) => this.#locked.has(sector))) return;
+    }));
+    const sectors = ops.flatMap((op) => [...sectorsOf(op)]);
+    if (new Set(sectors).size < sectors.length || sectors.some((sector) => this.#locked.has(sector))) return;
     for (const sector of sectors) this.#locked.add(sector);
-    this.#history.add(op);
-    this.#world.note(`${action} ${op.id} ${spans.map(({ lba, sectors: count }) => `${lba}+${count}`).join(' ')}`);
+    for (const op of ops) {
+      this.#history.add(op);
+      this.#world.note(`${action} ${op.id} ${op.spans.map(({ lba, sectors: count }) => `${lba}+${count}`).join(' ')}`);
+    }
     try {
-      await call(op.id);
+      await call(ops);
     } catch (error) {
-      // What is refused as busy must not have happened. After anything else the volume is stopped, and only a restart tells.
-      if (error instanceof FarshoreError && error.kind === 'busy') this.#history.withdraw(op);
       this.#refused(action, error);
-      if (this.stoppedBy === undefined) for (const sector of sectors) this.#locked.delete(sector);
+      // A volume that goes on has not done it, or of several steps only some; of one that stopped only a restart tells.
+      if (this.stoppedBy !== undefined) return;
+      await this.#settleRefused(ops);
+      for (const sector of sectors) this.#locked.delete(sector);
       return;
     }
-    op.ackedAt = this.#world.tick();
-    if (fua) op.durable = true;
-    this.#world.note(`acked ${op.id}`);
+    const ackedAt = this.#world.tick();
+    for (const op of ops) {
+      op.ackedAt = ackedAt;
+      if (fua) op.durable = true;
+      this.#world.note(`acked ${op.id}`);
+    }
     for (const sector of sectors) this.#locked.delete(sector);
+  }
+
+  async #settleRefused(ops: readonly Op[]): Promise<void> {
+    for (const op of ops) {
+      if (ops.length > 1 && (await this.#isZero(op.spans))) op.ackedAt = this.#world.tick();
+      else this.#history.withdraw(op);
+    }
+  }
+
+  async #isZero(spans: readonly SectorSpan[]): Promise<boolean> {
+    for (const { lba, sectors } of spans) {
+      const data = Buffer.concat(await this.#device.read(lba, sectors));
+      if (data.some((byte) => byte !== 0)) return false;
+    }
+    return true;
   }
 
   async #flush(): Promise<void> {
@@ -229,22 +243,22 @@ export class Workload {
       return;
     }
     this.#world.note('flushed');
-    for (const op of this.#history.ops) if (op.ackedAt < before) op.durable = true;
+    this.#history.flushed(before);
   }
 
-  async #flushRemote(): Promise<void> {
+  async flushRemote(): Promise<void> {
     const before = this.#world.tick();
     try {
       const { n } = await this.#device.flushRemote();
       this.#world.note(`remote flush: version ${n}`);
-      this.remoteFlushes.push({ n, before });
+      this.#history.promises.push({ n, before });
     } catch (error) {
       this.#refused('flushRemote', error);
     }
   }
 
   #refused(action: string, error: unknown): void {
-    this.counts.refused++;
+    this.#world.work.refused++;
     if (!(error instanceof FarshoreError)) throw error;
     this.#world.note(`${action} refused: ${error.kind}: ${error.message}`);
     switch (error.kind) {
@@ -274,4 +288,22 @@ export class Workload {
     }
     return pieces;
   }
+}
+
+/** An unmap as the volume takes it: all whole blocks in one step, every part of a block in one of its own. */
+function unmapSteps(ranges: readonly SectorSpan[]): Pick<Op, 'kind' | 'spans'>[] {
+  const whole: SectorSpan[] = [];
+  const parts: SectorSpan[] = [];
+  for (const { lba, sectors } of ranges) {
+    const end = lba + sectors;
+    const firstWhole = Math.ceil(lba / SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK;
+    const endWhole = Math.floor(end / SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK;
+    const head = Math.min(end, firstWhole);
+    const tail = Math.max(head, endWhole);
+    if (head > lba) parts.push({ lba, sectors: head - lba });
+    if (tail > head) whole.push({ lba: head, sectors: tail - head });
+    if (end > tail) parts.push({ lba: tail, sectors: end - tail });
+  }
+  const steps = parts.map((span) => ({ kind: 'unmap' as const, spans: [span] }));
+  return whole.length === 0 ? steps : [...steps, { kind: 'unmap' as const, spans: whole }];
 }

@@ -1,0 +1,119 @@
+import { chooseShape, type VolumeShape } from './areas.ts';
+import { HEALTHY_CLOUD, type CloudFaults } from './sim-cloud.ts';
+import type { SimRandom } from './sim-random.ts';
+import type { WorkloadSettings } from './workload.ts';
+
+/** What the troublemaker may do next. */
+export type Trouble =
+  | 'wait'
+  | 'processCrash'
+  | 'powerCut'
+  | 'cleanStop'
+  | 'takeover'
+  | 'partition'
+  | 'fold'
+  | 'lambdaFold'
+  | 'diskFull'
+  | 'syncFails'
+  | 'readFails'
+  | 'slowDisk'
+  | 'snapshot'
+  | 'rollBackDisk'
+  | 'runCopy'
+  | 'loseGateway'
+  | 'rollBackVolume';
+
+/** Everything a seed decides before the first event. */
+export interface Plan {
+  readonly shape: VolumeShape;
+  readonly gateways: number;
+  readonly cloud: CloudFaults;
+  readonly workload: WorkloadSettings;
+  readonly steps: number;
+  /** Longest pause between two steps. */
+  readonly stepMs: number;
+  readonly weights: Readonly<Record<Trouble, number>>;
+  readonly rpoSeconds: number;
+  readonly cacheChunks: number;
+  readonly ramBlocks: number;
+  readonly hydrate: boolean;
+  /** How long a write waits for space before it is refused. */
+  readonly maxWaitMs: number;
+  /** Segments in the log that make a gateway fold by itself. */
+  readonly foldAtSegments: number;
+  /** Older versions that are restored at the end. */
+  readonly versionSamples: number;
+}
+
+const CALM: Readonly<Record<Trouble, number>> = {
+  wait: 4,
+  processCrash: 3,
+  powerCut: 3,
+  cleanStop: 1,
+  takeover: 2,
+  partition: 1,
+  fold: 2,
+  lambdaFold: 2,
+  diskFull: 0,
+  syncFails: 0,
+  readFails: 0,
+  slowDisk: 0.5,
+  snapshot: 0,
+  rollBackDisk: 0,
+  runCopy: 0,
+  loseGateway: 1,
+  rollBackVolume: 0.5,
+};
+
+const THEMES: readonly Partial<Record<Trouble, number>>[] = [
+  {},
+  { powerCut: 12, cleanStop: 0, takeover: 0 },
+  { processCrash: 10 },
+  { takeover: 10, partition: 5 },
+  { diskFull: 3, syncFails: 3, readFails: 1, slowDisk: 2 },
+  { snapshot: 6, rollBackDisk: 4, runCopy: 3 },
+  { fold: 8, lambdaFold: 8, loseGateway: 3 },
+];
+
+export function makePlan(random: SimRandom): Plan {
+  const cloudTrouble = random.pick([0, 0, 0.02, 0.08]);
+  const some = (): number => (random.chance(0.6) ? cloudTrouble * random.fraction() : 0);
+  const busy = random.chance(0.3);
+  return {
+    shape: chooseShape(random),
+    gateways: random.pick([1, 2, 2, 3]),
+    cloud: {
+      ...HEALTHY_CLOUD,
+      delayMs: random.pick([1, 4, 4, 30]),
+      errorBefore: some() * 2,
+      lostResponse: some() * 2,
+      lateEffect: some(),
+    },
+    workload: {
+      workers: random.between(1, 6),
+      eagerCalls: random.pick([30, 100, 300]),
+      thinkMs: busy ? 2 : random.pick([20, 60, 200]),
+      mostBlocks: random.pick([1, 4, 16]),
+      weights: {
+        read: random.pick([2, 6]),
+        write: 10,
+        fua: random.pick([0, 1]),
+        zero: random.pick([0, 0.3]),
+        unmap: random.pick([0, 2]),
+        wideUnmap: random.pick([0, 0.3]),
+        flush: random.pick([0.3, 2]),
+        flushRemote: random.pick([0, 0.3, 1]),
+      },
+    },
+    steps: random.between(3, 9),
+    stepMs: busy ? random.pick([50, 300]) : random.pick([300, 3000]),
+    weights: { ...CALM, ...random.pick(THEMES) },
+    rpoSeconds: random.pick([0.2, 1, 5]),
+    cacheChunks: random.pick([4, 6, 10]),
+    ramBlocks: random.pick([0, 16, 256]),
+    hydrate: random.chance(0.5),
+    maxWaitMs: random.pick([500, 20_000]),
+    foldAtSegments: random.pick([3, 8, 256]),
+    versionSamples: 2,
+  };
+}

@@ -1,0 +1,118 @@
+import { silentLog, type Log } from '../../gateway/base/log.ts';
+import { BLOCK_SIZE, MIB } from '../../gateway/base/units.ts';
+import { CacheLog } from '../../gateway/cache/cache-log.ts';
+import { openLogReader } from '../../gateway/cache/log-reader.ts';
+import type { CacheSettings } from '../../gateway/cache/settings.ts';
+import { rawCompression } from '../../gateway/format/compression.ts';
+import { GatewayLease, type LeaseMember } from '../../gateway/replication/lease.ts';
+import { RemoteVolumeEngine } from '../../gateway/replication/remote-volume-engine.ts';
+import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
+import { Volume } from '../../gateway/volume/volume.ts';
+import type { Plan } from './plan.ts';
+import type { ProcessParts, RunningVolume, StartProcess } from './sim-gateway.ts';
+
+/** The smallest chunk that the cache log takes, so that small pools have several. */
+const CHUNK_SLOTS = 384;
+
+/** Replaces a port of the process by one that breaks a rule; what is absent stays whole. */
+export interface Breakage {
+  readonly parts?: (parts: ProcessParts) => ProcessParts;
+  readonly remote?: (remote: RemoteVolume) => RemoteVolume;
+}
+
+/** Wires the storage half as the composition root does, but for the thread: the volume calls the engine directly. */
+export function startProcessWith(plan: Plan, breakage: Breakage = {}, log: Log = silentLog): StartProcess {
+  return (whole) => {
+    const parts = breakage.parts?.(whole) ?? whole;
+    let cache: CacheLog | undefined;
+    return async () => {
+      cache ??= await CacheLog.open({ ...parts, log }, cacheSettings(plan));
+      return openVolume(parts, plan, breakage, cache, log);
+    };
+  };
+}
+
+async function openVolume(
+  parts: ProcessParts,
+  plan: Plan,
+  breakage: Breakage,
+  cache: CacheLog,
+  log: Log,
+): Promise<RunningVolume> {
+  const { disk, clock, random, cloud, ref, gateway, takeover } = parts;
+  const serving: { volume?: Volume } = {};
+  const reader = openLogReader(disk);
+  const engine = new RemoteVolumeEngine(
+    {
+      store: cloud.store,
+      versions: cloud.log,
+      reader,
+      compression: rawCompression,
+      clock,
+      random,
+      log,
+      onFenced: (error) => serving.volume?.onFenced(error.message),
+    },
+    { foldAt: { segments: plan.foldAtSegments, versions: 1000, inlineBytes: MIB, ranges: 1000 } },
+  );
+  const remote = observed(breakage.remote?.(engine) ?? engine, parts);
+  const settings = { rpoMs: plan.rpoSeconds * 1000, hydrate: plan.hydrate };
+  let volume: Volume;
+  try {
+    volume = await Volume.open({ disk, clock, random, log, cache, remote, settings }, { ref, gateway, takeover });
+  } catch (error) {
+    await remote.close();
+    await reader.close();
+    throw error;
+  }
+  serving.volume = volume;
+  const lease = new GatewayLease(
+    { versions: cloud.log, clock, random, log },
+    { gateway, host: gateway, version: 'sim', dirtyBlocks: () => 0 },
+  );
+  const member: LeaseMember = {
+    ref,
+    epoch: () => engine.epoch,
+    confirmOwnership: () => engine.confirmOwnership(),
+  };
+  lease.add(member);
+  return {
+    device: volume,
+    fold: () => remote.fold(),
+    close: async () => {
+      await volume.close();
+      lease.close();
+      await cache.close();
+    },
+  };
+}
+
+function observed(remote: RemoteVolume, { onOpened, takeover }: ProcessParts): RemoteVolume {
+  return {
+    open: async (request) => {
+      const opened = await remote.open({ ...request, takeover });
+      onOpened(opened);
+      return opened;
+    },
+    commit: (batch) => remote.commit(batch),
+    read: (block, count) => remote.read(block, count),
+    mapped: (block, count) => remote.mapped(block, count),
+    nextMapped: (from, limit) => remote.nextMapped(from, limit),
+    rollBackTo: (n) => remote.rollBackTo(n),
+    fold: () => remote.fold(),
+    verify: () => remote.verify(),
+    versions: (limit) => remote.versions(limit),
+    status: () => remote.status(),
+    close: () => remote.close(),
+  };
+}
+
+function cacheSettings(plan: Plan): CacheSettings {
+  return {
+    sizeBytes: plan.cacheChunks * CHUNK_SLOTS * BLOCK_SIZE,
+    ramBytes: plan.ramBlocks * BLOCK_SIZE,
+    indexBytes: 4 * MIB,
+    chunkSlots: CHUNK_SLOTS,
+    maxWaitMs: plan.maxWaitMs,
+  };
+}

@@ -1,0 +1,387 @@
+import { sleep, type Clock } from '../../gateway/base/clock.ts';
+import { FarshoreError } from '../../gateway/base/errors.ts';
+import { silentLog } from '../../gateway/base/log.ts';
+import type { VolumeItem, VolumeRef } from '../../gateway/cloud/version-log.ts';
+import { rawCompression } from '../../gateway/format/compression.ts';
+import { foldVolume } from '../../gateway/maintenance/fold.ts';
+import type { LogOrigin, OpenedRemote } from '../../gateway/replication/remote-volume.ts';
+import { sectorsOfAreas } from './areas.ts';
+import { History, Violation, type Op } from './history.ts';
+import type { Plan } from './plan.ts';
+import { restoreVersion, type Restored, type RestoreTools } from './restore-check.ts';
+import { SimClock, type Life } from './sim-clock.ts';
+import { HEALTHY_CLOUD, SimCloud } from './sim-cloud.ts';
+import { SimDisk } from './sim-disk.ts';
+import { worse, type RunningVolume, type SimGateway, type StartProcess } from './sim-gateway.ts';
+import { SECTOR } from './sim-file.ts';
+import type { SimRandom } from './sim-random.ts';
+import { describeSector, readStamp } from './stamp.ts';
+import { Workload, newCounts, type WorkloadWorld } from './workload.ts';
+
+const REF: VolumeRef = { lineage: 'lineage1', volume: 'volume1' };
+const VOLUME_TAG = 0xf0;
+/** Between two attempts to open while the cloud or the disk is away. */
+const REOPEN_MS = 700;
+/** Longest read of the check after an opening. */
+const CHECK_SECTORS = 128;
+
+/** Gateways, disks and a cloud, all from one seed, and what is known of them. */
+export class World implements WorkloadWorld {
+  readonly plan: Plan;
+  readonly shape: Plan['shape'];
+  readonly volumeTag = VOLUME_TAG;
+  readonly clock: SimClock;
+  readonly random: SimRandom;
+  readonly cloud: SimCloud;
+  readonly ref = REF;
+  readonly gateways: SimGateway[] = [];
+  /** Who wrote the versions of an epoch. */
+  readonly lines = new Map<number, History>();
+  readonly sectors: readonly number[];
+  readonly counts = { opens: 0, resumed: 0, foreign: 0, crashes: 0, restores: 0, folds: 0 };
+  /** Calls of all workloads. */
+  readonly work = newCounts();
+  /** The first broken promise. */
+  failure: unknown;
+  readonly #start: StartProcess;
+  #tick = 0;
+  #writeId = 0;
+  #lineNumber = 0;
+  readonly #empty: History;
+
+  constructor(random: SimRandom, plan: Plan, start: StartProcess) {
+    this.random = random;
+    this.plan = plan;
+    this.shape = plan.shape;
+    this.#start = start;
+    this.clock = new SimClock(random.split('clock'));
+    this.cloud = new SimCloud(this.clock, random.split('cloud'));
+    this.sectors = [...sectorsOfAreas(plan.shape)];
+    this.#empty = new History('line 0');
+    const names = ['alpha', 'bravo', 'charlie'].slice(0, plan.gateways);
+    for (const name of names) this.gateways.push(this.makeGateway(name, name));
+    this.cloud.table.createVolume(this.#volumeItem());
+  }
+
+  tick(): number {
+    return ++this.#tick;
+  }
+
+  nextWriteId(): number {
+    return ++this.#writeId;
+  }
+
+  note(text: string): void {
+    this.clock.note(text);
+  }
+
+  fail(error: unknown): void {
+    this.failure ??= error;
+  }
+
+  throwIfFailed(): void {
+    if (this.failure !== undefined)
+      throw this.failure instanceof Error ? this.failure : new Error('a world failed', { cause: this.failure });
+  }
+
+  makeGateway(name: string, label: string): SimGateway {
+    return {
+      name,
+      label,
+      faults: { ...this.plan.cloud },
+      skewMs: this.random.between(-5000, 5000),
+      disk: new SimDisk(label, this.clock, this.random.split(`disk ${label}`)),
+      life: { name: label, alive: false },
+      starts: 0,
+      state: 'down',
+      running: undefined,
+      workload: undefined,
+      epoch: 0,
+      line: undefined,
+      base: '',
+      severity: 'none',
+      snapshot: undefined,
+    };
+  }
+
+  get volume(): VolumeItem {
+    const item = this.cloud.table.getVolume(REF);
+    if (item === undefined) throw new Violation('the volume item is gone');
+    return item;
+  }
+
+  /** Starts a process on the gateway and keeps trying until the volume is open and checked, or another one has it. */
+  start(gateway: SimGateway, takeover: boolean): void {
+    if (gateway.state !== 'down') throw new Error('start what is down');
+    gateway.starts++;
+    gateway.life = { name: `${gateway.label}.${gateway.starts}`, alive: true };
+    gateway.state = 'opening';
+    this.note(`start ${gateway.life.name}${takeover ? ' with takeover' : ''}`);
+    this.#open(gateway, gateway.life, takeover).catch((error: unknown) => {
+      this.fail(error);
+    });
+  }
+
+  /** Ends the gateway's process, and with `power` its machine. */
+  kill(gateway: SimGateway, kind: 'process' | 'power'): void {
+    this.note(`${kind === 'power' ? 'power cut on' : 'kill'} ${gateway.life.name}`);
+    this.counts.crashes++;
+    gateway.life.alive = false;
+    gateway.disk.crash(kind);
+    gateway.severity = worse(gateway.severity, gateway.disk.failedSyncs > 0 ? 'power' : kind);
+    gateway.state = 'down';
+    gateway.running = undefined;
+    gateway.workload = undefined;
+  }
+
+  /** A maintainer in the region folds the log; it may be stopped half-way. */
+  lambdaFold(): void {
+    const life = { name: 'lambda', alive: true };
+    const { store, log } = this.cloud.connect(life, { ...this.plan.cloud, delayMs: 2, partitioned: false });
+    const clock = this.clock.forLife(life, 0);
+    const random = this.random.split(`lambda ${this.tick()}`);
+    if (random.chance(0.3))
+      this.clock.schedule(random.between(1, 200), 'lambda stopped', undefined, () => (life.alive = false));
+    const deps = { store, versions: log, compression: rawCompression, clock, random, log: silentLog };
+    foldVolume(deps, REF).then(
+      ({ n, versionsFolded }) => {
+        this.counts.folds++;
+        this.note(`lambda folded ${versionsFolded} versions through ${n}`);
+      },
+      (error: unknown) => {
+        if (!(error instanceof FarshoreError) || !['retry', 'busy'].includes(error.kind)) this.fail(error);
+      },
+    );
+  }
+
+  restoreTools(): RestoreTools {
+    const { clock, cloud, shape } = this;
+    return { clock, random: this.random.split(`restore ${this.#tick}`), cloud, ref: REF, shape, volumeTag: VOLUME_TAG };
+  }
+
+  async restore(options: { readonly n?: number; readonly verify?: boolean } = {}): Promise<Restored> {
+    this.counts.restores++;
+    return restoreVersion(this.restoreTools(), options);
+  }
+
+  async #open(gateway: SimGateway, life: Life, takeover: boolean): Promise<void> {
+    const clock = this.clock.forLife(life, gateway.skewMs);
+    const remote: { opened?: OpenedRemote } = {};
+    const openVolume = this.#start({
+      disk: gateway.disk.mount(life),
+      clock,
+      random: this.random.split(`${life.name} ${this.tick()}`),
+      cloud: this.cloud.connect(life, gateway.faults),
+      gateway: gateway.name,
+      ref: REF,
+      takeover,
+      onOpened: (opened) => {
+        remote.opened = opened;
+      },
+    });
+    for (;;) {
+      try {
+        const running = await openVolume();
+        await this.#check(gateway, life, clock, running, remote.opened);
+        return;
+      } catch (error) {
+        if (!(error instanceof FarshoreError)) throw error;
+        this.note(`${life.name} cannot open: ${error.kind}: ${error.message}`);
+        switch (error.kind) {
+          case 'retry':
+          case 'busy':
+            break;
+          case 'fenced':
+            if (this.volume.owner === gateway.name && this.volume.epoch === gateway.epoch)
+              throw new Violation(`${life.name} was refused its own volume`, { cause: error });
+            this.kill(gateway, 'process');
+            return;
+          case 'stopped':
+            this.kill(gateway, 'process');
+            return;
+          case 'bug':
+          case 'damaged':
+          case 'in-use':
+          case 'input':
+          case 'not-found':
+            throw error;
+        }
+      }
+      await sleep(clock, REOPEN_MS);
+    }
+  }
+
+  /** The volume is open: finds out what it continues, reads all of it, and sets initiators to work. */
+  async #check(
+    gateway: SimGateway,
+    life: Life,
+    clock: Clock,
+    running: RunningVolume,
+    opened: OpenedRemote | undefined,
+  ): Promise<void> {
+    if (opened === undefined) throw new Violation(`${life.name} serves without a remote half`);
+    if (this.volume.epoch !== opened.epoch) {
+      this.note(`${life.name} opened epoch ${opened.epoch} and was overtaken`);
+      this.kill(gateway, 'process');
+      return;
+    }
+    this.counts.opens++;
+    const restored = await this.restore();
+    const before = { line: gateway.line, severity: gateway.severity };
+    const own = this.#isOwn(gateway, opened.lastData, restored.values);
+    const remoteLine = this.#lineOf(opened.lastData);
+    const remote = remoteLine.matchPrefix('remote at opening', this.sectors, valuesOf(restored.values), (op) =>
+      remoteLine.isPromised(op, opened.n),
+    );
+    const line = own && before.line !== undefined ? before.line : this.#newLine(restored.values);
+    this.lines.set(opened.epoch, line);
+    gateway.epoch = opened.epoch;
+    const shown = await this.#readAll(gateway, running.device, clock);
+    if (shown === undefined) return;
+    if (own) {
+      this.counts.resumed++;
+      const known = remoteLine === line ? remote : this.#knownOf(line, restored.values);
+      const required = this.#required(before.severity, known);
+      const survivors = line.matchPrefix(
+        `${life.name} after ${before.severity}`,
+        this.sectors,
+        valuesOf(shown),
+        required,
+      );
+      this.note(`${life.name} resumed epoch ${opened.epoch}: ${survivors.size} of ${line.ops.length} writes`);
+      line.settle(survivors, this.tick());
+    } else {
+      this.counts.foreign++;
+      this.#mustEqual(life, shown, restored.values);
+      this.note(`${life.name} opened epoch ${opened.epoch} from the cloud`);
+      gateway.base = originName(opened.lastData);
+    }
+    gateway.line = line;
+    gateway.severity = 'none';
+    gateway.disk.failedSyncs = 0;
+    gateway.running = running;
+    gateway.state = 'serving';
+    const random = this.random.split(`workload ${life.name}`);
+    gateway.workload = new Workload(this, line, running.device, clock, random, this.plan.workload);
+    gateway.workload.start((error) => {
+      this.fail(error);
+    });
+  }
+
+  /** Whether what the disk holds continues what the cloud holds. */
+  #isOwn(gateway: SimGateway, lastData: LogOrigin | undefined, restored: ReadonlyMap<number, number>): boolean {
+    const { line } = gateway;
+    if (line === undefined) return false;
+    const newest = lastData === undefined ? undefined : this.lines.get(lastData.epoch);
+    if (originName(lastData) !== gateway.base && newest?.name !== line.name) return false;
+    if (gateway.severity !== 'rolledBack') return true;
+    // An old disk continues the cloud only if it knows everything that is there.
+    return line.couldBe(this.sectors, valuesOf(restored));
+  }
+
+  /** The writes of a line that are in the cloud, where another one (its copy, or its forerunner) brought them there. */
+  #knownOf(line: History, restored: ReadonlyMap<number, number>): ReadonlySet<Op> {
+    return line.matchPrefix('cloud at opening', this.sectors, valuesOf(restored), () => false);
+  }
+
+  #lineOf(lastData: LogOrigin | undefined): History {
+    const line = lastData === undefined ? this.#empty : this.lines.get(lastData.epoch);
+    if (line === undefined) throw new Violation(`nobody knows who wrote epoch ${String(lastData?.epoch)}`);
+    return line;
+  }
+
+  #newLine(baseline: ReadonlyMap<number, number>): History {
+    return new History(`line ${++this.#lineNumber}`, baseline);
+  }
+
+  #required(severity: SimGateway['severity'], remote: ReadonlySet<Op>): (op: Op) => boolean {
+    switch (severity) {
+      case 'none':
+      case 'process':
+        return (op) => op.ackedAt !== Infinity || remote.has(op);
+      case 'power':
+        return (op) => op.durable || remote.has(op);
+      case 'rolledBack':
+        return (op) => remote.has(op);
+    }
+  }
+
+  /** What the device shows in every area; undefined when it was fenced or stopped meanwhile. */
+  async #readAll(
+    gateway: SimGateway,
+    device: { read: (lba: number, sectors: number) => readonly Buffer[] | Promise<readonly Buffer[]> },
+    clock: Clock,
+  ): Promise<ReadonlyMap<number, number> | undefined> {
+    const shown = new Map<number, number>();
+    for (const { firstBlock, blocks } of this.shape.areas) {
+      const end = (firstBlock + blocks) * 8;
+      for (let lba = firstBlock * 8; lba < end;) {
+        const sectors = Math.min(CHECK_SECTORS, end - lba);
+        try {
+          const data = Buffer.concat(await device.read(lba, sectors));
+          for (let at = 0; at < sectors; at++) {
+            const bytes = data.subarray(at * SECTOR, (at + 1) * SECTOR);
+            const id = readStamp(VOLUME_TAG, lba + at, bytes);
+            if (id === undefined)
+              throw new Violation(`${gateway.life.name} shows ${describeSector(bytes)} in sector ${lba + at}`);
+            shown.set(lba + at, id);
+          }
+          lba += sectors;
+        } catch (error) {
+          if (!(error instanceof FarshoreError)) throw error;
+          this.note(`${gateway.life.name} cannot read: ${error.kind}: ${error.message}`);
+          if (error.kind === 'fenced' || error.kind === 'stopped') {
+            this.kill(gateway, 'process');
+            return undefined;
+          }
+          if (error.kind !== 'retry') throw error;
+          await sleep(clock, REOPEN_MS);
+        }
+      }
+    }
+    return shown;
+  }
+
+  #mustEqual(life: Life, shown: ReadonlyMap<number, number>, expected: ReadonlyMap<number, number>): void {
+    for (const sector of this.sectors)
+      if (shown.get(sector) !== (expected.get(sector) ?? 0))
+        throw new Violation(
+          `${life.name} opened from the cloud, but sector ${sector} shows write ${String(shown.get(sector))} instead of ${String(expected.get(sector))}`,
+        );
+  }
+
+  #volumeItem(): VolumeItem {
+    return {
+      ...REF,
+      name: 'data',
+      bytes: this.shape.blocks * 4096,
+      sectorSize: 512,
+      replication: 'async',
+      targetName: 'iqn.2026-11.dev.farshore:data',
+      naa: Buffer.alloc(16, 0x62),
+      createdAt: this.clock.now(),
+      epoch: 0,
+      owner: '',
+      floor: 0,
+      checkpoint: undefined,
+      maintenanceEpoch: 0,
+      retainedFrom: 0,
+      deletedAt: undefined,
+    };
+  }
+
+  heal(): void {
+    for (const gateway of this.gateways) {
+      Object.assign(gateway.faults, HEALTHY_CLOUD);
+      Object.assign(gateway.disk.faults, { readError: 0, syncError: 0, noSpace: 0, slowness: 1 });
+    }
+  }
+}
+
+export function originName(origin: LogOrigin | undefined): string {
+  return origin === undefined ? '' : `${origin.epoch}/${origin.logId}/${origin.throughSeq}`;
+}
+
+function valuesOf(values: ReadonlyMap<number, number>): (sector: number) => number {
+  return (sector) => values.get(sector) ?? 0;
+}
