@@ -244,10 +244,6 @@ export class Connection implements SessionLink {
     this.close(`the byte stream cannot be followed (${error})`);
   }
 
-  backlogBytes(): number {
-    return this.#sender.backlogBytes;
-  }
-
   /** At the end of the turn, together with everything else that is answered in it. */
   sendSoon(): void {
     if (this.#receiving || this.#flushPlanned) return;
@@ -283,17 +279,24 @@ export class Connection implements SessionLink {
     this.#deps.gone();
   }
 
+  /** Sends what was gathered. Answers of reads that had to wait for room come in further rounds. */
   #flush(): void {
-    if (this.#phase.kind === 'closed') return;
-    this.#sender.flush();
+    for (;;) {
+      if (this.#phase.kind === 'closed') return;
+      const taken = this.#sender.flush();
+      if (!taken || this.#phase.kind !== 'full-feature') break;
+      this.#phase.session.sent();
+      if (!this.#sender.hasGathered) break;
+    }
     if (this.#paused || this.#sender.backlogBytes <= PAUSE_BACKLOG_BYTES) return;
     this.#paused = true;
     this.#socket.pause();
   }
 
   #drained(): void {
-    if (this.#phase.kind === 'full-feature') {
-      this.#phase.session.drained();
+    this.#flush();
+    if (this.#phase.kind === 'full-feature' && this.#socket.writableLength === 0) {
+      this.#phase.session.sent();
       this.#flush();
     }
     if (!this.#paused || this.#sender.backlogBytes > PAUSE_BACKLOG_BYTES) return;
@@ -311,13 +314,14 @@ export class Connection implements SessionLink {
     }
     switch (this.#phase.kind) {
       case 'login':
+      case 'joining':
       case 'closing':
         if (this.#phaseSeconds > settings.loginTimeoutSeconds) this.close('login or logout took too long');
         return;
       case 'full-feature':
-        this.#watchSilence();
+        if (this.#phase.session.owesData()) this.close('the peer does not send the data of its writes');
+        else this.#watchSilence();
         return;
-      case 'joining':
       case 'closed':
         return;
     }

@@ -192,6 +192,8 @@ function negotiate(
       continue;
     }
     const outcome = negotiateKey(key, value, phase);
+    if (key === 'MaxRecvDataSegmentLength' && outcome.reply !== undefined)
+      return refuse(request, LOGIN_STATUS.initiatorError, `${key} is out of range`);
     parameters = { ...parameters, ...outcome.settled };
     if (outcome.reply !== undefined) text.push([key, outcome.reply]);
   }

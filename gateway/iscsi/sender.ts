@@ -21,6 +21,7 @@ export const REFERENCED_PIECE_BYTES = 64 * KIB;
 const ARENA_BYTES = 256 * KIB;
 /** Arenas kept for reuse by one connection. */
 const MAX_SPARE_ARENAS = 2;
+const NO_ARENA = Buffer.alloc(0);
 const PADDING = Buffer.alloc(3);
 
 /**
@@ -31,7 +32,8 @@ export class Sender {
   readonly #socket: OutgoingSocket;
   #headerDigest = false;
   #dataDigest = false;
-  #arena: Buffer = Buffer.allocUnsafeSlow(ARENA_BYTES);
+  /** Made when it is first needed: a connection that never logs in costs little. */
+  #arena: Buffer = NO_ARENA;
   #used = 0;
   /** Start of what is not yet among the pieces. */
   #unsent = 0;
@@ -102,7 +104,7 @@ export class Sender {
 
   /** Hands everything to the socket, in one system call if the kernel has room. False when it has not: wait for `drain`. */
   flush(): boolean {
-    if (this.#gathered === 0) return true;
+    if (this.#gathered === 0) return this.#socket.writableLength === 0;
     this.#closeRegion();
     const pieces = this.#pieces;
     this.#pieces = [];
@@ -140,7 +142,7 @@ export class Sender {
     }
     let done = 0;
     while (done < piece.length) {
-      if (this.#used === ARENA_BYTES) this.#nextArena();
+      if (this.#used === this.#arena.length) this.#nextArena();
       const copied = piece.copy(this.#arena, this.#used, done);
       this.#used += copied;
       done += copied;
@@ -148,12 +150,12 @@ export class Sender {
   }
 
   #reserve(bytes: number): void {
-    if (this.#used + bytes > ARENA_BYTES) this.#nextArena();
+    if (this.#used + bytes > this.#arena.length) this.#nextArena();
   }
 
   #nextArena(): void {
     this.#closeRegion();
-    this.#full.push(this.#arena);
+    if (this.#arena !== NO_ARENA) this.#full.push(this.#arena);
     this.#arena = this.#spare.pop() ?? Buffer.allocUnsafeSlow(ARENA_BYTES);
     this.#used = 0;
     this.#unsent = 0;

@@ -18,8 +18,6 @@ import type { KeyValue } from './text.ts';
 
 /** What a session needs of its connection. */
 export interface SessionLink {
-  /** Bytes not yet taken by the kernel. */
-  backlogBytes(): number;
   /** Sends what is in the outbox before the next turn's events, from outside a received chunk. */
   sendSoon(): void;
   /** Sends what is in the outbox, then closes. */
@@ -75,8 +73,8 @@ export class Session {
       writeBudget: deps.writeBudget,
       readBudget: deps.readBudget,
       sessionReadBytes: settings.sessionReadBytes,
+      sessionWriteBytes: settings.sessionWriteBytes,
       maxTasks: settings.queueDepth + MAX_IMMEDIATE_COMMANDS,
-      backlogBytes: () => deps.link.backlogBytes(),
       sendSoon: () => {
         deps.link.sendSoon();
       },
@@ -125,8 +123,12 @@ export class Session {
     if (this.#held.size > 0) this.#takeHeld();
   }
 
-  /** Copies, since the chunk the PDU lies in may be large; there are at most as many as the window is wide. */
+  /**
+   * Copies, since the chunk the PDU lies in may be large. There are at most as many as the window is wide; what finds no
+   * room is dropped, as if it had never come.
+   */
   #hold(cmdSn: number, header: Buffer, data: Buffer, intact: boolean): void {
+    if (!this.#deps.writeBudget.take(data.length)) return;
     this.#held.set(cmdSn, { header: Buffer.from(header), data: Buffer.from(data), intact });
   }
 
@@ -137,7 +139,9 @@ export class Session {
       if (held === undefined) return;
       this.#held.delete(window.expCmdSn);
       window.receive();
-      if (held !== 'aborted') this.#dispatch(decodeRequest(held.header), held.header, held.data, held.intact);
+      if (held === 'aborted') continue;
+      this.#deps.writeBudget.release(held.data.length);
+      this.#dispatch(decodeRequest(held.header), held.header, held.data, held.intact);
     }
   }
 
@@ -206,7 +210,7 @@ export class Session {
     }
     this.#state = 'logging-out';
     this.tasks.abort(() => true);
-    void this.tasks.settled().then(() => {
+    whenSettled([this], () => {
       if (this.#state !== 'logging-out') return;
       outbox.logout(request.initiatorTaskTag, 0);
       link.closeAfterSending('logout');
@@ -215,11 +219,11 @@ export class Session {
 
   /** RFC 7143 11.5; answered when what was aborted has left the devices. */
   #manageTasks(request: TaskManagementRequest): void {
-    const { outbox, link } = this.#deps;
-    void manageTasks(request, this, () => this.#deps.sessions()).then((response) => {
+    const { response, affected } = manageTasks(request, this, this.#deps.sessions());
+    whenSettled(affected, () => {
       if (this.#state !== 'open') return;
-      outbox.taskManagement(request.initiatorTaskTag, response);
-      link.sendSoon();
+      this.#deps.outbox.taskManagement(request.initiatorTaskTag, response);
+      this.#deps.link.sendSoon();
     });
   }
 
@@ -243,9 +247,14 @@ export class Session {
     return request.kind === 'data-out' ? this.tasks.destination(request, bytes) : undefined;
   }
 
-  /** The socket has taken everything. */
-  drained(): void {
-    if (this.#state === 'open') this.tasks.drained();
+  /** The kernel has taken everything that was to be sent. */
+  sent(): void {
+    this.tasks.sent();
+  }
+
+  /** Whether the initiator has owed the data of a write for too long; asked once a second. */
+  owesData(): boolean {
+    return this.tasks.secondsWithoutData() > this.#deps.settings.dataTimeoutSeconds;
   }
 
   /** Asks the initiator to log out within `seconds` (RFC 7143 11.9.1, event 1). */
@@ -262,9 +271,17 @@ export class Session {
   async end(): Promise<void> {
     if (this.#state !== 'ended') {
       this.#state = 'ended';
+      for (const held of this.#held.values()) if (held !== 'aborted') this.#deps.writeBudget.release(held.data.length);
       this.#held.clear();
       this.tasks.end();
     }
     await this.tasks.settled();
   }
+}
+
+/** Calls `then` when no aborted command of these sessions can change a medium any more; at once if that is so already. */
+function whenSettled(sessions: readonly Session[], then: () => void): void {
+  const settling = sessions.filter((session) => session.tasks.isSettling);
+  if (settling.length === 0) then();
+  else void Promise.all(settling.map((session) => session.tasks.settled())).then(then);
 }

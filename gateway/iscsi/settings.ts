@@ -13,7 +13,8 @@ export interface IscsiSettings {
   /** Write data in memory over all sessions, and read data not yet sent. */
   readonly writeBytesInFlight: ByteCount;
   readonly readBytesInFlight: ByteCount;
-  /** Read data one session may have executing and unsent. */
+  /** The share of one session in either. */
+  readonly sessionWriteBytes: ByteCount;
   readonly sessionReadBytes: ByteCount;
   readonly loginTimeoutSeconds: number;
   /** Silence after which a peer is pinged, and how long after that it is given up. */
@@ -21,6 +22,8 @@ export interface IscsiSettings {
   readonly pingTimeoutSeconds: number;
   /** How long a peer may leave what we send untouched. */
   readonly stallTimeoutSeconds: number;
+  /** How long a peer may owe us the data of a write. */
+  readonly dataTimeoutSeconds: number;
   /** How long sessions have to log out when the gateway stops. */
   readonly logoutGraceSeconds: number;
 }
@@ -31,10 +34,12 @@ export const DEFAULT_ISCSI_SETTINGS: IscsiSettings = {
   queueDepth: 128,
   writeBytesInFlight: 256 * MIB,
   readBytesInFlight: 256 * MIB,
+  sessionWriteBytes: 32 * MIB,
   sessionReadBytes: 8 * MIB,
   loginTimeoutSeconds: 15,
   pingAfterSeconds: 20,
   pingTimeoutSeconds: 20,
   stallTimeoutSeconds: 60,
+  dataTimeoutSeconds: 60,
   logoutGraceSeconds: 5,
 };

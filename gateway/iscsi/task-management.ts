@@ -7,77 +7,67 @@ import type { Session } from './session.ts';
 /** ESXi takes "task does not exist" for a fault when the task has just finished. */
 const WANTS_COMPLETE_FOR_FINISHED_TASKS = 'iqn.1998-01.com.vmware';
 
+/** What a function has done: its response may be sent when no aborted command of these sessions is in a device any more. */
+export interface Managed {
+  readonly response: number;
+  readonly affected: readonly Session[];
+}
+
 /**
- * Task management functions (RFC 7143 11.5, 11.6; SAM-5 7). Resolves with the response when no aborted command can
- * change a medium any more. `sessions` are all sessions of the server, the asking one included.
+ * Task management functions (RFC 7143 11.5, 11.6; SAM-5 7). `sessions` are all sessions of the server, the asking one
+ * included.
  */
-export async function manageTasks(
-  request: TaskManagementRequest,
-  session: Session,
-  sessions: () => Iterable<Session>,
-): Promise<number> {
+export function manageTasks(request: TaskManagementRequest, own: Session, sessions: Iterable<Session>): Managed {
   switch (request.function) {
     case TASK_FUNCTION.abortTask:
-      return abortTask(request, session);
+      return abortTask(request, own);
     case TASK_FUNCTION.abortTaskSet:
-      return onUnit(request, session, async () => {
-        session.tasks.abort((task) => task.lun === request.lun);
-        await session.tasks.settled();
+      return onUnit(request, own, () => {
+        own.tasks.abort((task) => task.lun === request.lun);
+        return [own];
       });
     case TASK_FUNCTION.clearTaskSet:
-      return onUnit(request, session, (unit) => clearTaskSet(unit, session, sessions));
+      return onUnit(request, own, (unit) => clearTaskSet(unit, own, [...sessions]));
     case TASK_FUNCTION.logicalUnitReset:
-      return onUnit(request, session, (unit) => resetUnits([unit], sessions));
+      return onUnit(request, own, (unit) => resetUnits([unit], [...sessions]));
     case TASK_FUNCTION.targetWarmReset:
     case TASK_FUNCTION.targetColdReset:
-      await resetUnits([...session.tasks.allUnits()], sessions);
-      return TASK_RESPONSE.complete;
+      return { response: TASK_RESPONSE.complete, affected: resetUnits(own.tasks.allUnits(), [...sessions]) };
     case TASK_FUNCTION.taskReassign:
-      return TASK_RESPONSE.reassignNotSupported;
+      return { response: TASK_RESPONSE.reassignNotSupported, affected: [] };
     default:
-      return TASK_RESPONSE.notSupported;
+      return { response: TASK_RESPONSE.notSupported, affected: [] };
   }
 }
 
-async function abortTask(request: TaskManagementRequest, session: Session): Promise<number> {
+function abortTask(request: TaskManagementRequest, own: Session): Managed {
   const tag = request.referencedTaskTag;
-  const found = session.tasks.abort((task) => task.initiatorTaskTag === tag);
-  if (found > 0) {
-    await session.tasks.settled();
-    return TASK_RESPONSE.complete;
-  }
-  if (session.cancelUnseen(request.refCmdSn, request.cmdSn)) return TASK_RESPONSE.complete;
-  return session.identity.initiatorName.startsWith(WANTS_COMPLETE_FOR_FINISHED_TASKS)
-    ? TASK_RESPONSE.complete
-    : TASK_RESPONSE.noSuchTask;
+  const found = own.tasks.abort((task) => task.initiatorTaskTag === tag) > 0;
+  if (found || own.cancelUnseen(request.refCmdSn, request.cmdSn))
+    return { response: TASK_RESPONSE.complete, affected: [own] };
+  const complete = own.identity.initiatorName.startsWith(WANTS_COMPLETE_FOR_FINISHED_TASKS);
+  return { response: complete ? TASK_RESPONSE.complete : TASK_RESPONSE.noSuchTask, affected: [] };
 }
 
-async function onUnit(
-  request: TaskManagementRequest,
-  session: Session,
-  act: (unit: LogicalUnit) => Promise<void>,
-): Promise<number> {
-  const nexus = session.tasks.nexusOf(request.lun);
-  if (nexus === undefined) return TASK_RESPONSE.noSuchLun;
-  await act(nexus.unit);
-  return TASK_RESPONSE.complete;
+function onUnit(request: TaskManagementRequest, own: Session, act: (unit: LogicalUnit) => Session[]): Managed {
+  const nexus = own.tasks.nexusOf(request.lun);
+  if (nexus === undefined) return { response: TASK_RESPONSE.noSuchLun, affected: [] };
+  return { response: TASK_RESPONSE.complete, affected: act(nexus.unit) };
 }
 
 /** Ends the commands of every session in the unit; the other initiators are told (SAM-5 7.5). */
-async function clearTaskSet(unit: LogicalUnit, own: Session, sessions: () => Iterable<Session>): Promise<void> {
-  const affected = [...sessions()];
-  for (const session of affected) {
+function clearTaskSet(unit: LogicalUnit, own: Session, sessions: Session[]): Session[] {
+  for (const session of sessions) {
     const count = session.tasks.abort((task) => task.nexus.unit === unit);
     if (count === 0 || session === own) continue;
     for (const nexus of session.tasks.nexuses()) if (nexus.unit === unit) nexus.raise(SENSE.commandsCleared);
   }
-  await Promise.all(affected.map((session) => session.tasks.settled()));
+  return sessions;
 }
 
 /** LOGICAL UNIT RESET (SAM-5 6.3.3) of each unit. */
-async function resetUnits(units: readonly LogicalUnit[], sessions: () => Iterable<Session>): Promise<void> {
-  const affected = [...sessions()];
-  for (const session of affected) session.tasks.abort((task) => units.includes(task.nexus.unit));
-  await Promise.all(affected.map((session) => session.tasks.settled()));
+function resetUnits(units: readonly LogicalUnit[], sessions: Session[]): Session[] {
+  for (const session of sessions) session.tasks.abort((task) => units.includes(task.nexus.unit));
   for (const unit of units) unit.reset();
+  return sessions;
 }

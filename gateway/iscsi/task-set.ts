@@ -7,7 +7,7 @@ import type { LogicalUnit, LogicalUnits, TargetPort, UnitNexus } from '../scsi/l
 import { plainStatus } from '../scsi/result.ts';
 import type { ScsiResult } from '../scsi/result.ts';
 import { SENSE, checkCondition } from '../scsi/sense.ts';
-import type { BudgetWaiter, ByteBudget } from './budget.ts';
+import type { ByteBudget } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
 import { NO_TAG, REJECT } from './constants.ts';
 import type { Outbox } from './outbox.ts';
@@ -15,7 +15,9 @@ import type { DataOutRequest, ScsiCommandRequest } from './requests.ts';
 import type { Residual } from './responses.ts';
 import { NO_RESIDUAL } from './responses.ts';
 import type { Task } from './task.ts';
+import { ReadRoom } from './read-room.ts';
 import type { SessionParameters } from './text-keys.ts';
+import { WriteGrants } from './write-grants.ts';
 import { WriteTransfer } from './write-transfer.ts';
 
 export interface TaskSetDeps {
@@ -27,12 +29,11 @@ export interface TaskSetDeps {
   readonly outbox: Outbox;
   readonly writeBudget: ByteBudget;
   readonly readBudget: ByteBudget;
-  /** Most read data one session may have executing and unsent. */
+  /** The session's share in either. */
+  readonly sessionWriteBytes: ByteCount;
   readonly sessionReadBytes: ByteCount;
   /** Most commands at once, whatever the window says (immediate commands are outside it). */
   readonly maxTasks: number;
-  /** What this session has still to send. */
-  backlogBytes(): ByteCount;
   /** Something was put into the outbox outside the turn of a received chunk. */
   sendSoon(): void;
 }
@@ -40,19 +41,14 @@ export interface TaskSetDeps {
 const TASK_SET_FULL = plainStatus(STATUS.taskSetFull);
 const NO_DATA: readonly Buffer[] = [];
 
-/** Running out of tags is impossible while tasks are bounded; they wrap long before NO_TAG. */
-const LAST_TAG = 0xffff_fff0;
-
 /** The SCSI commands of one session, from arrival to answer. */
-export class TaskSet implements BudgetWaiter {
+export class TaskSet {
   readonly #deps: TaskSetDeps;
   readonly #tasks = new Map<number, Task>();
   readonly #nexuses = new Map<number, UnitNexus>();
-  /** Writes in want of an R2T, and reads in want of room for their data, in the order of their arrival. */
-  readonly #awaitingGrant = new Set<Task>();
-  readonly #awaitingRoom = new Set<Task>();
-  #readBytes: ByteCount = 0;
-  #nextTag = 1;
+  readonly #grants: WriteGrants;
+  readonly #room: ReadRoom;
+  #secondsWithoutData = 0;
   #ended = false;
   /** Aborted while in the device. */
   readonly #lingering = new Set<Task>();
@@ -61,6 +57,25 @@ export class TaskSet implements BudgetWaiter {
 
   constructor(deps: TaskSetDeps) {
     this.#deps = deps;
+    const { writeBudget, readBudget, sessionWriteBytes, sessionReadBytes, outbox, parameters } = deps;
+    const sendSoon = (): void => {
+      deps.sendSoon();
+    };
+    this.#grants = new WriteGrants({
+      budget: writeBudget,
+      sessionBytes: sessionWriteBytes,
+      maxBurstBytes: parameters.maxBurstBytes,
+      outbox,
+      sendSoon,
+    });
+    this.#room = new ReadRoom({
+      budget: readBudget,
+      sessionBytes: sessionReadBytes,
+      run: (task) => {
+        this.#execute(task);
+      },
+      sendSoon,
+    });
   }
 
   get size(): number {
@@ -130,18 +145,20 @@ export class TaskSet implements BudgetWaiter {
     }
     const unsolicitedEnd = Math.min(this.#deps.parameters.firstBurstBytes, request.expectedBytes);
     const unsolicited = !request.final && immediate.length < unsolicitedEnd;
-    task.writeReserved = unsolicited ? unsolicitedEnd : immediate.length;
-    if (!this.#deps.writeBudget.take(task.writeReserved)) {
+    if (!this.#grants.reserve(task, unsolicited ? unsolicitedEnd : immediate.length)) {
       this.#answerAtOnce(request, TASK_SET_FULL);
       return;
     }
-    task.transfer = new WriteTransfer(wanted, immediate);
+    // What has to wait for more is copied, so that it does not keep the whole received chunk in memory.
+    const kept = immediate.length < wanted ? Buffer.from(immediate) : immediate;
+    task.transfer = new WriteTransfer(wanted, kept);
     if (unsolicited) task.transfer.openUnsolicited(unsolicitedEnd);
     this.#proceed(task);
   }
 
   /** RFC 7143 11.7: SCSI Data-Out. */
   dataOut(request: DataOutRequest, header: Buffer, data: Buffer, intact: boolean): void {
+    this.#secondsWithoutData = 0;
     const task = this.#tasks.get(request.initiatorTaskTag);
     const transfer = task?.transfer;
     if (task?.state !== 'collecting' || transfer === undefined) {
@@ -166,6 +183,8 @@ export class TaskSet implements BudgetWaiter {
       transfer.receive(request, data);
       return;
     }
+    // Some initiators end unsolicited data that is complete with an empty PDU.
+    if (fault === 'unknown-tag' && data.length === 0 && request.targetTransferTag === NO_TAG) return;
     // At error recovery level 0 data out of order cannot be mended (RFC 7143 7.9).
     this.#deps.outbox.reject(fault === 'unknown-tag' ? REJECT.invalidPduField : REJECT.protocolError, header);
     transfer.fail(SENSE.dataPhaseError, request.final || !transfer.inBurst);
@@ -188,85 +207,31 @@ export class TaskSet implements BudgetWaiter {
       this.#run(task);
     } else {
       this.#register(task);
-      this.#awaitingGrant.add(task);
-      this.#grant();
+      this.#grants.ask(task);
     }
-  }
-
-  /** Sends R2Ts as long as there is room for the data they ask for; true when nobody waits any more. */
-  #grant(): boolean {
-    const { parameters, writeBudget, outbox } = this.#deps;
-    for (const task of this.#awaitingGrant) {
-      const { transfer } = task;
-      if (transfer === undefined) continue;
-      const bytes = Math.min(parameters.maxBurstBytes, transfer.wantedBytes - transfer.bytes);
-      if (!writeBudget.take(bytes)) {
-        writeBudget.wait(this);
-        return false;
-      }
-      task.writeReserved += bytes;
-      this.#awaitingGrant.delete(task);
-      const targetTransferTag = this.#takeTag();
-      const r2t = transfer.openSolicited(targetTransferTag, bytes);
-      const { lun, initiatorTaskTag } = task;
-      outbox.readyToTransfer({ lun, initiatorTaskTag, targetTransferTag, ...r2t });
-    }
-    return true;
-  }
-
-  retryBudget(): boolean {
-    if (this.#ended) return true;
-    const granted = this.#grant();
-    const admitted = this.#admitReads();
-    this.#deps.sendSoon();
-    return granted && admitted;
-  }
-
-  #takeTag(): number {
-    const tag = this.#nextTag;
-    this.#nextTag = tag >= LAST_TAG ? 1 : tag + 1;
-    return tag;
   }
 
   /** Runs a command whose data is complete, or lets a read wait for room. */
   #run(task: Task): void {
     const bytes = Math.min(dataInBytes(task.nexus, task.command), task.expectedInBytes);
-    if (bytes > 0 && (this.#awaitingRoom.size > 0 || !this.#takeRoom(task, bytes))) {
+    if (bytes > 0 && !this.#room.enter(task, bytes)) {
       task.state = 'waiting';
       this.#register(task);
-      this.#awaitingRoom.add(task);
       return;
     }
     this.#execute(task);
   }
 
-  /** Room for a read's data: within the session's share (one read always has room), and within everybody's. */
-  #takeRoom(task: Task, bytes: ByteCount): boolean {
-    const { sessionReadBytes, readBudget } = this.#deps;
-    const held = this.#readBytes + this.#deps.backlogBytes();
-    if (held > 0 && held + bytes > sessionReadBytes) return false;
-    if (!readBudget.take(bytes)) {
-      readBudget.wait(this);
-      return false;
-    }
-    task.readReserved = bytes;
-    this.#readBytes += bytes;
-    return true;
+  /** The kernel has taken everything that was to be sent: there is room for more. */
+  sent(): void {
+    this.#room.sent();
   }
 
-  /** The socket has taken what was waiting: reads may go on. */
-  drained(): void {
-    this.#admitReads();
-  }
-
-  #admitReads(): boolean {
-    for (const task of this.#awaitingRoom) {
-      const bytes = Math.min(dataInBytes(task.nexus, task.command), task.expectedInBytes);
-      if (!this.#takeRoom(task, bytes)) return false;
-      this.#awaitingRoom.delete(task);
-      this.#execute(task);
-    }
-    return true;
+  /** Seconds since the last Data-Out, if any write waits for one; called once a second. */
+  secondsWithoutData(): number {
+    const waits = [...this.#tasks.values()].some((task) => task.transfer?.inBurst === true);
+    this.#secondsWithoutData = waits ? this.#secondsWithoutData + 1 : 0;
+    return this.#secondsWithoutData;
   }
 
   #execute(task: Task): void {
@@ -290,7 +255,6 @@ export class TaskSet implements BudgetWaiter {
     const waiters = this.#settleWaiters;
     this.#settleWaiters = [];
     for (const waiter of waiters) waiter();
-    if (!this.#ended) this.#admitReads();
   }
 
   #register(task: Task): void {
@@ -301,10 +265,13 @@ export class TaskSet implements BudgetWaiter {
 
   /** Takes the task out, gives back what it held, and answers unless it was aborted. */
   #finish(task: Task, result: ScsiResult): void {
-    const aborted = task.state === 'aborted';
+    const answers = task.state !== 'aborted' && !this.#ended;
     task.state = 'done';
+    if (answers) {
+      this.#room.answered(task);
+      this.#answer(task, result);
+    }
     this.#forget(task);
-    if (!aborted && !this.#ended) this.#answer(task, result);
   }
 
   #forget(task: Task): void {
@@ -312,14 +279,9 @@ export class TaskSet implements BudgetWaiter {
       this.#tasks.delete(task.initiatorTaskTag);
       this.#deps.window.release();
     }
-    this.#awaitingGrant.delete(task);
-    this.#awaitingRoom.delete(task);
     this.#lingering.delete(task);
-    this.#readBytes -= task.readReserved;
-    if (task.readReserved > 0) this.#deps.readBudget.release(task.readReserved);
-    if (task.writeReserved > 0) this.#deps.writeBudget.release(task.writeReserved);
-    task.readReserved = 0;
-    task.writeReserved = 0;
+    this.#room.release(task);
+    this.#grants.release(task);
   }
 
   #answer(task: Task, result: ScsiResult): void {
@@ -386,21 +348,28 @@ export class TaskSet implements BudgetWaiter {
   abort(matches: (task: Task) => boolean): number {
     const chosen = [...this.#tasks.values()].filter(matches);
     for (const task of chosen) {
-      if (task.state === 'executing') {
-        this.#tasks.delete(task.initiatorTaskTag);
-        this.#deps.window.release();
-        this.#lingering.add(task);
-      } else {
-        this.#forget(task);
-      }
+      if (task.state === 'executing') this.#lingering.add(task);
       task.state = 'aborted';
+      this.#tasks.delete(task.initiatorTaskTag);
+      this.#deps.window.release();
+      this.#room.withdraw(task);
+      this.#grants.withdraw(task);
     }
+    // Only now: what they held may let others run.
+    for (const task of chosen) if (!this.#lingering.has(task)) this.#forget(task);
+    if (chosen.length > 0) this.#deps.sendSoon(); // what they made room for
     return chosen.length;
   }
 
-  /** Resolves when no aborted command can change the medium any more. */
+  /** Whether an aborted command is in a device that can still change the medium. */
+  get isSettling(): boolean {
+    for (const task of this.#lingering) if (changesMedium(task.command)) return true;
+    return false;
+  }
+
+  /** Resolves when that is over. */
   async settled(): Promise<void> {
-    while ([...this.#lingering].some((task) => changesMedium(task.command))) {
+    while (this.isSettling) {
       await new Promise<void>((resolve) => {
         this.#settleWaiters.push(resolve);
       });
@@ -411,8 +380,8 @@ export class TaskSet implements BudgetWaiter {
   end(): void {
     this.#ended = true;
     this.abort(() => true);
-    this.#deps.writeBudget.forget(this);
-    this.#deps.readBudget.forget(this);
+    this.#grants.end();
+    this.#room.end();
     for (const nexus of this.#nexuses.values()) nexus.unit.leave(nexus);
     this.#nexuses.clear();
   }

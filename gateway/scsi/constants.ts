@@ -55,3 +55,7 @@ export const SERVICE_ACTION = {
 
 /** Highest LUN that the peripheral device addressing method can name (SAM-5 4.7.7.2). */
 export const MAX_LUN = 255;
+
+/** One constant for every LUN: ESXi offloads copies only between equal ones. */
+export const VENDOR_ID = 'FARSHORE';
+export const PRODUCT_ID = 'Virtual Disk';

@@ -1,12 +1,10 @@
+import { PRODUCT_ID, VENDOR_ID } from './constants.ts';
 import type { UnitNexus } from './logical-unit.ts';
 import { parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { invalidCdbField } from './sense.ts';
 import { encodeVpdPage } from './vpd.ts';
 
-/** One constant for every LUN: ESXi offloads copies only between equal ones. */
-export const VENDOR_ID = 'FARSHORE';
-export const PRODUCT_ID = 'Virtual Disk';
 const PRODUCT_REVISION = '0001';
 
 /** Peripheral qualifier and device type (SPC-4 6.6.2): a disk that is there, and "no device, but the LUN is possible". */

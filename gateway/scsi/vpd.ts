@@ -1,6 +1,6 @@
 import type { BlockDevice } from '../base/block-device.ts';
 import { BLOCK_SIZE, MIB } from '../base/units.ts';
-import { PRODUCT_ID, VENDOR_ID } from './inquiry.ts';
+import { PRODUCT_ID, VENDOR_ID } from './constants.ts';
 import type { TargetPort } from './logical-unit.ts';
 import { maxWriteSameSectors } from './limits.ts';
 

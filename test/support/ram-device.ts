@@ -83,7 +83,11 @@ export class RamDevice implements BlockDevice {
         const start = lba * this.#sectorSize;
         const end = start + sectors * this.#sectorSize;
         this.bytes.fill(0, start, end);
-        this.#mapped.fill(0, Math.ceil(start / BLOCK_SIZE), Math.max(Math.ceil(start / BLOCK_SIZE), Math.floor(end / BLOCK_SIZE)));
+        this.#mapped.fill(
+          0,
+          Math.ceil(start / BLOCK_SIZE),
+          Math.max(Math.ceil(start / BLOCK_SIZE), Math.floor(end / BLOCK_SIZE)),
+        );
       }
     });
   }

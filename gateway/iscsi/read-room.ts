@@ -1,0 +1,104 @@
+import type { ByteCount } from '../base/units.ts';
+import type { BudgetWaiter, ByteBudget } from './budget.ts';
+import type { Task } from './task.ts';
+
+export interface ReadRoomDeps {
+  readonly budget: ByteBudget;
+  /** Most read data the session may have in the device and unsent. */
+  readonly sessionBytes: ByteCount;
+  /** Runs a read that had to wait. */
+  run(task: Task): void;
+  /** Something was put into the outbox outside the turn of a received chunk. */
+  sendSoon(): void;
+}
+
+/** Memory for the read data of one session, from the device until the kernel has taken it. */
+export class ReadRoom implements BudgetWaiter {
+  readonly #deps: ReadRoomDeps;
+  /** Reads that wait for room, in the order of their arrival, and how much they want. */
+  readonly #waiting = new Map<Task, ByteCount>();
+  #inDevice: ByteCount = 0;
+  #unsent: ByteCount = 0;
+
+  constructor(deps: ReadRoomDeps) {
+    this.#deps = deps;
+  }
+
+  /** Takes room for a read of `bytes`; false: it waits, and is run when its turn has come. */
+  enter(task: Task, bytes: ByteCount): boolean {
+    if (this.#waiting.size === 0 && this.#take(task, bytes)) return true;
+    this.#waiting.set(task, bytes);
+    return false;
+  }
+
+  /** The read has been answered: its data stays accounted for until it has been sent. */
+  answered(task: Task): void {
+    this.#inDevice -= task.readReserved;
+    this.#unsent += task.readReserved;
+    task.readReserved = 0;
+  }
+
+  /** The task will not run. */
+  withdraw(task: Task): void {
+    this.#waiting.delete(task);
+  }
+
+  /** The task is over without an answer. */
+  release(task: Task): void {
+    const bytes = task.readReserved;
+    if (bytes === 0) return;
+    task.readReserved = 0;
+    this.#inDevice -= bytes;
+    this.#deps.budget.release(bytes);
+    this.#admit();
+  }
+
+  /** The kernel has taken everything that was to be sent. */
+  sent(): void {
+    const bytes = this.#unsent;
+    if (bytes === 0) return;
+    this.#unsent = 0;
+    this.#deps.budget.release(bytes);
+    this.#admit();
+  }
+
+  retryBudget(): boolean {
+    const satisfied = this.#admit();
+    this.#deps.sendSoon();
+    return satisfied;
+  }
+
+  /** The session is over: what is still in the device is released by its tasks. */
+  end(): void {
+    this.#waiting.clear();
+    this.#deps.budget.forget(this);
+    this.sent();
+  }
+
+  /** Runs waiting reads while there is room; false when everybody's budget is what is missing. */
+  #admit(): boolean {
+    for (const [task, bytes] of this.#waiting) {
+      if (!this.#take(task, bytes)) return !this.#fitsSession(bytes);
+      this.#waiting.delete(task);
+      this.#deps.run(task);
+    }
+    return true;
+  }
+
+  #take(task: Task, bytes: ByteCount): boolean {
+    if (!this.#fitsSession(bytes)) return false;
+    if (!this.#deps.budget.take(bytes)) {
+      this.#deps.budget.wait(this);
+      return false;
+    }
+    task.readReserved = bytes;
+    this.#inDevice += bytes;
+    return true;
+  }
+
+  /** One read always fits, however large. */
+  #fitsSession(bytes: ByteCount): boolean {
+    const held = this.#inDevice + this.#unsent;
+    return held === 0 || held + bytes <= this.#deps.sessionBytes;
+  }
+}

@@ -1,0 +1,104 @@
+import type { ByteCount } from '../base/units.ts';
+import type { BudgetWaiter, ByteBudget } from './budget.ts';
+import type { Outbox } from './outbox.ts';
+import type { Task } from './task.ts';
+
+export interface WriteGrantsDeps {
+  readonly budget: ByteBudget;
+  /** Most write data the session may have announced, been asked for, or in the device. */
+  readonly sessionBytes: ByteCount;
+  readonly maxBurstBytes: ByteCount;
+  readonly outbox: Outbox;
+  /** Something was put into the outbox outside the turn of a received chunk. */
+  sendSoon(): void;
+}
+
+/** Tags wrap long before the reserved one; so many are never outstanding at once. */
+const LAST_TAG = 0xffff_fff0;
+
+/** Memory for the write data of one session: initiators are asked for data (R2T) only when there is room for it. */
+export class WriteGrants implements BudgetWaiter {
+  readonly #deps: WriteGrantsDeps;
+  /** In the order of their arrival. */
+  readonly #waiting = new Set<Task>();
+  #heldBytes: ByteCount = 0;
+  #nextTag = 1;
+
+  constructor(deps: WriteGrantsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Room for data that comes without being asked for; false when there is none. */
+  reserve(task: Task, bytes: ByteCount): boolean {
+    if (!this.#deps.budget.take(bytes)) return false;
+    this.#hold(task, bytes);
+    return true;
+  }
+
+  /** The write needs an R2T as soon as there is room. */
+  ask(task: Task): void {
+    this.#waiting.add(task);
+    this.#grant();
+  }
+
+  /** The task needs nothing more. */
+  withdraw(task: Task): void {
+    this.#waiting.delete(task);
+  }
+
+  /** The task is over. */
+  release(task: Task): void {
+    const bytes = task.writeReserved;
+    if (bytes > 0) {
+      task.writeReserved = 0;
+      this.#heldBytes -= bytes;
+      this.#deps.budget.release(bytes);
+    }
+    if (this.#waiting.size > 0) this.#grant();
+  }
+
+  retryBudget(): boolean {
+    const satisfied = this.#grant();
+    this.#deps.sendSoon();
+    return satisfied;
+  }
+
+  /** The session is over. */
+  end(): void {
+    this.#waiting.clear();
+    this.#deps.budget.forget(this);
+  }
+
+  /** Sends R2Ts while there is room; false when everybody's budget is what is missing. */
+  #grant(): boolean {
+    const { budget, sessionBytes, maxBurstBytes, outbox } = this.#deps;
+    for (const task of this.#waiting) {
+      const { transfer, lun, initiatorTaskTag } = task;
+      if (transfer === undefined) continue;
+      const bytes = Math.min(maxBurstBytes, transfer.wantedBytes - transfer.bytes);
+      // The session's own writes have to end first: `release` comes back here.
+      if (this.#heldBytes > 0 && this.#heldBytes + bytes > sessionBytes) return true;
+      if (!budget.take(bytes)) {
+        budget.wait(this);
+        return false;
+      }
+      this.#hold(task, bytes);
+      this.#waiting.delete(task);
+      const targetTransferTag = this.#takeTag();
+      const r2t = transfer.openSolicited(targetTransferTag, bytes);
+      outbox.readyToTransfer({ lun, initiatorTaskTag, targetTransferTag, ...r2t });
+    }
+    return true;
+  }
+
+  #hold(task: Task, bytes: ByteCount): void {
+    task.writeReserved += bytes;
+    this.#heldBytes += bytes;
+  }
+
+  #takeTag(): number {
+    const tag = this.#nextTag;
+    this.#nextTag = tag >= LAST_TAG ? 1 : tag + 1;
+    return tag;
+  }
+}

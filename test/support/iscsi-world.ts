@@ -1,0 +1,113 @@
+import type { BlockDevice } from '../../gateway/base/block-device.ts';
+import type { CancelTimer, Clock } from '../../gateway/base/clock.ts';
+import { systemRandom } from '../../gateway/base/clock.ts';
+import { silentLog } from '../../gateway/base/log.ts';
+import { MIB } from '../../gateway/base/units.ts';
+import { IscsiTargetServer } from '../../gateway/iscsi/server.ts';
+import { DEFAULT_ISCSI_SETTINGS } from '../../gateway/iscsi/settings.ts';
+import type { IscsiSettings } from '../../gateway/iscsi/settings.ts';
+import type { IscsiTarget } from '../../gateway/iscsi/target-registry.ts';
+import { RamDevice } from './ram-device.ts';
+import { RawInitiator } from './raw-initiator.ts';
+import type { LoginOptions } from './raw-initiator.ts';
+
+export const TARGET = 'iqn.2026-11.dev.farshore.test:disk';
+
+/** A clock that stands still until the test moves it. */
+export class ManualClock implements Clock {
+  #now = 0;
+  readonly #timers = new Set<{ readonly at: number; readonly fire: () => void }>();
+
+  now(): number {
+    return this.#now;
+  }
+
+  monotonicMs(): number {
+    return this.#now;
+  }
+
+  startTimer(delayMs: number, fire: () => void): CancelTimer {
+    const timer = { at: this.#now + delayMs, fire };
+    this.#timers.add(timer);
+    return () => {
+      this.#timers.delete(timer);
+    };
+  }
+
+  /** Lets time pass, firing timers in order. */
+  advance(ms: number): void {
+    const end = this.#now + ms;
+    for (;;) {
+      const due = [...this.#timers].filter((timer) => timer.at <= end).sort((a, b) => a.at - b.at)[0];
+      if (due === undefined) break;
+      this.#timers.delete(due);
+      this.#now = due.at;
+      due.fire();
+    }
+    this.#now = end;
+  }
+}
+
+export interface WorldOptions {
+  readonly settings?: Partial<IscsiSettings>;
+  readonly luns?: ReadonlyMap<number, BlockDevice>;
+  readonly allow?: IscsiTarget['allow'];
+}
+
+/** A target server on loopback with one RAM device (and whatever else the test maps), and initiators to talk to it. */
+export class IscsiWorld {
+  readonly clock = new ManualClock();
+  readonly device = new RamDevice({ bytes: 8 * MIB });
+  readonly luns: Map<number, BlockDevice>;
+  readonly targets = new Map<string, IscsiTarget>();
+  readonly server: IscsiTargetServer;
+  readonly #initiators: RawInitiator[] = [];
+  port = 0;
+
+  private constructor(options: WorldOptions) {
+    this.luns = new Map(options.luns ?? [[0, this.device]]);
+    this.targets.set(TARGET, { name: TARGET, luns: this.luns, allow: options.allow ?? (() => true) });
+    this.server = new IscsiTargetServer({
+      log: silentLog,
+      clock: this.clock,
+      random: systemRandom,
+      targets: { find: (name) => this.targets.get(name), list: () => this.targets.values() },
+      settings: { ...DEFAULT_ISCSI_SETTINGS, ...options.settings },
+    });
+  }
+
+  static async start(options: WorldOptions = {}): Promise<IscsiWorld> {
+    const world = new IscsiWorld(options);
+    const [portal] = await world.server.listen([{ host: '127.0.0.1', port: 0 }]);
+    world.port = portal?.port ?? 0;
+    return world;
+  }
+
+  async connect(): Promise<RawInitiator> {
+    const initiator = await RawInitiator.connect(this.port);
+    this.#initiators.push(initiator);
+    return initiator;
+  }
+
+  /** Logged in to the target, unit attentions cleared. */
+  async ready(options: LoginOptions = {}): Promise<RawInitiator> {
+    const initiator = await this.connect();
+    await initiator.login({ target: TARGET, ...options });
+    await initiator.clear();
+    return initiator;
+  }
+
+  async stop(): Promise<void> {
+    for (const initiator of this.#initiators) initiator.destroy();
+    await this.server.close(false);
+  }
+}
+
+/** A promise and its resolver. */
+export function gate(): { readonly opened: Promise<void>; open: () => void } {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { opened, open };
+}
