@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import dynalite from 'dynalite';
 import { FarshoreError, describeError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { closeServer, listen } from './loopback.ts';
+import { closeServer, endWithAnswer, isLocalHost, listen } from './loopback.ts';
 
 export interface DynamoDbServerOptions {
   /** Directory of its LevelDB store. */
@@ -33,6 +33,7 @@ const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
 export async function startDynamoDbServer({ dir, port, log }: DynamoDbServerOptions): Promise<DynamoDbServer> {
   const counts = new Map<string, number>();
   const server: Server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, noDelay: true }, (request, response) => {
+    endWithAnswer(server, response);
     handle(request, response).catch((error: unknown) => {
       log.warn({ error: describeError(error) }, 'DynamoDB request broken off');
       response.destroy();
@@ -125,11 +126,6 @@ async function readAll(request: IncomingMessage): Promise<Buffer | undefined> {
 function operationOf(headers: IncomingHttpHeaders): string {
   const target = headers['x-amz-target'];
   return /^DynamoDB_\d+\.(\w{1,64})$/.exec(typeof target === 'string' ? target : '')?.[1] ?? 'unknown';
-}
-
-/** Web pages whose name resolves to 127.0.0.1 get nothing. */
-export function isLocalHost(host: string | undefined): boolean {
-  return /^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/.test(host ?? '');
 }
 
 function refuse(request: IncomingMessage, response: ServerResponse, status: number): void {

@@ -1,4 +1,4 @@
-import type { Server } from 'node:http';
+import type { Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { FarshoreError, describeError } from '../base/errors.ts';
 
@@ -23,6 +23,20 @@ export function listen(server: Server, port: number, what: string): Promise<numb
       server.off('error', onError);
       // A TCP server has an address object once it listens.
       resolve((server.address() as AddressInfo).port);
+    });
+  });
+}
+
+/** Web pages whose name resolves to 127.0.0.1 are told by the Host they ask for. */
+export function isLocalHost(host: string | undefined): boolean {
+  return /^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/.test(host ?? '');
+}
+
+/** Call it for each request: once the server is closing, its connection ends with the answer. */
+export function endWithAnswer(server: Server, response: ServerResponse): void {
+  response.once('close', () => {
+    setImmediate(() => {
+      if (!server.listening) server.closeIdleConnections();
     });
   });
 }

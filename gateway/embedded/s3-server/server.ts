@@ -3,7 +3,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Clock, Random } from '../../base/clock.ts';
 import { describeError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import { listen, closeServer } from '../loopback.ts';
+import { closeServer, endWithAnswer, isLocalHost, listen } from '../loopback.ts';
 import { checkKey, sendXml } from './exchange.ts';
 import { Multipart } from './multipart.ts';
 import { ObjectFiles } from './object-files.ts';
@@ -47,6 +47,7 @@ export async function startS3Server(options: S3ServerOptions): Promise<S3Server>
   const server: Server = createServer(
     { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0, noDelay: true },
     (request, response) => {
+      endWithAnswer(server, response);
       answer(request, response).catch((error: unknown) => {
         fail(request, response, error, options);
       });
@@ -84,9 +85,9 @@ export async function startS3Server(options: S3ServerOptions): Promise<S3Server>
 
 /** Without signatures, a web page that has its own name resolve to 127.0.0.1 must not get at the data. */
 function checkHost(request: IncomingMessage): void {
-  const name = (request.headers.host ?? '').replace(/:\d+$/, '');
-  if (!/^(localhost|127(\.\d+){3}|\[::1\])$/.test(name))
-    throw new S3Error('AccessDenied', `This server is for 127.0.0.1 and localhost, not for ${name}.`);
+  const { host } = request.headers;
+  if (!isLocalHost(host))
+    throw new S3Error('AccessDenied', `This server is for 127.0.0.1 and localhost, not for ${host ?? 'no host'}.`);
 }
 
 function fail(request: IncomingMessage, response: ServerResponse, error: unknown, { log }: S3ServerOptions): void {

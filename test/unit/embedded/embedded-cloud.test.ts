@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
@@ -94,6 +95,23 @@ describe('the embedded cloud', () => {
         await cloud.close();
         await cloud.close();
       }
+    });
+  });
+
+  it('answers what is under way when it is closed, and does not wait for connections that are kept alive', async () => {
+    await withDirectory(async (dir) => {
+      const cloud = await start({ dir });
+      const clients = createAwsClients({ region: 'us-east-1', ...cloud }, {});
+      const { store, log } = adaptersOn(clients, 'farshore', 'farshore');
+      const body = randomBytes(8_000_000);
+      await store.put('large', [body], crc32(body));
+      const reading = store.get('large');
+      const asking = log.resolveName('absent');
+      await expect.poll(() => cloud.s3Requests()['GetObject']).toBe(1);
+      await expect.poll(() => cloud.dynamodbRequests()['GetItem']).toBe(1);
+      const [content] = await Promise.all([reading, asking, cloud.close()]);
+      expect(content?.equals(body)).toBe(true);
+      clients.close();
     });
   });
 

@@ -356,3 +356,34 @@ describe('keys', () => {
     return key.length === 1024 ? `/bucket/${encodeURIComponent(key)}` : path;
   }
 });
+
+describe('many at once', () => {
+  it('puts, deletes and lists in the same few directories without losing anything', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 12 });
+    const prefix = 'busy/';
+    const keyOf = (worker: number, step: number): string => `${prefix}${step % 3}/${(step * worker) % 2}/${worker}`;
+    const last = new Map<string, string>();
+    const worker = async (index: number): Promise<void> => {
+      for (let step = 0; step < 40; step += 1) {
+        // Only this worker touches its keys; the directories are everybody's.
+        const key = keyOf(index, step);
+        const path = `/bucket/${key}`;
+        if (step % 4 === 3) {
+          expect((await s3.send({ method: 'DELETE', path, agent })).status).toBe(204);
+          last.delete(key);
+        } else {
+          const body = `${index} ${step}`;
+          expect((await s3.send({ method: 'PUT', path, body, agent })).status).toBe(200);
+          last.set(key, body);
+        }
+        if (step % 10 === 0) await s3.send({ method: 'GET', path: `/bucket?list-type=2&prefix=${prefix}`, agent });
+      }
+    };
+    await Promise.all(Array.from({ length: 12 }, (_, index) => worker(index)));
+    const listing = await s3.send({ method: 'GET', path: `/bucket?list-type=2&prefix=${prefix}`, agent });
+    const keys = [...listing.body.toString().matchAll(/<Key>([^<]*)<\/Key>/g)].map((match) => match[1]);
+    expect(keys).toEqual([...last.keys()].sort());
+    for (const [key, body] of last) expect((await s3.get(key)).body.toString()).toBe(body);
+    agent.destroy();
+  });
+});
