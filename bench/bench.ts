@@ -66,6 +66,7 @@ async function measure(
   durationMs: number,
 ): Promise<RoundRecord> {
   const before = await peer.replication();
+  const cpuBefore = peer.cpuMs();
   const result = await process.run(peer.portal, {
     load,
     lunBytes: options.lunBytes,
@@ -73,6 +74,7 @@ async function measure(
     durationMs,
     seed: round * 1000 + options.cases.indexOf(load) + 1,
   });
+  const cpuMs = peer.cpuMs() - cpuBefore;
   const after = await peer.replication();
   const drainFrom = performance.now();
   await peer.settle();
@@ -98,7 +100,9 @@ async function measure(
   say(
     `${round === 0 ? 'warm-up' : `round ${round}`}  ${peer.name.padEnd(8)}  ${load.title}: ${perSecond.toLocaleString('en')}/s${uploads}`,
   );
-  return { case: load.name, peer: peer.name, round, result, replication };
+  // The ramp is in the CPU time too, so it counts for the whole run.
+  const targetLoad = cpuMs / (options.rampMs + durationMs);
+  return { case: load.name, peer: peer.name, round, result, targetLoad, replication };
 }
 
 /** Prints and writes the figures; false when Farshore's replication did not do its part. */

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CloudProcess, GatewayProcess } from '../test/support/gateway-process.ts';
@@ -18,6 +19,8 @@ export interface Peer {
   readonly name: 'farshore' | 'tgtd';
   readonly description: string;
   readonly portal: Portal;
+  /** CPU time that the target's process has used, all threads, in ms. */
+  cpuMs(): number;
   /** Everything the last round wrote is on the disk and, for Farshore, a committed version. */
   settle(): Promise<void>;
   /** Undefined for a peer that does not replicate. */
@@ -33,6 +36,16 @@ export interface PeerOptions {
 }
 
 const VOLUME = 'bench';
+
+/** One tick of /proc's CPU times: USER_HZ is 100 on every Linux that Node runs on. */
+const TICK_MS = 10;
+
+/** From /proc/<pid>/stat (proc(5)): fields 14 and 15, counted after the name in brackets, which may hold blanks. */
+function cpuMsOf(pid: number | undefined): number {
+  const stat = readFileSync(`/proc/${pid ?? 'self'}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+}
 
 /** The embedded cloud and a gateway with one async volume, started the way a user does. */
 export async function startFarshore(options: PeerOptions): Promise<Peer> {
@@ -55,6 +68,7 @@ export async function startFarshore(options: PeerOptions): Promise<Peer> {
       name: 'farshore',
       description: `farshore serve, async replication to the embedded cloud, cache ${cacheSize}, RAM tier ${ramSize}`,
       portal: { host: gateway.host, port: gateway.port, target, lun: 0 },
+      cpuMs: () => cpuMsOf(gateway.pid()),
       settle: async () => {
         await gateway.call('flush', { name: VOLUME });
       },
@@ -94,6 +108,7 @@ export async function startTgtd(options: PeerOptions): Promise<Peer> {
     name: 'tgtd',
     description: 'tgtd, file-backed LUN (page cache, fsync on SYNCHRONIZE CACHE), segments of 256 KiB instead of 8',
     portal: { host: tgtd.host, port: tgtd.port, target: tgtd.target, lun: tgtd.lun },
+    cpuMs: () => cpuMsOf(tgtd.pid()),
     settle: async () => {
       await image.sync();
     },

@@ -17,6 +17,8 @@ export interface RoundRecord {
   readonly peer: 'farshore' | 'tgtd';
   readonly round: number;
   readonly result: LoadResult;
+  /** Cores that the target's process kept busy during the run. */
+  readonly targetLoad: number;
   readonly replication: ReplicationRound | undefined;
 }
 
@@ -38,6 +40,8 @@ export interface PeerSummary {
   readonly p99Ms: number;
   readonly p999Ms: number;
   readonly busy: number;
+  /** CPU time of the target's process per operation, replication included, in µs. */
+  readonly cpuMicrosPerOperation: number;
 }
 
 export function median(values: readonly number[]): number {
@@ -69,6 +73,9 @@ function summariseOne(rounds: readonly RoundRecord[]): PeerSummary | undefined {
     p99Ms: median(rounds.map(({ result }) => result.p99Ms)),
     p999Ms: median(rounds.map(({ result }) => result.p999Ms)),
     busy: rounds.reduce((sum, { result }) => sum + result.busy, 0),
+    cpuMicrosPerOperation: median(
+      rounds.map(({ result, targetLoad }) => (targetLoad * 1e6 * result.seconds) / Math.max(1, result.operations)),
+    ),
   };
 }
 
@@ -85,6 +92,8 @@ export function renderTable(summaries: readonly CaseSummary[]): string {
     'tgtd p50',
     'p99 ms',
     'tgtd p99',
+    'CPU µs/op',
+    'tgtd CPU',
   ];
   const rows = summaries.map((summary) => [
     summary.title,
@@ -97,6 +106,8 @@ export function renderTable(summaries: readonly CaseSummary[]): string {
     milliseconds(summary.tgtd?.p50Ms),
     milliseconds(summary.farshore?.p99Ms),
     milliseconds(summary.tgtd?.p99Ms),
+    rate(summary.farshore?.cpuMicrosPerOperation),
+    rate(summary.tgtd?.cpuMicrosPerOperation),
   ]);
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]): string =>

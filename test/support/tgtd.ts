@@ -75,6 +75,10 @@ export class Tgtd {
     return new Tgtd(daemon, port, options.target);
   }
 
+  pid(): number | undefined {
+    return this.daemon.pid();
+  }
+
   /** SIGTERM does not always end it. */
   async stop(): Promise<void> {
     await this.daemon.end('SIGKILL');

@@ -67,8 +67,22 @@ describe('the report', () => {
     const load = CASES[0];
     if (load === undefined) throw new Error('there are no cases');
     const rounds = [100, 900, 300].flatMap((operations, index) => [
-      { case: load.name, peer: 'farshore' as const, round: index, result: result(operations), replication: undefined },
-      { case: load.name, peer: 'tgtd' as const, round: index, result: result(100), replication: undefined },
+      {
+        case: load.name,
+        peer: 'farshore' as const,
+        round: index,
+        result: result(operations),
+        targetLoad: 1,
+        replication: undefined,
+      },
+      {
+        case: load.name,
+        peer: 'tgtd' as const,
+        round: index,
+        result: result(100),
+        targetLoad: 1,
+        replication: undefined,
+      },
     ]);
     const [summary] = summarise([load], rounds);
     expect(summary?.ratio).toBe(3);
