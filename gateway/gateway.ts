@@ -2,7 +2,7 @@ import type { Clock, Random } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
 import { describeError, FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
-import type { ByteCount, VersionNumber, WallMillis } from './base/units.ts';
+import type { VersionNumber, WallMillis } from './base/units.ts';
 import type {
   ArgumentsOf,
   CatalogueEntry,
@@ -20,7 +20,6 @@ import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 import { KEEP_DELETED_MS, purgeVolume } from './maintenance/purge.ts';
 import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
-import type { RequestCounts } from './replication/remote-volume.ts';
 import { SerialByKey } from './serial.ts';
 import { ServedVolume, type OpenVolume, type TargetDirectory } from './served-volume.ts';
 import { VERSION } from './version.ts';
@@ -37,17 +36,8 @@ export interface GatewayDeps {
   readonly openVolume: OpenVolume;
   /** Forgets what the state directory holds of a volume that is gone for ever. */
   readonly forgetVolume: (ref: VolumeRef) => Promise<void>;
-  readonly cacheReport: () => {
-    readonly bytes: ByteCount;
-    readonly usedBytes: ByteCount;
-    readonly dirtyBytes: ByteCount;
-    readonly state: string;
-  };
-  readonly cloudReport: () => Promise<{
-    readonly reachable: boolean | undefined;
-    readonly detail: string;
-    readonly requests: RequestCounts;
-  }>;
+  readonly cacheReport: () => GatewayReport['cache'];
+  readonly cloudReport: () => Promise<GatewayReport['cloud']>;
   readonly portals: () => readonly string[];
   readonly examine: () => Promise<Finding[]>;
 }

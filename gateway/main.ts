@@ -2,18 +2,19 @@ import { mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { ControlServer } from './admin/control-server.ts';
+import type { GatewayReport } from './admin/gateway-api.ts';
 import { systemClock, systemRandom } from './base/clock.ts';
 import type { Disk } from './base/disk.ts';
-import { describeError, FarshoreError, isKind } from './base/errors.ts';
+import { type FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import { NodeDisk } from './base/node-disk.ts';
 import { lockForThisProcess } from './base/process-lock.ts';
+import { formatDuration } from './base/size.ts';
 import { BLOCK_SIZE, MIB } from './base/units.ts';
 import { CacheLog } from './cache/cache-log.ts';
 import { cacheSettings } from './cache/settings.ts';
 import { Catalogue } from './catalogue.ts';
-import type { VersionLog, VolumeRef } from './cloud/version-log.ts';
-import type { ObjectStore } from './cloud/object-store.ts';
+import type { VolumeRef } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 import { examine } from './doctor.ts';
 import { Gateway } from './gateway.ts';
@@ -92,8 +93,7 @@ async function start(
     log.child({ part: 'replication' }),
   );
   cleanups.push(() => worker.close());
-  const cloud = new CloudWatch(worker);
-  await cloud.checkAtStart();
+  await checkCloud(worker);
 
   const targets = new VolumeTargets();
   const server = new IscsiTargetServer({
@@ -111,8 +111,8 @@ async function start(
     random,
     log,
     catalogue,
-    table: cloud.table,
-    store: cloud.store,
+    table: worker.table,
+    store: worker.store,
     targets,
     openVolume: volumeOpener(settings, catalogue.gateway, { disk, cache, worker, log }),
     forgetVolume: (ref: VolumeRef) => removeVolumeState(disk, ref),
@@ -125,7 +125,7 @@ async function start(
         state: status.state.kind === 'stopped' ? `stopped: ${status.state.reason}` : (status.problem ?? 'serving'),
       };
     },
-    cloudReport: () => cloud.report(),
+    cloudReport: () => cloudReport(worker),
     portals: () => portals,
     examine: () =>
       examine({
@@ -188,42 +188,27 @@ function volumeOpener(
   };
 }
 
-/** Says whether the cloud answered last time, from the traffic there is anyway: asking for the status costs no request. */
-class CloudWatch {
-  readonly table: VersionLog;
-  readonly store: ObjectStore;
-  readonly #worker: ReplicationWorker;
-  #detail = 'not asked yet';
-  #reachable: boolean | undefined;
-
-  constructor(worker: ReplicationWorker) {
-    this.#worker = worker;
-    this.table = worker.table;
-    this.store = worker.store;
+/** A bucket or table that isn't there is a mistake to be told at once; a cloud that is merely away is not. */
+async function checkCloud(worker: ReplicationWorker): Promise<void> {
+  for (const check of await Promise.allSettled([worker.table.listNames(), worker.store.head('farshore')])) {
+    if (check.status === 'rejected' && !isKind(check.reason, 'retry')) throw check.reason;
   }
+}
 
-  /** A bucket or table that isn't there is a mistake to be told at once; an unreachable cloud is not. */
-  async checkAtStart(): Promise<void> {
-    const checks = [this.#worker.table.listNames(), this.#worker.store.head('farshore')];
-    for (const check of await Promise.allSettled(checks)) {
-      if (check.status === 'fulfilled') continue;
-      if (!isKind(check.reason, 'retry')) throw check.reason;
-      this.#reachable = false;
-      this.#detail = describeError(check.reason);
-    }
-    if (this.#reachable === undefined) {
-      this.#reachable = true;
-      this.#detail = 'reachable at the start';
-    }
+/** From the lease and the counters there are anyway: asking for the status costs no request. */
+async function cloudReport(worker: ReplicationWorker): Promise<GatewayReport['cloud']> {
+  const [{ answeredAt, problem }, requests] = await Promise.all([worker.health(), worker.traffic()]);
+  const ago = answeredAt === undefined ? undefined : formatDuration(Math.max(0, systemClock.now() - answeredAt));
+  if (problem !== undefined) {
+    return {
+      reachable: false,
+      detail: `away${ago === undefined ? '' : `, last answered ${ago} ago`}: ${problem}`,
+      requests,
+    };
   }
-
-  async report(): Promise<{
-    readonly reachable: boolean | undefined;
-    readonly detail: string;
-    readonly requests: Awaited<ReturnType<ReplicationWorker['traffic']>>;
-  }> {
-    return { reachable: this.#reachable, detail: this.#detail, requests: await this.#worker.traffic() };
-  }
+  return ago === undefined
+    ? { reachable: undefined, detail: 'not asked yet', requests }
+    : { reachable: true, detail: `answered ${ago} ago`, requests };
 }
 
 function reportDirty(worker: ReplicationWorker, dirtyBlocks: () => number): () => void {

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { BlockCount, ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
+import type { CloudMeter } from '../cloud/metered.ts';
 import type { ReplicationMode } from '../cloud/version-log.ts';
-import type { FoldOutcome, RequestCounts, VerifyReport, VersionSummary } from '../replication/remote-volume.ts';
+import type { FoldOutcome, VerifyReport, VersionSummary } from '../replication/remote-volume.ts';
 
 /** Where a volume of this gateway stands. */
 export type VolumeState = 'opening' | 'serving' | 'fenced' | 'stopped' | 'deleted';
@@ -42,7 +43,7 @@ export interface GatewayReport {
   readonly cloud: {
     readonly reachable: boolean | undefined;
     readonly detail: string;
-    readonly requests: RequestCounts;
+    readonly requests: Readonly<CloudMeter>;
   };
   readonly volumes: readonly VolumeReport[];
 }

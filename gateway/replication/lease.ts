@@ -1,8 +1,8 @@
 import { sleep } from '../base/clock.ts';
 import type { Clock, Random } from '../base/clock.ts';
-import { isKind } from '../base/errors.ts';
+import { describeError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { BlockCount, Epoch } from '../base/units.ts';
+import type { BlockCount, Epoch, WallMillis } from '../base/units.ts';
 import type { FenceNotice, VersionLog, VolumeRef } from '../cloud/version-log.ts';
 
 /** Between two beats; the one request an idle gateway makes. */
@@ -35,6 +35,14 @@ export interface LeaseDeps {
   readonly log: Log;
 }
 
+/** What the last beat said of the cloud; a beat is never older than its interval and its deadlines. */
+export interface CloudHealth {
+  /** When it last answered; undefined before that. */
+  readonly answeredAt: WallMillis | undefined;
+  /** Why the last beat failed; undefined when it did not. */
+  readonly problem: string | undefined;
+}
+
 export interface LeaseSettings {
   readonly gateway: string;
   readonly host: string;
@@ -54,11 +62,16 @@ export class GatewayLease {
   /** When an overtaken notice was first seen, by volume and epoch. */
   readonly #overtaken = new Map<string, number>();
   readonly #stop = new AbortController();
+  #health: CloudHealth = { answeredAt: undefined, problem: undefined };
 
   constructor(deps: LeaseDeps, settings: LeaseSettings) {
     this.#deps = deps;
     this.#settings = settings;
     void this.#run();
+  }
+
+  get health(): CloudHealth {
+    return this.#health;
   }
 
   add(member: LeaseMember): void {
@@ -83,9 +96,11 @@ export class GatewayLease {
       let waiting: readonly FenceNotice[];
       try {
         waiting = await this.#beat();
+        this.#health = { answeredAt: clock.now(), problem: undefined };
       } catch (error) {
         if (isKind(error, 'bug')) throw error;
         if (stopped()) return;
+        this.#health = { ...this.#health, problem: describeError(error) };
         this.#deps.log.warn({ err: error, gateway: this.#settings.gateway }, 'the lease could not be renewed');
         await sleep(clock, FAILED_BEAT_DELAY_MS * (1 + this.#deps.random.fraction()), signal);
         continue;

@@ -1,6 +1,6 @@
-import type { Disk } from '../base/disk.ts';
 import type { BlockCount, BlockNumber, ByteCount, Epoch, VersionNumber, WallMillis, WriteSeq } from '../base/units.ts';
 import type { VolumeItem, VolumeRef } from '../cloud/version-log.ts';
+import type { VersionKind } from '../format/version-record.ts';
 
 /**
  * The remote half of one volume, as the volume sees it. The real one (RemoteVolumeEngine) runs in the replication worker
@@ -128,8 +128,6 @@ export interface VerifyReport {
   readonly problems: readonly string[];
 }
 
-export type VersionKind = 'write' | 'takeover' | 'resize' | 'barrier' | 'mode' | 'restore';
-
 export interface VersionSummary {
   readonly n: VersionNumber;
   readonly epoch: Epoch;
@@ -166,5 +164,3 @@ export interface LogReader {
   readBlocks(places: Float64Array, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<void>;
 }
 
-/** Makes a LogReader over the cache directory of a disk; implemented by cache/log-reader. */
-export type OpenLogReader = (disk: Disk) => LogReader;

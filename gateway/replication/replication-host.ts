@@ -39,9 +39,6 @@ export interface HostSettings {
 
 export type HostDeps = Omit<EngineDeps, 'segmentsInMemory' | 'onFenced'>;
 
-/** Everything asked of the cloud in the name of this gateway. */
-export type CloudTraffic = Readonly<CloudMeter>;
-
 interface Member {
   readonly engine: RemoteVolumeEngine;
   readonly lease: LeaseMember;
@@ -95,6 +92,8 @@ export class ReplicationHost {
     switch (method) {
       case 'traffic':
         return { ...this.#meter };
+      case 'health':
+        return this.#lease.health;
       case 'dirty':
         this.#dirtyBlocks = args[0] as BlockCount; // as worker-client sends it
         return undefined;

@@ -8,6 +8,7 @@ import type { BlockCount } from '../base/units.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { VersionLog } from '../cloud/version-log.ts';
+import type { CloudHealth } from './lease.ts';
 import type { LogLine } from './port-log.ts';
 import { portProxy, remoteVolumeProxy } from './remote-volume-proxy.ts';
 import type { RemoteVolume } from './remote-volume.ts';
@@ -56,6 +57,8 @@ export interface ReplicationWorker {
   readonly store: ObjectStore;
   /** Requests made and bytes moved since the worker started, all volumes and maintenance together. */
   traffic(): Promise<CloudMeter>;
+  /** What the last lease renewal said of the cloud; asking makes no request. */
+  health(): Promise<CloudHealth>;
   /** For the gateway's heartbeat. */
   reportDirty(blocks: BlockCount): void;
   /**
@@ -140,6 +143,7 @@ export function connectReplication(port: RpcPort, log: Log, thread: WorkerThread
     table: portProxy<VersionLog>(client, TABLE, TABLE_METHODS),
     store: portProxy<ObjectStore>(client, BUCKET, BUCKET_METHODS),
     traffic: async () => (await client.call(HOST, 'traffic', [])) as CloudMeter,
+    health: async () => (await client.call(HOST, 'health', [])) as CloudHealth,
     reportDirty: (blocks) => {
       // A report that is lost with its worker is not missed.
       client.call(HOST, 'dirty', [blocks]).catch(() => undefined);
