@@ -31,7 +31,7 @@ export class VolumeBench {
   readonly shore: MemoryShore;
   readonly options: BenchOptions;
   disk: SimDisk;
-  life: Life & { alive: boolean } = { alive: true };
+  life: Life & { alive: boolean } = { alive: true, name: 'bench' };
   #running: { volume: Volume; cache: CacheLog } | undefined;
 
   constructor(options: BenchOptions = {}) {
@@ -65,7 +65,7 @@ export class VolumeBench {
 
   /** Starts a process and opens the volume. */
   async start(request: Partial<OpenVolumeRequest> = {}): Promise<Volume> {
-    this.life = { alive: true };
+    this.life = { alive: true, name: 'bench' };
     const disk = this.disk.mount(this.life);
     const clock = this.clock.forLife(this.life, 0);
     const random = this.random.split(`process ${this.shore.epoch}`);
