@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { sleep } from '../base/clock.ts';
 import { FarshoreError, assertNever, describeError, invariant, isKind } from '../base/errors.ts';
 import type { Epoch, VersionNumber, WallMillis } from '../base/units.ts';
@@ -98,6 +99,8 @@ export class VersionWriter {
     this.stopped = new Promise((resolve) => {
       this.#announceEnd = resolve;
     });
+    // Each put that waits to be repeated listens for the end.
+    setMaxListeners(2 * MAX_PIPELINED_PUTS, this.#abort.signal);
     this.#deps = deps;
     this.#request = request;
     this.#machine = taken.machine;
