@@ -1,0 +1,57 @@
+import type { BlockDevice } from '../../gateway/base/block-device.ts';
+import { MIB } from '../../gateway/base/units.ts';
+import { admit } from '../../gateway/scsi/admission.ts';
+import { dataOutBytes, execute } from '../../gateway/scsi/dispatch.ts';
+import { LogicalUnits } from '../../gateway/scsi/logical-unit.ts';
+import type { UnitNexus } from '../../gateway/scsi/logical-unit.ts';
+import type { Sense } from '../../gateway/scsi/sense.ts';
+import { RamDevice } from './ram-device.ts';
+
+export interface Outcome {
+  readonly status: number;
+  readonly sense: Sense | undefined;
+  readonly data: Buffer;
+}
+
+const PORT = { targetName: 'iqn.2026-11.dev.farshore:t', portalGroupTag: 1 };
+
+/** One RAM device behind the SCSI layer, without any transport. */
+export class ScsiBench {
+  readonly device: RamDevice;
+  readonly units = new LogicalUnits();
+  readonly nexus: UnitNexus;
+
+  constructor(options: { readonly sectorSize?: 512 | 4096; readonly bytes?: number } = {}) {
+    this.device = new RamDevice({ bytes: options.bytes ?? 4 * MIB, sectorSize: options.sectorSize ?? 512 });
+    this.nexus = this.join();
+  }
+
+  /** Another initiator's nexus, its power on unit attention taken. */
+  join(device: BlockDevice = this.device): UnitNexus {
+    const nexus = this.units.of(device).join(PORT);
+    nexus.takeAttention();
+    return nexus;
+  }
+
+  /** Runs a CDB given in hexadecimal, with the data it takes; `announced` is the expected data transfer length. */
+  async run(
+    cdb: string | Buffer,
+    data: Buffer = Buffer.alloc(0),
+    nexus = this.nexus,
+    announced = data.length,
+  ): Promise<Outcome> {
+    const block = Buffer.alloc(16);
+    (typeof cdb === 'string' ? Buffer.from(cdb.replaceAll(' ', ''), 'hex') : cdb).copy(block);
+    const admission = admit(nexus, 0, () => [0], block);
+    const result =
+      admission.kind === 'answer'
+        ? admission.result
+        : await execute(
+            nexus,
+            admission.command,
+            [data.subarray(0, dataOutBytes(nexus, admission.command))],
+            announced,
+          );
+    return { status: result.status, sense: result.sense, data: Buffer.concat(result.dataIn) };
+  }
+}
