@@ -10,7 +10,8 @@ function drill(seed: number): VolumeDrill {
   return new VolumeDrill({
     seed,
     lives: 4,
-    steps: 60,
+    steps: random.pick([60, 150]),
+    churn: random.chance(0.5),
     chunks: random.between(4, 7),
     ramBlocks: random.pick([0, 16, 64, 1024]),
     sectorSize: random.pick([512, 4096]),

@@ -14,6 +14,8 @@ export interface DrillOptions extends BenchOptions {
   readonly seed: number;
   readonly lives: number;
   readonly steps: number;
+  /** Many large writes and scattered reads: chunks are reclaimed all the time. */
+  readonly churn?: boolean;
 }
 
 /**
@@ -68,12 +70,15 @@ export class VolumeDrill {
 
   async #step(): Promise<void> {
     const { bench } = this;
+    // Whoever holds commits back for ever is told that the cache is full; that is another test.
+    if (bench.cache.status().freeBytes < 2 * bench.cache.geometry.bytes) bench.shore.holdCommits = false;
     const choice = this.#random.weighted({
       write: 40,
       burst: 10,
       partial: bench.volume.geometry().sectorSize === 512 ? 15 : 0,
       unmap: 6,
-      read: 20,
+      mixed: 10,
+      read: this.#options.churn === true ? 40 : 20,
       flush: 4,
       flushRemote: 2,
       hold: 2,
@@ -81,10 +86,15 @@ export class VolumeDrill {
     });
     switch (choice) {
       case 'write':
-        await this.#answer([this.#write(this.#range(1, this.#random.chance(0.1) ? 40 : 4))]);
+        await this.#answer([
+          this.#write(this.#range(1, this.#random.chance(this.#options.churn === true ? 0.7 : 0.1) ? 60 : 4)),
+        ]);
         break;
       case 'burst':
         await this.#answer(Array.from({ length: this.#random.between(2, 12) }, () => this.#write(this.#range(1, 6))));
+        break;
+      case 'mixed':
+        await this.#mix();
         break;
       case 'partial': {
         const from = this.#random.between(0, this.#sectors - 40);
@@ -170,6 +180,33 @@ export class VolumeDrill {
     this.#answered -= step;
   }
 
+  /** Reads and writes at the same time: each sector of a read is as before all of them, or as one of them left it. */
+  async #mix(): Promise<void> {
+    const before = this.#stateAfter(this.#answered);
+    const first = this.#tail.length;
+    const work: Promise<void>[] = [];
+    const reads: Promise<void>[] = [];
+    for (let i = this.#random.between(2, 10); i > 0; i--) {
+      const range = this.#range(1, 12);
+      if (this.#random.chance(0.5)) work.push(this.#write(range));
+      else {
+        reads.push(
+          this.#readNow(range.from, range.to).then((actual) => {
+            for (let at = range.from; at < range.to; at++) {
+              const stamp = actual[at - range.from];
+              const possible = this.#tail.slice(first).filter(({ from, to }) => at >= from && at < to);
+              if (stamp !== before[at] && !possible.some((step) => step.stamp === stamp)) {
+                throw this.#wrong('a read among writes', at, stamp, before[at]);
+              }
+            }
+          }),
+        );
+      }
+    }
+    await this.bench.settle(Promise.all(reads));
+    await this.#answer(work);
+  }
+
   async #checkRange({ from, to }: { from: number; to: number }): Promise<void> {
     const expected = this.#stateAfter(this.#answered);
     const actual = await this.#read(from, to);
@@ -212,10 +249,13 @@ export class VolumeDrill {
     return state;
   }
 
-  async #read(from: number, to: number): Promise<Uint32Array> {
+  #read(from: number, to: number): Promise<Uint32Array> {
+    return this.bench.settle(this.#readNow(from, to));
+  }
+
+  async #readNow(from: number, to: number): Promise<Uint32Array> {
     const unit = this.bench.volume.geometry().sectorSize / SECTOR;
-    const pieces = await this.bench.settle(Promise.resolve(this.bench.volume.read(from / unit, (to - from) / unit)));
-    const data = Buffer.concat(pieces);
+    const data = Buffer.concat(await this.bench.volume.read(from / unit, (to - from) / unit));
     const stamps = new Uint32Array(to - from);
     for (let sector = 0; sector < stamps.length; sector++) {
       const stamp = data.readUInt32LE(sector * SECTOR);
