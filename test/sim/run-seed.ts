@@ -20,9 +20,28 @@ export interface SeedOptions {
   readonly start?: (plan: Plan, breakage: Breakage | undefined) => StartProcess;
 }
 
+/** What a person types to see the same world again. */
+export function replayCommand(seed: number): string {
+  return `npm run sim -- --seed ${seed} --trace`;
+}
+
 /** Runs one world from its seed to its end. */
 export async function runSeed(seed: number, options: SeedOptions = {}): Promise<SeedReport> {
   const { trace, breakage, start = startProcessWith } = options;
+  const uninstall = breakage?.install?.();
+  try {
+    return await runWorld(seed, start, breakage, trace);
+  } finally {
+    uninstall?.();
+  }
+}
+
+async function runWorld(
+  seed: number,
+  start: NonNullable<SeedOptions['start']>,
+  breakage: Breakage | undefined,
+  trace: SeedOptions['trace'],
+): Promise<SeedReport> {
   const random = new SimRandom(seed);
   const plan = makePlan(random.split('plan'));
   const world = new World(random, plan, start(plan, breakage));

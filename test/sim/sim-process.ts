@@ -17,7 +17,9 @@ const CHUNK_SLOTS = 384;
 /** Replaces a port of the process by one that breaks a rule; what is absent stays whole. */
 export interface Breakage {
   readonly parts?: (parts: ProcessParts) => ProcessParts;
-  readonly remote?: (remote: RemoteVolume) => RemoteVolume;
+  readonly remote?: (remote: RemoteVolume, parts: ProcessParts) => RemoteVolume;
+  /** For what is no port; answers with what puts it back. */
+  readonly install?: () => () => void;
 }
 
 /** Wires the storage half as the composition root does, but for the thread: the volume calls the engine directly. */
@@ -55,7 +57,7 @@ async function openVolume(
     },
     { foldAt: { segments: plan.foldAtSegments, versions: 1000, inlineBytes: MIB, ranges: 1000 } },
   );
-  const remote = observed(breakage.remote?.(engine) ?? engine, parts);
+  const remote = observed(breakage.remote?.(engine, parts) ?? engine, parts);
   const settings = { rpoMs: plan.rpoSeconds * 1000, hydrate: plan.hydrate };
   let volume: Volume;
   try {

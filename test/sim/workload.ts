@@ -35,6 +35,8 @@ export interface WorkloadSettings {
 }
 
 const TIRED = 50;
+/** While the cloud is away. */
+const RETRY_MS = 500;
 
 export type Action = 'read' | 'write' | 'fua' | 'zero' | 'unmap' | 'wideUnmap' | 'flush' | 'flushRemote';
 
@@ -221,14 +223,29 @@ export class Workload {
 
   async #settleRefused(ops: readonly Op[]): Promise<void> {
     for (const op of ops) {
-      if (ops.length > 1 && (await this.#isZero(op.spans))) op.ackedAt = this.#world.tick();
-      else this.#history.withdraw(op);
+      if (ops.length === 1) this.#history.withdraw(op);
+      else {
+        const isZero = await this.#isZero(op.spans);
+        if (isZero === undefined) return;
+        if (isZero) op.ackedAt = this.#world.tick();
+        else this.#history.withdraw(op);
+      }
     }
   }
 
-  async #isZero(spans: readonly SectorSpan[]): Promise<boolean> {
+  /** undefined when the volume has stopped. */
+  async #isZero(spans: readonly SectorSpan[]): Promise<boolean | undefined> {
     for (const { lba, sectors } of spans) {
-      const data = Buffer.concat(await this.#device.read(lba, sectors));
+      let data: Buffer | undefined;
+      while (data === undefined) {
+        try {
+          data = Buffer.concat(await this.#device.read(lba, sectors));
+        } catch (error) {
+          this.#refused('read', error);
+          if (this.stoppedBy !== undefined) return undefined;
+          await sleep(this.#clock, RETRY_MS);
+        }
+      }
       if (data.some((byte) => byte !== 0)) return false;
     }
     return true;

@@ -1,0 +1,161 @@
+import { readWhole, type Disk } from '../../gateway/base/disk.ts';
+import { PoolState } from '../../gateway/cache/pool-state.ts';
+import type { ObjectStore } from '../../gateway/cloud/object-store.ts';
+import type { VersionLog } from '../../gateway/cloud/version-log.ts';
+import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
+import type { ProcessParts } from './sim-gateway.ts';
+import type { Breakage } from './sim-process.ts';
+
+/** Each breaks one rule of the storage half by standing in for one of its ports. The simulation must find every one of them. */
+export const BREAKAGES = {
+  'ack before the log write': {
+    parts: (parts: ProcessParts) => ({ ...parts, disk: answeringEarly(parts.disk) }),
+  },
+  'skip fdatasync': {
+    parts: (parts: ProcessParts) => ({ ...parts, disk: neverSyncing(parts.disk) }),
+  },
+  'skip the fence: put unconditionally': {
+    parts: withLog((log) => ({ ...log, putVersion: (volume, item) => log.putVersion(volume, item, 2 ** 40) })),
+  },
+  'skip the fence: ignore the conflict': {
+    parts: withLog((log) => ({
+      ...log,
+      putVersion: async (volume, item, previousEpoch) => {
+        await log.putVersion(volume, item, previousEpoch);
+        return 'ok';
+      },
+    })),
+  },
+  'reuse segment numbers': {
+    parts: (parts: ProcessParts) => {
+      const { log, store } = parts.cloud;
+      return {
+        ...parts,
+        cloud: {
+          log: {
+            ...log,
+            allocateNumbers: async (ref, epoch, count) => {
+              await log.allocateNumbers(ref, epoch, count);
+              return { from: 1, to: 1 + count };
+            },
+          } satisfies VersionLog,
+          store: {
+            ...store,
+            put: async (key, body, crc32) => {
+              await store.put(key, body, crc32);
+              return 'created';
+            },
+          } satisfies ObjectStore,
+        },
+      };
+    },
+  },
+  'put the version before its segment': {
+    parts: (parts: ProcessParts) => {
+      const { store } = parts.cloud;
+      const put: ObjectStore['put'] = (key, body, crc32) => {
+        store.put(key, body, crc32).catch(() => undefined);
+        return Promise.resolve('created');
+      };
+      return { ...parts, cloud: { ...parts.cloud, store: { ...store, put } } };
+    },
+  },
+  'call a batch committed before it is': { remote: committingEarly },
+  'forget unmap tombstones': {
+    remote: (remote: RemoteVolume) => ({
+      ...whole(remote),
+      commit: (batch) => remote.commit({ ...batch, unmaps: new Float64Array() }),
+    }),
+  },
+  'replay a rolled-back log': { remote: alwaysOwn },
+  'forget what reclaim has dropped': { install: withoutForgetThrough },
+} as const satisfies Readonly<Record<string, Breakage>>;
+
+function withLog(change: (log: VersionLog) => VersionLog): (parts: ProcessParts) => ProcessParts {
+  return (parts) => ({ ...parts, cloud: { ...parts.cloud, log: change(parts.cloud.log) } });
+}
+
+/** Methods of a class instance lie on its prototype: spreading it would lose them. */
+function whole(remote: RemoteVolume): RemoteVolume {
+  return {
+    open: (request) => remote.open(request),
+    commit: (batch) => remote.commit(batch),
+    read: (block, count) => remote.read(block, count),
+    mapped: (block, count) => remote.mapped(block, count),
+    nextMapped: (from, limit) => remote.nextMapped(from, limit),
+    rollBackTo: (n) => remote.rollBackTo(n),
+    fold: () => remote.fold(),
+    verify: () => remote.verify(),
+    versions: (limit) => remote.versions(limit),
+    status: () => remote.status(),
+    close: () => remote.close(),
+  };
+}
+
+function answeringEarly(disk: Disk): Disk {
+  return {
+    ...disk,
+    open: async (path, mode) => {
+      const file = await disk.open(path, mode);
+      if (!path.endsWith('.chunk')) return file;
+      return {
+        ...file,
+        write: (pieces, position) => {
+          file.write(pieces, position).catch(() => undefined);
+          return Promise.resolve();
+        },
+      };
+    },
+  };
+}
+
+function neverSyncing(disk: Disk): Disk {
+  return {
+    ...disk,
+    open: async (path, mode) => ({ ...(await disk.open(path, mode)), sync: () => Promise.resolve() }),
+  };
+}
+
+function committingEarly(remote: RemoteVolume): RemoteVolume {
+  let openedAt = 0;
+  return {
+    ...whole(remote),
+    open: async (request) => {
+      const opened = await remote.open(request);
+      openedAt = opened.n;
+      return opened;
+    },
+    commit: (batch) => {
+      remote.commit(batch).catch(() => undefined);
+      const { index, throughSeq, newestWriteAt } = batch;
+      return Promise.resolve({ n: openedAt + index, throughSeq, committedAt: newestWriteAt, storedBytes: 1 });
+    },
+  };
+}
+
+/** Takes whatever lies in the cloud for its own history, up to where this disk last began. */
+function alwaysOwn(remote: RemoteVolume, { disk, ref }: ProcessParts): RemoteVolume {
+  return {
+    ...whole(remote),
+    open: async (request) => {
+      const opened = await remote.open(request);
+      const content = await readWhole(disk, `volumes/${ref.volume}.json`, 65_536);
+      if (content === undefined || opened.lastData === undefined) return opened;
+      const state = JSON.parse(content.toString()) as { logId: string; base: { throughSeq: number } | null };
+      const throughSeq = state.base?.throughSeq ?? 0;
+      return { ...opened, lastData: { ...opened.lastData, logId: state.logId, throughSeq } };
+    },
+  };
+}
+
+/** Not a port: the pool's memory of what it has dropped, which recovery asks. */
+function withoutForgetThrough(): () => void {
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- put back as it was
+  const original = PoolState.prototype.forgetMarks;
+  PoolState.prototype.forgetMarks = function (number) {
+    return { ...original.call(this, number), forgetThrough: 0 };
+  };
+  return () => {
+    PoolState.prototype.forgetMarks = original;
+  };
+}

@@ -1,0 +1,61 @@
+import { parseArgs } from 'node:util';
+import { describeError } from '../../gateway/base/errors.ts';
+import { BREAKAGES } from './breakages.ts';
+import { replayCommand, runSeed } from './run-seed.ts';
+import type { Breakage } from './sim-process.ts';
+
+/**
+ * The simulation by hand:
+ *   npm run sim -- --seed N [--trace]           one world, exactly as before
+ *   npm run sim -- --seeds N [--from M]         many, until one fails
+ *   npm run sim -- --seeds N --broken 'a rule'  with one rule broken (names: breakages.ts)
+ */
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' },
+    seeds: { type: 'string', default: '1000' },
+    from: { type: 'string', default: '1' },
+    trace: { type: 'boolean', default: false },
+    broken: { type: 'string' },
+    'keep-going': { type: 'boolean', default: false },
+  },
+});
+
+const print = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+
+function chosenBreakage(): Breakage | undefined {
+  if (values.broken === undefined) return undefined;
+  const known: Readonly<Record<string, Breakage>> = BREAKAGES;
+  const breakage = known[values.broken];
+  if (breakage === undefined) throw new Error(`no such rule; there are: ${Object.keys(known).join(', ')}`);
+  return breakage;
+}
+
+const from = Number(values.seed ?? values.from);
+const count = values.seed === undefined ? Number(values.seeds) : 1;
+const breakage = chosenBreakage();
+const totals: Record<string, number> = {};
+let failed = 0;
+for (let seed = from; seed < from + count; seed++) {
+  const report = await runSeed(seed, { breakage, trace: values.trace ? print : undefined });
+  for (const [name, times] of Object.entries(report.counts)) totals[name] = (totals[name] ?? 0) + times;
+  if (report.failure !== undefined) {
+    failed++;
+    const { failure } = report;
+    print(
+      `seed ${seed} FAILED: ${failure instanceof Error ? (failure.stack ?? failure.message) : describeError(failure)}`,
+    );
+    if (failure instanceof Error && failure.cause instanceof Error) print(`caused by ${failure.cause.stack ?? ''}`);
+    print(`replay: ${replayCommand(seed)}`);
+    if (!values['keep-going']) break;
+  } else if (values.seed !== undefined) print(`seed ${seed} passed, trace ${report.hash}`);
+  if ((seed - from + 1) % 100 === 0) print(`${seed - from + 1} seeds, ${failed} failed`);
+}
+print(
+  Object.entries(totals)
+    .map(([name, times]) => `${name} ${times}`)
+    .join(', '),
+);
+process.exitCode = failed > 0 ? 1 : 0;
