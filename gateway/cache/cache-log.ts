@@ -189,6 +189,11 @@ export class CacheLog {
     return this.#state.numbersOf(volume);
   }
 
+  /** At least everything up to it is in a committed version. */
+  committedAtLeast(number: number): WriteSeq {
+    return this.#state.marks(number).committedThrough;
+  }
+
   /** A fresh number for the volume, durable when it resolves. */
   register(volume: string): Promise<number> {
     const isPresent = (number: number): boolean => {
@@ -208,7 +213,7 @@ export class CacheLog {
 
   /** Finds the end of a volume's log, and makes it final (see recoverTail). Once per start, before `attach`. */
   recover(number: number, firstSeq: WriteSeq): Promise<RecoveredTail> {
-    const { reclaimedThrough } = this.#state.forgetMarks(number);
+    const { reclaimedThrough } = this.#state.marks(number);
     const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, firstSeq - 1);
     return this.#pool.mutex.run(() => recoverTail([...this.#pool.chunks.values()], number, this.geometry, synced));
   }
@@ -223,7 +228,8 @@ export class CacheLog {
     const { number, firstSeq, lastSeq, committedThrough } = request;
     invariant(this.#state.isRegistered(number) && !this.#volumes.has(number), 'a number is attached once');
     const index = new BlockIndex(this.#slab);
-    const marks = { ...this.#state.forgetMarks(number), committedThrough, lastSeq };
+    const { forgetThrough, reclaimedThrough } = this.#state.marks(number);
+    const marks = { forgetThrough, reclaimedThrough, committedThrough, lastSeq };
     const built = await this.#pool.mutex.run(async () => {
       try {
         return await buildIndex(
@@ -254,10 +260,13 @@ export class CacheLog {
   }
 
   /** The volume's blocks stay in the log, and dirty ones keep their chunks; nothing of it may be under way any more. */
-  detach(log: VolumeLog): void {
+  async detach(log: VolumeLog): Promise<void> {
     this.#volumes.delete(log.number);
     log.index.clearAll();
     this.ram.removeVolume(log.number);
+    // Without it, its clean chunks could not be reclaimed while it is closed.
+    await this.#state.raiseMarks([[log.number, { committedThrough: log.committedThrough }]]);
+    this.#pool.kick();
   }
 
   /** Everything up to `through` is in a committed version. */

@@ -154,10 +154,10 @@ export class ChunkPool {
     return true;
   }
 
-  /** How far a volume's records are clean. Of one that is known but not attached we only know what was reclaimed before. */
+  /** How far a volume's records are clean. */
   #committedThrough(number: number): WriteSeq {
     if (!this.#deps.state.isRegistered(number)) return Infinity;
-    return this.#deps.volumes.get(number)?.committedThrough ?? this.#deps.state.forgetMarks(number).reclaimedThrough;
+    return this.#deps.volumes.get(number)?.committedThrough ?? this.#deps.state.marks(number).committedThrough;
   }
 
   async #grow(): Promise<boolean> {
@@ -207,11 +207,15 @@ export class ChunkPool {
     const { state, diary, geometry } = this.#deps;
     chunk.state = 'reclaiming';
     try {
-      await state.raiseMarks(
-        [...chunk.shares].map(
+      // How far volumes are committed is saved along, so that a start knows what is clean before its volumes are open.
+      await state.raiseMarks([
+        ...[...this.#deps.volumes.values()].map(
+          ({ number, committedThrough }) => [number, { committedThrough }] as const,
+        ),
+        ...[...chunk.shares].map(
           ([number, share]) => [number, { forgetThrough: share.maxKey, reclaimedThrough: share.maxSeq }] as const,
         ),
-      );
+      ]);
       // Here S3-FIFO will move blocks that were visited to the fill lane, before their entries go.
       await clearIndexOf(chunk, geometry, this.#deps.volumes);
       const generation = this.#nextGeneration++;

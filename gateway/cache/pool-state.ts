@@ -26,23 +26,26 @@ const schema = z.strictObject({
       volume: z.string().min(1).max(100),
       forgetThrough: z.number().int().nonnegative(),
       reclaimedThrough: z.number().int().nonnegative(),
+      committedThrough: z.number().int().nonnegative(),
     }),
   ),
 });
 
-/** What reclaiming has taken from a volume. */
-export interface ForgetMarks {
+/** What the pool remembers of a volume beside its records. Each only rises. */
+export interface VolumeMarks {
   /** Highest key (sequence, or what a fill was as of) that was in a reclaimed chunk: clean records below it may be outdated. */
   readonly forgetThrough: WriteSeq;
   /** Highest sequence of a write or unmap that was in a reclaimed chunk: all up to it is committed, and may be gone. */
   readonly reclaimedThrough: WriteSeq;
+  /** At least everything up to it is in a committed version; how far it really is, the remote knows. */
+  readonly committedThrough: WriteSeq;
 }
 
-interface PoolVolume extends ForgetMarks {
+interface PoolVolume extends VolumeMarks {
   readonly volume: string;
 }
 
-const NOTHING_RECLAIMED: ForgetMarks = { forgetThrough: 0, reclaimedThrough: 0 };
+const NO_MARKS: VolumeMarks = { forgetThrough: 0, reclaimedThrough: 0, committedThrough: 0 };
 
 /** The pool's durable facts: its identity, which volume each number in the log stands for, and what was reclaimed of each. */
 export class PoolState {
@@ -93,8 +96,8 @@ export class PoolState {
     return new PoolState(await disk.open(FILE, 'write'), content, 0);
   }
 
-  forgetMarks(number: number): ForgetMarks {
-    return this.#volumes.get(number) ?? NOTHING_RECLAIMED;
+  marks(number: number): VolumeMarks {
+    return this.#volumes.get(number) ?? NO_MARKS;
   }
 
   isRegistered(number: number): boolean {
@@ -120,7 +123,7 @@ export class PoolState {
     let number = 1;
     while (this.#volumes.has(number) || isPresent(number)) number++;
     invariant(number <= 65_535, 'a pool number has 16 bits');
-    this.#volumes.set(number, { volume, ...NOTHING_RECLAIMED });
+    this.#volumes.set(number, { volume, ...NO_MARKS });
     await this.#save();
     return number;
   }
@@ -131,16 +134,22 @@ export class PoolState {
   }
 
   /** Raises marks, never lowers one; numbers that are not registered are left out. */
-  async raiseMarks(marks: Iterable<readonly [number: number, marks: ForgetMarks]>): Promise<void> {
+  async raiseMarks(raised: Iterable<readonly [number: number, marks: Partial<VolumeMarks>]>): Promise<void> {
     let changed = false;
-    for (const [number, raised] of marks) {
+    for (const [number, marks] of raised) {
       const entry = this.#volumes.get(number);
       if (entry === undefined) continue;
-      const forgetThrough = Math.max(entry.forgetThrough, raised.forgetThrough);
-      const reclaimedThrough = Math.max(entry.reclaimedThrough, raised.reclaimedThrough);
-      if (forgetThrough === entry.forgetThrough && reclaimedThrough === entry.reclaimedThrough) continue;
-      this.#volumes.set(number, { volume: entry.volume, forgetThrough, reclaimedThrough });
-      changed = true;
+      const next: PoolVolume = {
+        volume: entry.volume,
+        forgetThrough: Math.max(entry.forgetThrough, marks.forgetThrough ?? 0),
+        reclaimedThrough: Math.max(entry.reclaimedThrough, marks.reclaimedThrough ?? 0),
+        committedThrough: Math.max(entry.committedThrough, marks.committedThrough ?? 0),
+      };
+      changed ||=
+        next.forgetThrough > entry.forgetThrough ||
+        next.reclaimedThrough > entry.reclaimedThrough ||
+        next.committedThrough > entry.committedThrough;
+      this.#volumes.set(number, next);
     }
     if (changed) await this.#save();
   }

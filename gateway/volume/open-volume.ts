@@ -8,7 +8,7 @@ import type { VolumeRef } from '../cloud/version-log.ts';
 import type { OpenedRemote, RemoteVolume } from '../replication/remote-volume.ts';
 import { reconcile, type Reconciliation } from './reconcile.ts';
 import { salvageTail } from './salvage.ts';
-import { loadVolumeState, saveVolumeState, type VolumeState } from './volume-state.ts';
+import { loadVolumeState, removeVolumeState, saveVolumeState, type VolumeState } from './volume-state.ts';
 
 export interface OpenDeps {
   readonly disk: Disk;
@@ -99,6 +99,15 @@ export async function startOver(deps: OpenDeps, request: OpenVolumeRequest, befo
   return log;
 }
 
+/**
+ * Removes what this gateway keeps of a closed volume: state file and cached blocks. Writes that are in no version go with it, so this is
+ * for volumes that are gone for ever.
+ */
+export async function forgetVolume(disk: Disk, cache: CacheLog, ref: VolumeRef): Promise<void> {
+  await removeVolumeState(disk, ref);
+  await releaseOthers(cache, ref, undefined);
+}
+
 async function recoverLocal(deps: OpenDeps, { ref, takeover }: OpenVolumeRequest): Promise<RecoveredLocal | undefined> {
   const { cache, disk, log } = deps;
   let state: VolumeState | undefined;
@@ -129,9 +138,9 @@ async function salvage(
 ): Promise<void> {
   const { cache, disk, log } = deps;
   if (!cache.numbersOf(ref.volume).includes(state.localNumber)) return;
-  const after = salvageAfter(decision, state);
-  if (after === undefined) return;
   const { localNumber, logId } = state;
+  const after = salvageAfter(decision, state, cache.committedAtLeast(localNumber));
+  if (after === undefined) return;
   const saved = await salvageTail(disk, cache, { ref, epoch: opened.epoch, logId, localNumber, after });
   if (saved === undefined) return;
   log.warn(
@@ -140,8 +149,8 @@ async function salvage(
   );
 }
 
-/** Everything above it may be in no version; undefined when all of it is. */
-function salvageAfter(decision: Reconciliation, state: VolumeState): WriteSeq | undefined {
+/** Everything above it may be in no version; undefined when all of it is. `committed`: at least that much was. */
+function salvageAfter(decision: Reconciliation, state: VolumeState, committed: WriteSeq): WriteSeq | undefined {
   switch (decision.kind) {
     case 'fresh':
     case 'remote-ahead':
@@ -149,9 +158,10 @@ function salvageAfter(decision: Reconciliation, state: VolumeState): WriteSeq | 
     case 'resume':
       return decision.through;
     case 'foreign':
-      return decision.salvageAfter;
+      return Math.max(decision.salvageAfter, committed);
     case 'history-lost':
-      return state.base?.throughSeq ?? 0;
+      // What was committed is gone with the history: keep all there is.
+      return state.firstSeq - 1;
   }
 }
 

@@ -276,12 +276,13 @@ export class Volume implements BlockDevice, LogOpOwner {
     const { cache, remote } = this.#deps;
     const { log } = this.#blocks;
     await log.idle();
-    try {
-      await cache.sync(log);
-    } catch (failure) {
-      this.#diary.error({ reason: describeError(failure) }, 'the log could not be synced at the close');
+    for (const step of [() => cache.sync(log), () => cache.detach(log)]) {
+      try {
+        await step();
+      } catch (failure) {
+        this.#diary.error({ reason: describeError(failure) }, 'the volume could not be closed cleanly');
+      }
     }
-    cache.detach(log);
     await remote.close();
   }
 
