@@ -1,4 +1,4 @@
-import { FarshoreError, invariant, isKind } from '../base/errors.ts';
+import { FarshoreError, invariant } from '../base/errors.ts';
 import type { BlockCount, VersionNumber } from '../base/units.ts';
 import type { VolumeItem, VolumeRef } from '../cloud/version-log.ts';
 import type { Checkpoint } from '../format/checkpoint.ts';
@@ -207,7 +207,7 @@ function inlineIdentity(
     volume: item.volume,
     epoch: record.epoch,
     n: record.n,
-    kind: 'write',
+    kind: 'moved',
     previousChain: previousChain ?? EMPTY_CHAIN,
     logId: record.logId,
     firstSeq: record.throughSeq,
@@ -216,9 +216,4 @@ function inlineIdentity(
     sealedAt: record.sealedAt,
     volumeBytes: record.volumeBytes,
   };
-}
-
-/** Whether a failed fold may simply be tried again later. */
-export function isPassingFoldFailure(error: unknown): boolean {
-  return isKind(error, 'retry', 'busy', 'stopped');
 }

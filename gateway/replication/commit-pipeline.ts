@@ -1,7 +1,8 @@
+import { setMaxListeners } from 'node:events';
 import type { Clock, Random } from '../base/clock.ts';
 import { describeError, FarshoreError, invariant, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { ByteCount, WallMillis } from '../base/units.ts';
+import type { VersionNumber } from '../base/units.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import { putOnce } from '../cloud/put-once.ts';
 import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
@@ -37,16 +38,15 @@ export interface PipelineDeps {
 export interface PipelineHooks {
   /** Waited for before a batch is built: back-pressure of the map in memory. */
   room(): Promise<void>;
-  /** A version is committed; called in order of n, before its commit resolves. `header` is absent when it has no data. */
-  committed(n: number, header: SegmentHeader | undefined, storedBytes: ByteCount): void;
-  /** The record that began this epoch, for the first segment in it. */
+  /** A version is committed; called in order of n, before its commit resolves. */
+  committed(n: VersionNumber, header: SegmentHeader): void;
+  /** The records before the first payload of this epoch. */
   takeoverProof(): Promise<TakeoverProof>;
 }
 
 interface Sealed {
   readonly version: SealedVersion;
-  readonly header: SegmentHeader | undefined;
-  readonly storedBytes: ByteCount;
+  readonly header: SegmentHeader;
 }
 
 /**
@@ -75,6 +75,8 @@ export class CommitPipeline {
     this.#hooks = hooks;
     this.#ref = ref;
     this.#writer = writer;
+    // Uploads and requests that wait to be repeated listen for the end.
+    setMaxListeners(MAX_QUEUED_BATCHES, this.#abort.signal);
     this.#numbers = new SegmentNumbers(deps.versions, ref, writer.epoch);
     this.#stopped = new Promise((_, reject) => {
       this.#announceStop = reject;
@@ -102,9 +104,9 @@ export class CommitPipeline {
       this.#building = sealing;
       const applying = this.#apply(this.#applied, sealing);
       this.#applied = applying;
-      const { version, storedBytes } = await Promise.race([applying, this.#stopped]);
+      const { version, header } = await Promise.race([applying, this.#stopped]);
       const { at } = this.#writer.lastCommitted();
-      return { n: version.n, throughSeq: batch.throughSeq, committedAt: at, storedBytes };
+      return { n: version.n, throughSeq: batch.throughSeq, committedAt: at, storedBytes: header.objectBytes };
     } catch (error) {
       throw this.#fail(error);
     } finally {
@@ -138,21 +140,6 @@ export class CommitPipeline {
       this.#throwIfFailed();
       const { reader, compression } = this.#deps;
       const content = await buildContent(batch, reader, compression, MAX_SEGMENT_UNMAPS);
-      const newestWriteAt = (notBefore: WallMillis): WallMillis => Math.max(notBefore, batch.newestWriteAt);
-      if (content.blocks.length === 0 && content.unmaps.length === 0) {
-        const slot = this.#writer.reserve();
-        const version = slot.seal({
-          kind: 'write',
-          payload: { kind: 'none' },
-          throughSeq: batch.throughSeq,
-          blocks: 0,
-          bytes: 0,
-          newestWriteAt: newestWriteAt(slot.newestWriteNotBefore),
-          volumeBytes: this.#writer.item.bytes,
-        });
-        version.markReady();
-        return { version, header: undefined, storedBytes: 0 };
-      }
       const number = await this.#persist('allocate segment numbers', () => this.#numbers.take());
       const takeover = await this.proveTakeover();
       this.#throwIfFailed();
@@ -167,7 +154,7 @@ export class CommitPipeline {
         logId: slot.logId,
         firstSeq: batch.firstSeq,
         throughSeq: batch.throughSeq,
-        newestWriteAt: newestWriteAt(slot.newestWriteNotBefore),
+        newestWriteAt: Math.max(slot.newestWriteNotBefore, batch.newestWriteAt),
         sealedAt: slot.sealedAt,
         volumeBytes: this.#writer.item.bytes,
         takeover,
@@ -191,7 +178,7 @@ export class CommitPipeline {
       });
       uploading = true;
       void this.#upload(encoded, version).finally(giveBack);
-      return { version, header, storedBytes: header.objectBytes };
+      return { version, header };
     } finally {
       if (!uploading) giveBack();
     }
@@ -226,7 +213,7 @@ export class CommitPipeline {
     } catch (error) {
       throw this.stop(error);
     }
-    this.#hooks.committed(sealed.version.n, sealed.header, sealed.storedBytes);
+    this.#hooks.committed(sealed.version.n, sealed.header);
     return sealed;
   }
 

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Clock, Random } from '../base/clock.ts';
 import { FarshoreError, invariant, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -42,10 +43,13 @@ import type {
   VersionSummary,
 } from './remote-volume.ts';
 import { rollBack } from './roll-back.ts';
+import { readTakeoverProof, silentEnd } from './takeover-proof.ts';
 import { VersionWriter } from './version-writer.ts';
 
 /** Segments held in memory at once unless the owner shares a wider allowance among its volumes. */
 export const PARALLEL_UPLOADS = 4;
+/** Well above what folds and verifications have under way at once. */
+const MAX_SIGNAL_LISTENERS = 128;
 /** Blocks of one read. */
 export const MAX_READ_BLOCKS = 256;
 
@@ -91,6 +95,8 @@ export class RemoteVolumeEngine implements RemoteVolume {
 
   constructor(deps: EngineDeps, settings: Partial<EngineSettings> = {}) {
     this.#deps = deps;
+    // Maintenance reads that wait to be repeated listen for the end.
+    setMaxListeners(MAX_SIGNAL_LISTENERS, this.#abort.signal);
     this.#settings = { ...DEFAULT_ENGINE_SETTINGS, ...settings };
     const { compression, clock, random, log } = deps;
     const store = meteredObjectStore(deps.store, this.#meter);
@@ -153,7 +159,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
     const { signal } = this.#abort;
     const takeover = await pipeline.proveTakeover();
     const made = await rollBack(this.#maintenance, { ref, writer, map, takeover, signal }, n);
-    const version: VersionChanges = made.run === undefined ? { kind: 'none' } : { kind: 'manifest', run: made.run };
+    const version: VersionChanges = { kind: 'manifest', run: made.run };
     enterVersion(map, images, made.n, version);
     backlog.add(made.n, version);
     return { n: made.n };
@@ -244,8 +250,9 @@ export class RemoteVolumeEngine implements RemoteVolume {
       );
       this.#throwIfEnded();
       backlog.add(writer.takeoverN, { kind: 'none' });
-      const previousChain = tail.at(-1)?.item.chain ?? item.checkpoint?.chain ?? EMPTY_CHAIN;
-      this.#start({ ref, writer, map, images, backlog }, previousChain);
+      const silent = silentEnd(tail, item.checkpoint?.chain ?? EMPTY_CHAIN);
+      const { versions } = this.#maintenance;
+      this.#start({ ref, writer, map, images, backlog }, () => readTakeoverProof(versions, ref, writer, silent));
       return { item: writer.item, epoch: writer.epoch, n: writer.takeoverN, lastData };
     } catch (error) {
       writer.close();
@@ -253,7 +260,10 @@ export class RemoteVolumeEngine implements RemoteVolume {
     }
   }
 
-  #start(parts: Pick<Open, 'ref' | 'writer' | 'map' | 'images' | 'backlog'>, previousChain: Buffer): void {
+  #start(
+    parts: Pick<Open, 'ref' | 'writer' | 'map' | 'images' | 'backlog'>,
+    proveTakeover: () => Promise<TakeoverProof>,
+  ): void {
     const { ref, writer, map, images, backlog } = parts;
     const { store, versions, compression } = this.#maintenance;
     const folding = new BackgroundFold(this.#maintenance, ref, this.#settings.foldAt, backlog, map, {
@@ -272,12 +282,12 @@ export class RemoteVolumeEngine implements RemoteVolume {
       {
         room: () => folding.room(),
         committed: (n, header) => {
-          const version: VersionChanges = header === undefined ? { kind: 'none' } : { kind: 'segment', header };
+          const version: VersionChanges = { kind: 'segment', header };
           enterVersion(map, images, n, version);
           backlog.add(n, version);
           folding.check();
         },
-        takeoverProof: () => takeoverProof(versions, ref, writer, previousChain),
+        takeoverProof: proveTakeover,
       },
       ref,
       writer,
@@ -333,17 +343,4 @@ export class RemoteVolumeEngine implements RemoteVolume {
   #throwIfEnded(): void {
     if (this.#ended !== undefined) throw this.#ended;
   }
-}
-
-/** The record that began the epoch, as it lies in the log. */
-async function takeoverProof(
-  versions: VersionLog,
-  ref: VolumeRef,
-  writer: VersionWriter,
-  previousChain: Buffer,
-): Promise<TakeoverProof> {
-  const item = await versions.getVersion(ref.volume, writer.takeoverN);
-  if (item?.epoch !== writer.epoch)
-    throw new FarshoreError('retry', `version ${writer.takeoverN} could not be read back`);
-  return { previousChain, record: item.record };
 }

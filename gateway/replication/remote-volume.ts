@@ -163,4 +163,3 @@ export interface LogReader {
   /** Reads the blocks at `places` into `into` (4096 each), checking generation, block, sequence and CRC; rejects with `damaged`. */
   readBlocks(places: Float64Array, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<void>;
 }
-

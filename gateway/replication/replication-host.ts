@@ -1,7 +1,6 @@
 import { FarshoreError, invariant } from '../base/errors.ts';
 import type { BlockCount, ByteCount } from '../base/units.ts';
 import { MIB } from '../base/units.ts';
-import type { CloudMeter } from '../cloud/metered.ts';
 import { meteredObjectStore, meteredVersionLog, newMeter } from '../cloud/metered.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';

@@ -31,8 +31,8 @@ export interface RollBackRequest {
 
 export interface RolledBack {
   readonly n: VersionNumber;
-  /** undefined when nothing had changed since. */
-  readonly run: RunReader | undefined;
+  /** The manifest. */
+  readonly run: RunReader;
 }
 
 /**
@@ -75,7 +75,7 @@ async function relocatePast(
     volume,
     n,
     epoch,
-    kind: 'write' as const,
+    kind: 'moved' as const,
     previousChain: records[at - 1]?.item.chain ?? baseChain,
     logId,
     firstSeq: throughSeq,
@@ -146,12 +146,6 @@ async function commitManifest(
     takeover,
   };
   const fields = { kind: 'restore' as const, throughSeq: 0, newestWriteAt, volumeBytes };
-  if (sections.length === 0) {
-    const version = slot.seal({ ...fields, payload: { kind: 'none' }, blocks: 0, bytes: 0 });
-    version.markReady();
-    await version.committed;
-    return { n, run: undefined };
-  }
   const run = { ...ref, fromN: n, throughN: n, sections, ranges: [], version: identity };
   const { bytes, headerBytes, crc32, digest } = encodeRun(run, deps.compression);
   const version = slot.seal({

@@ -1,0 +1,196 @@
+import { describe, expect, it } from 'vitest';
+import { FarshoreError } from '../../../gateway/base/errors.ts';
+import { RemoteWorld } from '../../support/remote-world.ts';
+
+/** Requests that match wait until they are let through. */
+class Gate {
+  readonly waiting: { readonly request: string; readonly open: () => void }[] = [];
+  readonly #matches: (request: string) => boolean;
+  #arrived: () => void = () => undefined;
+
+  constructor(matches: (request: string) => boolean) {
+    this.#matches = matches;
+  }
+
+  readonly pass = (request: string): void | Promise<void> => {
+    if (!this.#matches(request)) return;
+    return new Promise((open) => {
+      this.waiting.push({ request, open });
+      this.#arrived();
+    });
+  };
+
+  /** Resolves when `count` requests are waiting. */
+  async arrived(count: number): Promise<void> {
+    while (this.waiting.length < count) {
+      await new Promise<void>((resolve) => {
+        this.#arrived = resolve;
+      });
+    }
+  }
+}
+
+const isSegmentPut = (request: string): boolean => request.startsWith('put ') && request.includes('/segments/');
+
+describe('committing batches', () => {
+  it('uploads several segments at once and puts each version only after its segment and those before it', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    const gate = new Gate(isSegmentPut);
+    world.faults.before = gate.pass;
+    const order: number[] = [];
+    const commits = [1, 2, 3, 4, 5].map(async (value) => {
+      const { n } = await gateway.commit({ writes: [[value, value]] });
+      order.push(n);
+      // The version is in the map before the commit says so.
+      expect(await gateway.values(value, 1)).toEqual([value]);
+    });
+    await gate.arrived(4);
+    const puts = world.count('putVersion');
+    // The later segments arrive first: nothing may be put before the first one is there.
+    gate.waiting[3]?.open();
+    gate.waiting[2]?.open();
+    gate.waiting[1]?.open();
+    await gate.arrived(5);
+    expect(gate.waiting).toHaveLength(5);
+    gate.waiting[4]?.open();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(world.count('putVersion')).toBe(puts);
+    expect(order).toEqual([]);
+    gate.waiting[0]?.open();
+    await Promise.all(commits);
+    expect(order).toEqual([2, 3, 4, 5, 6]);
+  });
+
+  it('survives lost answers, errors and lost requests with the same bytes under each number', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    const trouble = (): void => {
+      if (world.random.fraction() < 0.3) throw new FarshoreError('retry', 'trouble');
+    };
+    world.faults.before = trouble;
+    world.faults.after = trouble;
+    const results = await Promise.all(
+      Array.from({ length: 30 }, (_, at) =>
+        gateway.commit({
+          writes: [
+            [at, at + 1],
+            [500, at],
+          ],
+        }),
+      ),
+    );
+    expect(results.map(({ n }) => n)).toEqual(Array.from({ length: 30 }, (_, at) => at + 2));
+    world.faults.before = () => undefined;
+    world.faults.after = () => undefined;
+    expect(await gateway.values(0, 30)).toEqual(Array.from({ length: 30 }, (_, at) => at + 1));
+    expect(world.objects.keys().filter((key) => key.includes('/segments/'))).toHaveLength(30);
+    expect((await gateway.engine.verify()).verdict).toBe('pass');
+  });
+
+  it('never uses a segment number twice, over restarts, lost allocations and failures', async () => {
+    const world = new RemoteWorld();
+    for (let start = 0; start < 5; start += 1) {
+      const gateway = world.gateway('gw');
+      await gateway.open();
+      let lost = 2;
+      world.faults.after = (request) => {
+        if (request.startsWith('allocateNumbers') && lost > 0) {
+          lost -= 1;
+          throw new FarshoreError('retry', 'the answer was lost');
+        }
+      };
+      await gateway.commit({ writes: [[start, 1]] });
+      const dying = gateway.commit({ writes: [[start, 2]] });
+      await gateway.engine.close();
+      await expect(dying).rejects.toMatchObject({ kind: 'stopped' });
+    }
+    const ranges = world.table.ledger.map(({ from, to }) => [from, to] as const);
+    expect(ranges).toHaveLength(15);
+    for (const [at, [from]] of ranges.entries()) expect(from).toBe(at === 0 ? 1 : ranges[at - 1]?.[1]);
+  });
+
+  it('takes the next range of numbers when one is used up', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    const take = world.table.allocateNumbers.bind(world.table);
+    world.table.allocateNumbers = (ref, epoch) => take(ref, epoch, 2);
+    for (let value = 1; value <= 5; value += 1) await gateway.commit({ writes: [[value, value]] });
+    expect(world.objects.keys().filter((key) => key.includes('/segments/'))).toHaveLength(5);
+    expect(await gateway.values(1, 5)).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  it('stops at a damaged block of the log, after everything before it is committed', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    const first = gateway.commit({ writes: [[1, 1]] });
+    const broken = gateway.batch({ writes: [[2, 2]] });
+    gateway.logBlocks.delete(broken.places[0] ?? 0);
+    const second = gateway.engine.commit(broken);
+    const third = gateway.commit({ writes: [[3, 3]] });
+    expect(await first).toMatchObject({ n: 2 });
+    await expect(second).rejects.toMatchObject({ kind: 'damaged' });
+    await expect(third).rejects.toMatchObject({ kind: 'damaged' });
+    expect(await gateway.values(1, 3)).toEqual([1, 0, 0]);
+    expect(world.table.getVersion('vol', 3)).toBeUndefined();
+  });
+
+  it('rejects with fenced what was under way when another gateway took over, and tells so once', async () => {
+    const world = new RemoteWorld();
+    const old = world.gateway('old');
+    await old.open();
+    await old.commit({ writes: [[1, 1]] });
+    const gate = new Gate(isSegmentPut);
+    world.faults.before = gate.pass;
+    const commits = [2, 3].map((value) => old.commit({ writes: [[value, value]] }));
+    await gate.arrived(2);
+    world.faults.before = () => undefined;
+    const taker = world.gateway('taker');
+    expect(await taker.open()).toMatchObject({ epoch: 2, lastData: { epoch: 1, logId: old.logId, throughSeq: 1 } });
+    for (const { open } of gate.waiting) open();
+    for (const commit of commits) await expect(commit).rejects.toMatchObject({ kind: 'fenced' });
+    expect(old.fenced).toHaveLength(1);
+    await expect(old.values(0, 1)).rejects.toMatchObject({ kind: 'fenced' });
+    expect(await taker.values(0, 5)).toEqual([0, 1, 0, 0, 0]);
+  });
+
+  it('does not give up a commit because of a refusal that an administrator can mend', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    let refusals = 20;
+    world.faults.before = (request) => {
+      if (!isSegmentPut(request) || refusals === 0) return;
+      refusals -= 1;
+      throw new FarshoreError('input', 'access denied');
+    };
+    expect(await gateway.commit({ writes: [[1, 1]] })).toMatchObject({ n: 2 });
+    expect(refusals).toBe(0);
+  });
+
+  it('writes zeros as an unmap, and a version of nothing but zeros without a frame', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    await gateway.commit({
+      writes: [
+        [1, 1],
+        [2, 2],
+        [3, 3],
+      ],
+    });
+    const committed = await gateway.commit({
+      writes: [
+        [1, 0],
+        [2, 0],
+      ],
+      unmaps: [[3, 4]],
+    });
+    expect(committed.storedBytes).toBeLessThan(1024);
+    expect(await gateway.engine.mapped(0, 100)).toEqual({ mapped: false, count: 100 });
+  });
+});
