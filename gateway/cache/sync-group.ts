@@ -27,8 +27,11 @@ export class SyncGroup {
 
   /** Resolves when everything appended before the call is on stable storage; rejects with `stopped`. */
   sync(): Promise<void> {
+    // A next round that has not begun is joined even when the one before it has just ended: two rounds side by side would each see only
+    // some of the chunks as unsynced, and the one that sees none would answer before the other's fdatasync has.
+    if (this.#next !== undefined) return this.#next;
     if (this.#current === undefined) return this.#start();
-    this.#next ??= this.#current.then(
+    this.#next = this.#current.then(
       () => this.#start(),
       () => this.#start(),
     );
