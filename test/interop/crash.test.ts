@@ -6,7 +6,7 @@ import { StampedDisk, connectStamped } from './stamped-disk.ts';
 /** More in the long form. */
 const ROUNDS = Number(process.env['FARSHORE_CRASH_ROUNDS'] ?? 10);
 const ROUND_LIMIT_MS = 30_000;
-const DISK_BYTES = 64 * 1024 * 1024;
+const DISK_BYTES = 32 * 1024 * 1024;
 /** A kill comes after this many acks, different in every round. */
 const LEAST_ACKS = 100;
 const ACKS_SPREAD = 1500;
