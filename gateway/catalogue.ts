@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Random } from './base/clock.ts';
 import { type Disk, readWhole, replaceFile } from './base/disk.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
+import { Mutex } from './cache/mutex.ts';
 import type { VolumeRef } from './cloud/version-log.ts';
 
 const FILE = 'gateway.json';
@@ -35,6 +36,8 @@ export class Catalogue {
   readonly gateway: string;
   readonly #disk: Disk;
   #volumes: readonly CatalogueVolume[];
+  /** Works on different volumes run side by side, and all of them end in this one file. */
+  readonly #saving = new Mutex();
 
   private constructor(disk: Disk, gateway: string, volumes: readonly CatalogueVolume[]) {
     this.#disk = disk;
@@ -81,12 +84,14 @@ export class Catalogue {
     await this.#save();
   }
 
-  async #save(): Promise<void> {
+  #save(): Promise<void> {
     const { gateway } = this;
-    await replaceFile(
-      this.#disk,
-      FILE,
-      Buffer.from(`${JSON.stringify({ format: 1, gateway, volumes: this.#volumes }, null, 2)}\n`),
+    return this.#saving.run(() =>
+      replaceFile(
+        this.#disk,
+        FILE,
+        Buffer.from(`${JSON.stringify({ format: 1, gateway, volumes: this.#volumes }, null, 2)}\n`),
+      ),
     );
   }
 }

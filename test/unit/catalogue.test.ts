@@ -1,7 +1,11 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemRandom } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { Disk, DiskFile } from '../../gateway/base/disk.ts';
+import { NodeDisk } from '../../gateway/base/node-disk.ts';
 import { Catalogue, MAX_VOLUMES } from '../../gateway/catalogue.ts';
 
 /** Just enough of a disk for one small file, without crashes. */
@@ -49,6 +53,21 @@ describe('the catalogue of a gateway', () => {
     expect(second.gateway).toBe(first.gateway);
     expect(second.gateway).toMatch(/^[0-9a-f]{16}$/);
     expect(second.volumes).toEqual([{ ...entry('a'), deletedAt: 5 }]);
+  });
+
+  it('takes changes to several volumes that come at once', async () => {
+    const root = mkdtempSync(join(tmpdir(), 'farshore-catalogue-'));
+    try {
+      const disk = new NodeDisk(root);
+      const catalogue = await Catalogue.open(disk, systemRandom);
+      const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+      await Promise.all(names.map((name) => catalogue.put(entry(name))));
+      await Promise.all([catalogue.remove('a'), catalogue.put({ ...entry('b'), deletedAt: 5 })]);
+      const again = await Catalogue.open(disk, systemRandom);
+      expect(again.volumes.map(({ volume }) => volume).sort()).toEqual(['b', 'c', 'd', 'e', 'f']);
+    } finally {
+      rmSync(root, { recursive: true });
+    }
   });
 
   it('refuses one volume more than a gateway serves', async () => {
