@@ -17,7 +17,14 @@ let maintenance: Promise<MaintenanceDeps> | undefined;
 export async function handler(event: unknown): Promise<FoldAnswer> {
   const ref = parseVolumeRef(event);
   maintenance ??= makeMaintenance();
-  const deps = await maintenance;
+  let deps: MaintenanceDeps;
+  try {
+    deps = await maintenance;
+  } catch (error) {
+    // A process that stays warm must not stay broken.
+    maintenance = undefined;
+    throw error;
+  }
   try {
     const { n, versionsFolded, shardsRewritten, runs } = await foldVolume(deps, ref);
     return { skipped: false, n, versionsFolded, shardsRewritten, runs };
