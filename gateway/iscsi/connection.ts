@@ -77,7 +77,9 @@ export class Connection implements SessionLink {
     this.#deps = deps;
     const { socket } = deps;
     this.#socket = socket;
-    this.#sender = new Sender(socket);
+    this.#sender = new Sender(socket, () => {
+      this.#drained();
+    });
     this.#framer = new Framer(
       {
         destination: (header, bytes) =>
@@ -93,9 +95,6 @@ export class Connection implements SessionLink {
     );
     socket.on('data', (chunk: Buffer) => {
       this.#received(chunk);
-    });
-    socket.on('drain', () => {
-      this.#drained();
     });
     socket.on('end', () => {
       this.close('the peer has closed the connection');
@@ -274,8 +273,12 @@ export class Connection implements SessionLink {
     this.#phase = { kind: 'closed' };
     this.#framer.stop();
     this.#socket.destroy();
-    if (!wasClosing) this.#deps.log.debug({ reason }, 'connection closed');
-    if (session !== undefined) this.#deps.sessionOver(session);
+    if (session !== undefined) {
+      this.#deps.log.info({ reason, initiator: session.identity.initiatorName }, 'session ended');
+      this.#deps.sessionOver(session);
+    } else if (!wasClosing) {
+      this.#deps.log.debug({ reason }, 'connection closed');
+    }
     this.#deps.gone();
   }
 
@@ -293,12 +296,9 @@ export class Connection implements SessionLink {
     this.#socket.pause();
   }
 
+  /** The kernel has caught up. */
   #drained(): void {
     this.#flush();
-    if (this.#phase.kind === 'full-feature' && this.#socket.writableLength === 0) {
-      this.#phase.session.sent();
-      this.#flush();
-    }
     if (!this.#paused || this.#sender.backlogBytes > PAUSE_BACKLOG_BYTES) return;
     this.#paused = false;
     this.#socket.resume();

@@ -9,7 +9,8 @@ export interface OutgoingSocket {
   readonly writableLength: number;
   cork(): void;
   uncork(): void;
-  write(bytes: Buffer): boolean;
+  /** `taken` is called, not before the next turn, when the kernel has taken these bytes and all before them. */
+  write(bytes: Buffer, taken: () => void): boolean;
 }
 
 /**
@@ -40,10 +41,19 @@ export class Sender {
   #pieces: Buffer[] = [];
   #gathered = 0;
   #full: Buffer[] = [];
+  /** The kernel has not taken everything at once. */
+  #behind = false;
+  readonly #taken: () => void;
   readonly #spare: Buffer[] = [];
 
-  constructor(socket: OutgoingSocket) {
+  /** `onTaken` is called some time after the kernel has taken what a `flush` could not hand it at once. */
+  constructor(socket: OutgoingSocket, onTaken: () => void) {
     this.#socket = socket;
+    this.#taken = () => {
+      if (!this.#behind || socket.writableLength > 0) return;
+      this.#behind = false;
+      onTaken();
+    };
   }
 
   /** Digests hold from the next PDU on. */
@@ -102,7 +112,7 @@ export class Sender {
     this.#gathered += DIGEST_BYTES;
   }
 
-  /** Hands everything to the socket, in one system call if the kernel has room. False when it has not: wait for `drain`. */
+  /** Hands everything to the socket, in one system call if the kernel has room. False when it has not: `onTaken` follows. */
   flush(): boolean {
     if (this.#gathered === 0) return this.#socket.writableLength === 0;
     this.#closeRegion();
@@ -112,10 +122,10 @@ export class Sender {
     if (!this.#socket.writable) return true;
     const [only] = pieces;
     if (pieces.length === 1 && only !== undefined) {
-      this.#socket.write(only);
+      this.#socket.write(only, this.#taken);
     } else {
       this.#socket.cork();
-      for (const piece of pieces) this.#socket.write(piece);
+      for (const piece of pieces) this.#socket.write(piece, this.#taken);
       this.#socket.uncork();
     }
     return this.#reuseArenas();
@@ -130,6 +140,7 @@ export class Sender {
       for (const arena of this.#full) if (this.#spare.length < MAX_SPARE_ARENAS) this.#spare.push(arena);
     }
     this.#full = [];
+    this.#behind = !taken;
     return taken;
   }
 

@@ -1,0 +1,114 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { KIB } from '../../../gateway/base/units.ts';
+import { REFERENCED_PIECE_BYTES, Sender } from '../../../gateway/iscsi/sender.ts';
+import type { OutgoingSocket } from '../../../gateway/iscsi/sender.ts';
+
+/** A socket whose kernel takes bytes only when told to; what it keeps, it keeps by reference, as the real one does. */
+class SlowSocket implements OutgoingSocket {
+  writable = true;
+  corked = 0;
+  /** Takes everything at once. */
+  fast = true;
+  readonly taken: Buffer[] = [];
+  #queue: { readonly bytes: Buffer; readonly done: () => void }[] = [];
+
+  get writableLength(): number {
+    return this.#queue.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  }
+
+  cork(): void {
+    this.corked += 1;
+  }
+
+  uncork(): void {
+    this.corked -= 1;
+    if (this.fast) this.take();
+  }
+
+  write(bytes: Buffer, done: () => void): boolean {
+    this.#queue.push({ bytes, done });
+    if (this.fast && this.corked === 0) this.take();
+    return this.writableLength === 0;
+  }
+
+  take(): void {
+    const queue = this.#queue;
+    this.#queue = [];
+    for (const { bytes } of queue) this.taken.push(Buffer.from(bytes));
+    for (const { done } of queue) done();
+  }
+}
+
+function pdu(sender: Sender, mark: number, pieces: readonly Buffer[]): Buffer {
+  const at = sender.openHeader();
+  sender.arena.fill(mark, at, at + 48);
+  sender.closeHeader(at);
+  const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  sender.data(pieces, bytes);
+  return Buffer.concat([Buffer.alloc(48, mark), ...pieces, Buffer.alloc(-bytes & 3)]);
+}
+
+test('what is sent is what was said, however the kernel takes it and whatever becomes of small pieces afterwards', () => {
+  const piece = fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 60 * KIB, max: 300 * KIB }));
+  const action = fc.oneof(
+    fc.record({ kind: fc.constant('pdu' as const), sizes: fc.array(piece, { maxLength: 4 }) }),
+    fc.record({ kind: fc.constantFrom('flush' as const, 'take' as const, 'slow' as const, 'fast' as const) }),
+  );
+  fc.assert(
+    fc.property(fc.array(action, { maxLength: 30 }), (actions) => {
+      const socket = new SlowSocket();
+      const sender = new Sender(socket, () => undefined);
+      const said: Buffer[] = [];
+      let mark = 1;
+      for (const step of actions) {
+        mark = (mark % 250) + 1;
+        if (step.kind === 'pdu') {
+          const pieces = step.sizes.map((size, index) => Buffer.alloc(size, mark + index));
+          said.push(pdu(sender, mark, pieces));
+          // The device may reuse what it has given as small pieces.
+          for (const small of pieces) if (small.length < REFERENCED_PIECE_BYTES) small.fill(0xff);
+        } else if (step.kind === 'flush') sender.flush();
+        else if (step.kind === 'take') socket.take();
+        else socket.fast = step.kind === 'fast';
+      }
+      sender.flush();
+      socket.take();
+      expect(Buffer.concat(socket.taken).equals(Buffer.concat(said))).toBe(true);
+      expect(sender.backlogBytes).toBe(0);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+describe('the kernel falls behind', () => {
+  test('flush says so, and it is told when the kernel has caught up, however little was left', () => {
+    const socket = new SlowSocket();
+    socket.fast = false;
+    let caughtUp = 0;
+    const sender = new Sender(socket, () => {
+      caughtUp += 1;
+    });
+    pdu(sender, 1, []);
+    expect([sender.flush(), sender.backlogBytes]).toEqual([false, 48]);
+    socket.take();
+    expect([caughtUp, sender.flush()]).toEqual([1, true]);
+  });
+
+  test('nobody is told when everything was taken at once', () => {
+    const sender = new Sender(new SlowSocket(), () => {
+      throw new Error('told');
+    });
+    pdu(sender, 1, [Buffer.alloc(100), Buffer.alloc(100 * KIB)]);
+    expect(sender.flush()).toBe(true);
+  });
+
+  test('a socket that cannot be written to is not written to', () => {
+    const socket = new SlowSocket();
+    socket.writable = false;
+    const sender = new Sender(socket, () => undefined);
+    pdu(sender, 1, []);
+    sender.flush();
+    expect([socket.taken.length, sender.backlogBytes]).toEqual([0, 0]);
+  });
+});
