@@ -6,10 +6,14 @@ import type { FoldResult } from '../maintenance/fold.ts';
 import { foldVolume } from '../maintenance/fold.ts';
 import type { MaintenanceDeps } from '../maintenance/maintenance-deps.ts';
 import { CheckpointMap } from '../maintenance/map-reader.ts';
+import { withRetries } from '../maintenance/retry.ts';
 import type { FoldThresholds } from './engine-settings.ts';
 import { BACKLOG_LIMIT, FAILED_FOLD_DELAY_MS } from './engine-settings.ts';
 import type { FoldBacklog } from './fold-backlog.ts';
 import type { VolumeMap } from '../maintenance/volume-map.ts';
+
+/** How often a fold that met another maintainer is begun again. */
+const FOLD_ATTEMPTS = 5;
 
 export interface BackgroundFoldHooks {
   readonly signal: AbortSignal;
@@ -100,23 +104,29 @@ export class BackgroundFold {
       if (isKind(error, 'bug') || !(error instanceof FarshoreError)) throw error;
       if (this.#hooks.signal.aborted) return;
       this.#notBeforeMs = this.#deps.clock.monotonicMs() + FAILED_FOLD_DELAY_MS;
-      this.#deps.log.warn({ err: error, volume: this.#ref.volume }, 'the log could not be folded; trying again later');
+      const fields = { err: error, volume: this.#ref.volume };
+      if (isKind(error, 'damaged', 'input'))
+        this.#deps.log.error(fields, 'the log cannot be folded; trying again later');
+      else this.#deps.log.warn(fields, 'the log could not be folded; trying again later');
     }
   }
 
+  /** Where another maintainer (a Lambda, or a gateway that was fenced) is at it, it is let finish what it began. */
   async #fold(): Promise<FoldResult> {
-    const { store, compression } = this.#deps;
+    const { store, compression, versions } = this.#deps;
+    const { signal } = this.#hooks;
     const source = { store, compression, ref: this.#ref };
-    let result: FoldResult;
-    try {
-      result = await foldVolume(this.#deps, this.#ref, { signal: this.#hooks.signal });
-    } catch (error) {
-      // Another maintainer (a Lambda) is at it: its checkpoint will do, when it is there.
-      if (!isKind(error, 'busy')) throw error;
-      const item = await this.#deps.versions.getVolume(this.#ref);
-      if (item?.checkpoint !== undefined) this.adopt(await CheckpointMap.load(source, item.checkpoint));
-      throw error;
-    }
+    const rules = { attempts: FOLD_ATTEMPTS, signal, passing: ['busy'] as const };
+    const result = await withRetries(this.#deps, rules, async () => {
+      try {
+        return await foldVolume(this.#deps, this.#ref, { signal });
+      } catch (error) {
+        if (!isKind(error, 'busy')) throw error;
+        const item = await versions.getVolume(this.#ref);
+        if (item?.checkpoint !== undefined) this.adopt(await CheckpointMap.load(source, item.checkpoint));
+        throw error;
+      }
+    });
     if (result.checkpoint !== undefined) this.adopt(new CheckpointMap(source, result.checkpoint));
     return result;
   }
