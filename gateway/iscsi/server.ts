@@ -199,6 +199,16 @@ export class IscsiTargetServer {
     return infos;
   }
 
+  /** What is in use at the moment, for metrics; all zero when nobody is connected and no write is in a device. */
+  usage(): { connections: number; sessions: number; writeBytes: number; readBytes: number } {
+    return {
+      connections: this.#connections.size,
+      sessions: this.#sessions.size,
+      writeBytes: this.#writeBudget.usedBytes,
+      readBytes: this.#readBudget.usedBytes,
+    };
+  }
+
   /** Ends the sessions of a target that is going away; resolves when none of their writes can land any more. */
   endSessions(targetName: string): Promise<void> {
     return this.#sessions.end((session) => session.target?.name === targetName, `target ${targetName} is gone`);

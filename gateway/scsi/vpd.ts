@@ -80,7 +80,7 @@ function scsiName(text: string): Buffer {
 /** 86h (SPC-4 7.8.7): which bits of which commands are honoured. */
 function extendedInquiry(): Buffer {
   const body = Buffer.alloc(60);
-  body[1] = 0x07; // HEADSUP, ORDSUP, SIMPSUP
+  body[1] = 0x01; // SIMPSUP: every task attribute is treated as SIMPLE
   body[2] = 0x01; // V_SUP: there is a volatile cache as far as hosts are concerned
   return body;
 }

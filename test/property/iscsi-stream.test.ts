@@ -63,7 +63,10 @@ const ANSWERS = [
 ];
 
 let world: IscsiWorld | undefined;
-afterEach(() => world?.stop());
+afterEach(async () => {
+  await world?.stop();
+  expect(world?.server.usage()).toEqual({ connections: 0, sessions: 0, writeBytes: 0, readBytes: 0 });
+});
 
 /** Everything the target says until it closes. */
 async function listen(initiator: RawInitiator): Promise<Response[]> {

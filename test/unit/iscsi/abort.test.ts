@@ -19,7 +19,10 @@ let world: IscsiWorld;
 beforeEach(async () => {
   world = await IscsiWorld.start();
 });
-afterEach(() => world.stop());
+afterEach(async () => {
+  await world.stop();
+  expect(world.server.usage()).toEqual({ connections: 0, sessions: 0, writeBytes: 0, readBytes: 0 });
+});
 
 /** Holds every write in the device until the gate is opened; `entered` resolves when the first is in. */
 function holdWrites(device: RamDevice): { entered: Promise<void>; release: () => void } {

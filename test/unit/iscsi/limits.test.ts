@@ -12,7 +12,10 @@ import {
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
 
 let world: IscsiWorld | undefined;
-afterEach(() => world?.stop());
+afterEach(async () => {
+  await world?.stop();
+  expect(world?.server.usage()).toMatchObject({ connections: 0, sessions: 0, writeBytes: 0 });
+});
 
 async function start(...options: Parameters<typeof IscsiWorld.start>): Promise<IscsiWorld> {
   world = await IscsiWorld.start(...options);

@@ -20,7 +20,10 @@ let world: IscsiWorld;
 beforeEach(async () => {
   world = await IscsiWorld.start();
 });
-afterEach(() => world.stop());
+afterEach(async () => {
+  await world.stop();
+  expect(world.server.usage()).toEqual({ connections: 0, sessions: 0, writeBytes: 0, readBytes: 0 });
+});
 
 /** Answers an R2T with PDUs of at most `maxBytes`. */
 function answer(initiator: RawInitiator, r2t: Response, data: Buffer, maxBytes: number): void {
