@@ -213,9 +213,12 @@ export class CacheLog {
 
   /** Finds the end of a volume's log, and makes it final (see recoverTail). Once per start, before `attach`. */
   recover(number: number, firstSeq: WriteSeq): Promise<RecoveredTail> {
-    const { reclaimedThrough } = this.#state.marks(number);
-    const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, firstSeq - 1);
-    return this.#pool.mutex.run(() => recoverTail([...this.#pool.chunks.values()], number, this.geometry, synced));
+    return this.#pool.mutex.run(() => {
+      // Only now: while we waited, a chunk of the volume may have been reclaimed, and the log begins behind it.
+      const { reclaimedThrough } = this.#state.marks(number);
+      const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, firstSeq - 1);
+      return recoverTail([...this.#pool.chunks.values()], number, this.geometry, synced);
+    });
   }
 
   /** Tells of every operation of a recovered, unattached volume above `after`, in order (for salvage). */
@@ -228,9 +231,9 @@ export class CacheLog {
     const { number, firstSeq, lastSeq, committedThrough } = request;
     invariant(this.#state.isRegistered(number) && !this.#volumes.has(number), 'a number is attached once');
     const index = new BlockIndex(this.#slab);
-    const { forgetThrough, reclaimedThrough } = this.#state.marks(number);
-    const marks = { forgetThrough, reclaimedThrough, committedThrough, lastSeq };
     const built = await this.#pool.mutex.run(async () => {
+      const { forgetThrough, reclaimedThrough } = this.#state.marks(number);
+      const marks = { forgetThrough, reclaimedThrough, committedThrough, lastSeq };
       try {
         return await buildIndex(
           [...this.#pool.chunks.values()],
