@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
-import { describeError, invariant, isKind } from '../base/errors.ts';
+import { describeError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { MIB, type WriteSeq } from '../base/units.ts';
 import { Chunk } from './chunk.ts';
@@ -44,6 +44,8 @@ export class ChunkPool {
   readonly #sealed: Chunk[] = [];
   /** Held while a chunk is reclaimed, and by recovery, which reads tables. */
   readonly mutex = new Mutex();
+  /** One chunk is made ready at a time, whoever asks: numbers and generations are taken one after the other. */
+  readonly #making = new Mutex();
   #nextGeneration = 1;
   #running: Promise<void> | undefined;
   #closed = false;
@@ -112,9 +114,8 @@ export class ChunkPool {
     this.#running ??= this.#maintain();
   }
 
-  /** Before anything else uses the pool: resolves when at least `count` chunks are ready, or nothing more can be done about it now. */
+  /** Resolves when at least `count` chunks are ready, or nothing more can be done about it now. */
   async prepare(count: number): Promise<void> {
-    invariant(this.#running === undefined, 'a pool is prepared before it is used');
     while (this.#free.length < count && (await this.#makeOne()));
   }
 
@@ -131,7 +132,11 @@ export class ChunkPool {
   }
 
   /** Makes one chunk ready: one that holds nothing, or a new one as long as the pool may grow, or the oldest that holds nothing dirty. */
-  async #makeOne(): Promise<boolean> {
+  #makeOne(): Promise<boolean> {
+    return this.#making.run(() => this.#makeOneNow());
+  }
+
+  async #makeOneNow(): Promise<boolean> {
     const isNobodys = (chunk: Chunk): boolean =>
       [...chunk.shares.keys()].every((number) => !this.#deps.state.isRegistered(number));
     if (await this.#reclaimFirst(isNobodys)) return true;

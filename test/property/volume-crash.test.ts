@@ -5,7 +5,7 @@ import { VolumeDrill } from '../support/volume-drill.ts';
 const SEEDS = Number(process.env['FARSHORE_DRILL_SEEDS'] ?? 30);
 const FIRST = Number(process.env['FARSHORE_DRILL_FIRST'] ?? 1);
 
-function drill(seed: number): VolumeDrill {
+function drill(seed: number, failing: boolean): VolumeDrill {
   const random = new SimRandom(`options ${seed}`);
   return new VolumeDrill({
     seed,
@@ -18,7 +18,28 @@ function drill(seed: number): VolumeDrill {
     volumeBlocks: random.pick([200, 600, 1500]),
     rpoMs: random.pick([50, 1000, 5000]),
     hydrate: random.chance(0.5),
+    ...(failing
+      ? {
+          faults: {
+            readError: random.pick([0, 0.003]),
+            syncError: random.pick([0, 0.01, 0.1]),
+            noSpace: random.pick([0, 0.01]),
+          },
+        }
+      : {}),
   });
+}
+
+async function failuresOf(failing: boolean): Promise<string[]> {
+  const failures: string[] = [];
+  for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
+    try {
+      await drill(seed, failing).run();
+    } catch (error) {
+      failures.push(`seed ${seed}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    }
+  }
+  return failures;
 }
 
 describe('crashes', () => {
@@ -26,15 +47,11 @@ describe('crashes', () => {
     'leave a volume exactly as it was after some step, none answered or flushed missing',
     { timeout: 600_000 },
     async () => {
-      const failures: string[] = [];
-      for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
-        try {
-          await drill(seed).run();
-        } catch (error) {
-          failures.push(`seed ${seed}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-        }
-      }
-      expect(failures).toEqual([]);
+      expect(await failuresOf(false)).toEqual([]);
     },
   );
+
+  test('do so too when the disk fails now and then', { timeout: 600_000 }, async () => {
+    expect(await failuresOf(true)).toEqual([]);
+  });
 });

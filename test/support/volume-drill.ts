@@ -1,3 +1,5 @@
+import { isKind } from '../../gateway/base/errors.ts';
+import { HEALTHY_DISK } from '../sim/sim-disk.ts';
 import { SimRandom } from '../sim/sim-random.ts';
 import { VolumeBench, type BenchOptions } from './volume-bench.ts';
 
@@ -14,6 +16,8 @@ export interface DrillOptions extends BenchOptions {
   readonly seed: number;
   readonly lives: number;
   readonly steps: number;
+  /** The disk fails now and then while the volume is open: chances per call. */
+  readonly faults?: { readonly readError: number; readonly syncError: number; readonly noSpace: number };
   /** Many large writes and scattered reads: chunks are reclaimed all the time. */
   readonly churn?: boolean;
 }
@@ -34,6 +38,10 @@ export class VolumeDrill {
   #tail: Step[] = [];
   #answered = 0;
   #stamp = 0;
+  /** The log has stopped: nothing is answered any more in this life. */
+  #stopped = false;
+  /** The last crash spared what was answered. */
+  #keepAnswered = false;
   readonly notes: string[] = [];
 
   constructor(options: DrillOptions) {
@@ -48,10 +56,12 @@ export class VolumeDrill {
   async run(): Promise<void> {
     const random = this.#random;
     for (let life = 0; life < this.#options.lives; life++) {
-      await this.bench.start();
+      await this.#start();
       await this.#check(`start of life ${life}`);
-      for (let step = 0; step < this.#options.steps; step++) await this.#step();
-      if (random.chance(0.15)) {
+      this.#fail();
+      for (let step = 0; step < this.#options.steps && !this.#stopped; step++) await this.#step();
+      this.#heal();
+      if (random.chance(0.15) && !this.#stopped) {
         await this.bench.stop();
         this.#settleAt(this.#answered);
       } else {
@@ -60,12 +70,41 @@ export class VolumeDrill {
         if (random.chance(0.7)) await this.bench.pass(random.fraction() * 2);
         this.bench.crash(kind);
         this.notes.push(`crash ${kind}`);
-        if (kind === 'process') this.#settleAt(this.#answered);
+        // After a failed sync the page cache is as good as a power cut.
+        this.#keepAnswered = kind === 'process' && !this.#stopped;
       }
     }
-    await this.bench.start();
+    await this.#start();
     await this.#check('the end');
     await this.bench.stop();
+  }
+
+  /** Opens the volume, in a new process after a failure of the disk. */
+  async #start(): Promise<void> {
+    this.#stopped = false;
+    this.#fail();
+    try {
+      await this.bench.start();
+    } catch (error) {
+      if (this.#options.faults === undefined || !isKind(error, 'stopped', 'busy')) throw error;
+      this.notes.push(`no start: ${error.message}`);
+      this.#keepAnswered = false;
+      this.bench.crash('process');
+      this.#heal();
+      await this.bench.start();
+    }
+    this.#heal();
+    if (this.#keepAnswered) this.#settleAt(this.#answered);
+    this.#keepAnswered = false;
+  }
+
+  #fail(): void {
+    const { faults } = this.#options;
+    if (faults !== undefined) Object.assign(this.bench.disk.faults, faults);
+  }
+
+  #heal(): void {
+    Object.assign(this.bench.disk.faults, HEALTHY_DISK);
   }
 
   async #step(): Promise<void> {
@@ -108,14 +147,10 @@ export class VolumeDrill {
         await this.#checkRange(this.#range(1, 20));
         break;
       case 'flush':
-        await bench.flush();
-        this.#settleAt(this.#answered);
+        if (await this.#survives(bench.flush())) this.#settleAt(this.#answered);
         break;
       case 'flushRemote':
-        if (!bench.shore.holdCommits) {
-          await bench.flushRemote();
-          this.#settleAt(this.#answered);
-        }
+        if (!bench.shore.holdCommits && (await this.#survives(bench.flushRemote()))) this.#settleAt(this.#answered);
         break;
       case 'hold':
         bench.shore.holdCommits = !bench.shore.holdCommits && this.#random.chance(0.5);
@@ -136,6 +171,7 @@ export class VolumeDrill {
     return { from: block * this.#perBlock, to: Math.min(block + blocks, all) * this.#perBlock };
   }
 
+  /** A write, as a step of the history unless it was refused before it took its place. */
   #write({ from, to }: { from: number; to: number }): Promise<void> {
     const stamp = ++this.#stamp;
     const data = Buffer.alloc((to - from) * SECTOR);
@@ -148,21 +184,37 @@ export class VolumeDrill {
       pieces.push(data.subarray(at, at + size));
       at += size;
     }
-    this.#tail.push({ from, to, stamp });
+    const step = { from, to, stamp };
+    this.#tail.push(step);
     const unit = this.bench.volume.geometry().sectorSize / SECTOR;
-    return Promise.resolve(this.bench.volume.write(from / unit, pieces, { fua: false }));
+    return this.#tolerate(step, Promise.resolve(this.bench.volume.write(from / unit, pieces, { fua: false })));
   }
 
   #unmap(): Promise<void> {
     const { from, to } = this.#random.chance(0.1) ? { from: 0, to: this.#sectors } : this.#range(1, 30);
-    this.#tail.push({ from, to, stamp: 0 });
+    const step = { from, to, stamp: 0 };
+    this.#tail.push(step);
     const unit = this.bench.volume.geometry().sectorSize / SECTOR;
-    return Promise.resolve(this.bench.volume.unmap([{ lba: from / unit, sectors: (to - from) / unit }]));
+    return this.#tolerate(
+      step,
+      Promise.resolve(this.bench.volume.unmap([{ lba: from / unit, sectors: (to - from) / unit }])),
+    );
+  }
+
+  /** With a failing disk a write may be refused (it never took place) or fail with the log (nobody knows). */
+  async #tolerate(step: Step, work: Promise<void>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      if (this.#options.faults === undefined || !isKind(error, 'stopped', 'busy', 'damaged')) throw error;
+      if (isKind(error, 'stopped')) this.#stopped = true;
+      else this.#tail.splice(this.#tail.indexOf(step), 1);
+    }
   }
 
   async #answer(work: Promise<void>[]): Promise<void> {
     await this.bench.settle(Promise.all(work));
-    this.#answered = this.#tail.length;
+    if (!this.#stopped) this.#answered = this.#tail.length;
   }
 
   /** Begins writes that nobody waits for. */
@@ -191,7 +243,8 @@ export class VolumeDrill {
       if (this.#random.chance(0.5)) work.push(this.#write(range));
       else {
         reads.push(
-          this.#readNow(range.from, range.to).then((actual) => {
+          this.#readTolerantly(range).then((actual) => {
+            if (actual === undefined) return;
             for (let at = range.from; at < range.to; at++) {
               const stamp = actual[at - range.from];
               const possible = this.#tail.slice(first).filter(({ from, to }) => at >= from && at < to);
@@ -207,9 +260,22 @@ export class VolumeDrill {
     await this.#answer(work);
   }
 
+  /** Whether a flush succeeded; with a failing disk it need not. */
+  async #survives(flush: Promise<void>): Promise<boolean> {
+    try {
+      await flush;
+      return true;
+    } catch (error) {
+      if (this.#options.faults === undefined || !isKind(error, 'stopped')) throw error;
+      this.#stopped = true;
+      return false;
+    }
+  }
+
   async #checkRange({ from, to }: { from: number; to: number }): Promise<void> {
     const expected = this.#stateAfter(this.#answered);
-    const actual = await this.#read(from, to);
+    const actual = await this.bench.settle(this.#readTolerantly({ from, to }));
+    if (actual === undefined) return;
     for (let at = from; at < to; at++) {
       if (actual[at - from] !== expected[at]) throw this.#wrong(`a read`, at, actual[at - from], expected[at]);
     }
@@ -247,6 +313,15 @@ export class VolumeDrill {
     const state = Uint32Array.from(this.#durable);
     for (const { from, to, stamp } of this.#tail.slice(0, step)) state.fill(stamp, from, to);
     return state;
+  }
+
+  async #readTolerantly({ from, to }: { from: number; to: number }): Promise<Uint32Array | undefined> {
+    try {
+      return await this.#readNow(from, to);
+    } catch (error) {
+      if (this.#options.faults === undefined || !isKind(error, 'stopped', 'damaged')) throw error;
+      return undefined;
+    }
   }
 
   #read(from: number, to: number): Promise<Uint32Array> {
