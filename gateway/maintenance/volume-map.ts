@@ -43,21 +43,22 @@ export class VolumeMap {
 
   /** Blocks and ranges changed since the checkpoint. */
   get overlayEntries(): number {
-    return this.#layerMaps().reduce((sum, changes) => sum + changes.size + changes.rangeCount, 0);
+    return this.changeMaps.reduce((sum, changes) => sum + changes.size + changes.rangeCount, 0);
   }
 
-  /** The changes since the checkpoint, or since a manifest that is newer than it. */
-  get changes(): ChangeMap {
-    return this.#changes;
+  /** All changes in memory, oldest first: since the checkpoint, with a cut at each manifest that is newer than it. */
+  get changeMaps(): readonly ChangeMap[] {
+    const below = this.#base.layers.flatMap((layer) => (layer.kind === 'changes' ? [layer.changes] : []));
+    return [...below, this.#changes];
   }
 
   /** Ranges unmapped since the checkpoint. */
   get overlayRanges(): number {
-    return this.#layerMaps().reduce((sum, changes) => sum + changes.rangeCount, 0);
+    return this.changeMaps.reduce((sum, changes) => sum + changes.rangeCount, 0);
   }
 
   get overlayBytes(): ByteCount {
-    return this.#layerMaps().reduce((sum, changes) => sum + changes.bytes, 0);
+    return this.changeMaps.reduce((sum, changes) => sum + changes.bytes, 0);
   }
 
   setShardCache(bytes: ByteCount): void {
@@ -192,11 +193,6 @@ export class VolumeMap {
     this.#base = base;
     this.#shards.clear();
     this.#loading.clear();
-  }
-
-  #layerMaps(): ChangeMap[] {
-    const below = this.#base.layers.flatMap((layer) => (layer.kind === 'changes' ? [layer.changes] : []));
-    return [...below, this.#changes];
   }
 }
 

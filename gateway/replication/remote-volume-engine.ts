@@ -322,7 +322,12 @@ export class RemoteVolumeEngine implements RemoteVolume {
     const item = await this.#maintenance.versions.getVolume(ref);
     if (item?.checkpoint === undefined) return;
     const { store, compression } = this.#maintenance;
-    folding.adopt(await CheckpointMap.load({ store, compression, ref }, item.checkpoint));
+    try {
+      folding.adopt(await CheckpointMap.load({ store, compression, ref }, item.checkpoint));
+    } catch (error) {
+      // It has moved on once more since the item was read, or is damage that the second attempt will name.
+      if (!isKind(error, 'not-found')) throw error;
+    }
   }
 
   #end(error: FarshoreError): void {

@@ -84,9 +84,11 @@ async function relocatePast(
     sealedAt,
     volumeBytes,
   };
-  const moved = await relocateInline(deps, writer.item, identity, map.changes, images, signal);
   const last = records.at(-1)?.record.n ?? n;
-  for (const [block, [high, low]] of moved) map.changes.set(block, high, low, last);
+  for (const changes of map.changeMaps) {
+    const moved = await relocateInline(deps, writer.item, identity, changes, images, signal);
+    for (const [block, [high, low]] of moved) changes.set(block, high, low, last);
+  }
 }
 
 /** Per shard the blocks whose entry now is not the one of then, with the one of then. */
