@@ -36,6 +36,9 @@ export async function buildIndex(
   index: BlockIndex,
   sink: DirtySink,
 ): Promise<BuiltIndex> {
+  // What was reclaimed was in a version once. If the remote does not reach that far any more, what is left here is not a whole.
+  if (marks.reclaimedThrough > marks.committedThrough)
+    throw lostWrites(marks.committedThrough + 1, marks.reclaimedThrough);
   const writes = new RecordStream(chunks, volume, geometry, 'writes', 0);
   const fills = new RecordStream(chunks, volume, geometry, 'fills', 0);
   let previous = firstSeq - 1;

@@ -66,4 +66,18 @@ describe('a volume', () => {
     expect(bench.cache.status().reclaimedChunks).toBeGreaterThan(3);
     await bench.stop();
   });
+
+  test('is not served when the remote has lost what was reclaimed here', async () => {
+    const bench = new VolumeBench({ chunks: 4 });
+    await bench.start();
+    for (let round = 1; round <= 3; round++)
+      for (let block = 0; block < 2000; block += 50) await bench.write(block, round, 50);
+    await bench.flushRemote();
+    expect(bench.cache.status().reclaimedChunks).toBeGreaterThan(3);
+    await bench.stop();
+    // A table put back from a backup of the time before the first version.
+    bench.shore.lastData = undefined;
+    bench.shore.blocks.clear();
+    await expect(bench.start()).rejects.toMatchObject({ kind: 'damaged' });
+  });
 });
