@@ -15,6 +15,10 @@ export interface Area {
 export interface VolumeShape {
   readonly blocks: number;
   readonly areas: readonly Area[];
+  /** Share of the calls that go to the first area, whatever their number. */
+  readonly hotShare: number;
+  /** Share of the calls that are for one block at most. */
+  readonly smallShare: number;
 }
 
 export function chooseShape(random: SimRandom): VolumeShape {
@@ -26,7 +30,7 @@ export function chooseShape(random: SimRandom): VolumeShape {
     { firstBlock: SHARD_BLOCKS - random.between(1, 8), blocks: random.between(10, 32) },
     { firstBlock: blocks - 8, blocks: 8 },
   ];
-  return { blocks, areas };
+  return { blocks, areas, hotShare: 0, smallShare: 0.6 };
 }
 
 export function* sectorsOfAreas(shape: VolumeShape): Iterable<number> {
@@ -47,10 +51,11 @@ export function clipToAreas(shape: VolumeShape, span: SectorSpan): SectorSpan[] 
 
 /** A span in one area: often whole blocks, often one, seldom many. */
 export function chooseSpan(random: SimRandom, shape: VolumeShape, mostBlocks: number): SectorSpan {
-  const area = random.pick(shape.areas);
+  const [hot] = shape.areas;
+  const area = hot !== undefined && random.chance(shape.hotShare) ? hot : random.pick(shape.areas);
   const areaSectors = area.blocks * SECTORS_PER_BLOCK;
   const most = Math.min(area.blocks, mostBlocks);
-  const blocks = random.chance(0.6) ? 1 : random.between(1, most);
+  const blocks = random.chance(shape.smallShare) ? 1 : random.between(1, most);
   const first = random.between(0, area.blocks - blocks);
   const base = area.firstBlock * SECTORS_PER_BLOCK;
   if (random.chance(0.6)) return { lba: base + first * SECTORS_PER_BLOCK, sectors: blocks * SECTORS_PER_BLOCK };

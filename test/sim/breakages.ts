@@ -3,6 +3,7 @@ import { PoolState } from '../../gateway/cache/pool-state.ts';
 import type { ObjectStore } from '../../gateway/cloud/object-store.ts';
 import type { VersionLog } from '../../gateway/cloud/version-log.ts';
 import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
+import { withChurn } from './plan.ts';
 import type { ProcessParts } from './sim-gateway.ts';
 import type { Breakage } from './sim-process.ts';
 
@@ -68,7 +69,7 @@ export const BREAKAGES = {
     }),
   },
   'replay a rolled-back log': { remote: alwaysOwn },
-  'forget what reclaim has dropped': { install: withoutForgetThrough },
+  'forget what reclaim has dropped': { install: withoutForgetThrough, plan: withChurn },
 } as const satisfies Readonly<Record<string, Breakage>>;
 
 function withLog(change: (log: VersionLog) => VersionLog): (parts: ProcessParts) => ProcessParts {
@@ -151,11 +152,11 @@ function alwaysOwn(remote: RemoteVolume, { disk, ref }: ProcessParts): RemoteVol
 /** Not a port: the pool's memory of what it has dropped, which recovery asks. */
 function withoutForgetThrough(): () => void {
   // eslint-disable-next-line @typescript-eslint/unbound-method -- put back as it was
-  const original = PoolState.prototype.forgetMarks;
-  PoolState.prototype.forgetMarks = function (number) {
+  const original = PoolState.prototype.marks;
+  PoolState.prototype.marks = function (number) {
     return { ...original.call(this, number), forgetThrough: 0 };
   };
   return () => {
-    PoolState.prototype.forgetMarks = original;
+    PoolState.prototype.marks = original;
   };
 }

@@ -45,16 +45,17 @@ async function flushEverything(world: World): Promise<SimGateway> {
   for (let openings = 0; openings < MAX_OPENINGS;) {
     world.throwIfFailed();
     if (world.clock.monotonicMs() > deadline) break;
+    if (world.gateways.some(({ state }) => state === 'opening')) {
+      await sleep(world.clock, 500);
+      continue;
+    }
     const owner = world.gateways.find((gateway) => gateway.state === 'serving' && gateway.epoch === world.volume.epoch);
     if (owner?.workload === undefined) {
-      if (world.gateways.some(({ state }) => state === 'opening')) await sleep(world.clock, 500);
-      else {
-        openings++;
-        const next = world.gateways.find(({ name }) => name === world.volume.owner) ?? world.gateways[0];
-        if (next === undefined) break;
-        if (next.state !== 'down') world.kill(next, 'process');
-        world.start(next, true);
-      }
+      openings++;
+      const next = world.gateways.find(({ name }) => name === world.volume.owner) ?? world.gateways[0];
+      if (next === undefined) break;
+      if (next.state !== 'down') world.kill(next, 'process');
+      world.start(next, true);
       continue;
     }
     const { workload } = owner;
@@ -76,7 +77,7 @@ async function flushEverything(world: World): Promise<SimGateway> {
         throw new Violation(`${owner.life.name} never flushes to a healthy cloud`);
       await sleep(world.clock, 100);
     }
-    if (workload.stoppedBy === undefined) return owner;
+    if (workload.stoppedBy === undefined && owner.epoch === world.volume.epoch) return owner;
     openings++;
     world.kill(owner, 'process');
   }

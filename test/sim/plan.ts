@@ -75,7 +75,44 @@ const THEMES: readonly Partial<Record<Trouble, number>>[] = [
   { fold: 8, lambdaFold: 8, loseGateway: 3 },
 ];
 
+/** One in so many worlds writes its small cache over and over. */
+const CHURN_CHANCE = 0.01;
+
 export function makePlan(random: SimRandom): Plan {
+  const plan = makeMixedPlan(random.split('mixed'));
+  return random.chance(CHURN_CHANCE) ? withChurn(plan, random.split('churn')) : plan;
+}
+
+/** Much is written, read back from the cloud and dropped again, so that chunks are reclaimed all the time. */
+export function withChurn(plan: Plan, random: SimRandom): Plan {
+  const { shape, workload } = plan;
+  const areas = [
+    { firstBlock: 0, blocks: 24 },
+    { firstBlock: 1000, blocks: 200 },
+  ];
+  return {
+    ...plan,
+    shape: { ...shape, areas, hotShare: 0.85, smallShare: 0.2 },
+    workload: {
+      ...workload,
+      workers: 4,
+      thinkMs: 3,
+      eagerCalls: 1500,
+      mostBlocks: 24,
+      weights: { ...workload.weights, read: 4, write: 10, unmap: 0.5, wideUnmap: 0 },
+    },
+    stepMs: 3000,
+    steps: 4,
+    weights: { ...CALM, processCrash: 10, wait: 4, takeover: 3 },
+    rpoSeconds: 0.2,
+    cacheChunks: 4,
+    ramBlocks: random.pick([0, 16]),
+    foldAtSegments: 256,
+    hydrate: true,
+  };
+}
+
+function makeMixedPlan(random: SimRandom): Plan {
   const cloudTrouble = random.pick([0, 0, 0.02, 0.08]);
   const some = (): number => (random.chance(0.6) ? cloudTrouble * random.fraction() : 0);
   const busy = random.chance(0.3);

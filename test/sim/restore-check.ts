@@ -63,8 +63,8 @@ export async function restoreVersion(
       const report = await engine.verify();
       if (report.verdict !== 'pass')
         throw new Violation(`verify says ${report.verdict}: ${report.problems.join('; ')}`);
+      await checkMapped(engine, shape);
     }
-    await checkMapped(engine, shape);
     const values = new Map<number, number>();
     for (const { firstBlock, blocks } of shape.areas) {
       const { data, present } = await engine.read(firstBlock, blocks);

@@ -43,7 +43,8 @@ async function runWorld(
   trace: SeedOptions['trace'],
 ): Promise<SeedReport> {
   const random = new SimRandom(seed);
-  const plan = makePlan(random.split('plan'));
+  const drawn = makePlan(random.split('plan'));
+  const plan = breakage?.plan?.(drawn, random.split('breakage')) ?? drawn;
   const world = new World(random, plan, start(plan, breakage));
   world.clock.traceTo(trace);
   const trouble = new Troublemaker(world);

@@ -43,6 +43,7 @@ export class SimDisk {
   readonly faults: DiskFaults = { ...HEALTHY_DISK };
   /** Syncs that have failed; from then on, until a restart was checked, only what was synced before is promised. */
   failedSyncs = 0;
+  failedReads = 0;
   readonly #clock: SimClock;
   readonly #random: SimRandom;
   readonly #name: string;
@@ -287,7 +288,10 @@ export class SimDisk {
       read: (into, position) =>
         this.#later(life, 'read', `read ${path} ${position}+${into.length}`, () => {
           check();
-          if (this.#random.chance(this.faults.readError)) throw new FarshoreError('stopped', `EIO reading ${path}`);
+          if (this.#random.chance(this.faults.readError)) {
+            this.failedReads++;
+            throw new FarshoreError('stopped', `EIO reading ${path}`);
+          }
           if (!file.read(into, position))
             throw new FarshoreError('damaged', `${path} ends before ${position + into.length}`);
         }),

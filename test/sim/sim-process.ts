@@ -9,6 +9,7 @@ import { RemoteVolumeEngine } from '../../gateway/replication/remote-volume-engi
 import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
 import { Volume } from '../../gateway/volume/volume.ts';
 import type { Plan } from './plan.ts';
+import type { SimRandom } from './sim-random.ts';
 import type { ProcessParts, RunningVolume, StartProcess } from './sim-gateway.ts';
 
 /** The smallest chunk that the cache log takes, so that small pools have several. */
@@ -18,6 +19,8 @@ const CHUNK_SLOTS = 384;
 export interface Breakage {
   readonly parts?: (parts: ProcessParts) => ProcessParts;
   readonly remote?: (remote: RemoteVolume, parts: ProcessParts) => RemoteVolume;
+  /** Where only a certain kind of world can show it. */
+  readonly plan?: (plan: Plan, random: SimRandom) => Plan;
   /** For what is no port; answers with what puts it back. */
   readonly install?: () => () => void;
 }

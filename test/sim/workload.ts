@@ -18,6 +18,8 @@ export interface WorkloadWorld {
   /** Never used before. */
   nextWriteId(): number;
   note(text: string): void;
+  /** Whether disks have refused reads. */
+  readsFail(): boolean;
   readonly work: Record<Action | 'refused', number>;
   readonly shape: VolumeShape;
   /** Number of the volume in stamps. */
@@ -286,8 +288,14 @@ export class Workload {
       case 'stopped':
         this.stoppedBy ??= error;
         return;
-      case 'bug':
       case 'damaged':
+        // An unreadable block that no version has yet is lost until a restart reads it again; nothing else excuses it.
+        if (this.#world.readsFail()) {
+          this.stoppedBy ??= error;
+          return;
+        }
+        throw error;
+      case 'bug':
       case 'in-use':
       case 'input':
       case 'not-found':

@@ -75,6 +75,10 @@ export class World implements WorkloadWorld {
     this.clock.note(text);
   }
 
+  readsFail(): boolean {
+    return this.gateways.some(({ disk }) => disk.failedReads > 0);
+  }
+
   fail(error: unknown): void {
     this.failure ??= error;
   }
@@ -273,8 +277,9 @@ export class World implements WorkloadWorld {
     const { line } = gateway;
     if (line === undefined) return false;
     const newest = lastData === undefined ? undefined : this.lines.get(lastData.epoch);
-    if (originName(lastData) !== gateway.base && newest?.name !== line.name) return false;
-    if (gateway.severity !== 'rolledBack') return true;
+    const began = originName(lastData) === gateway.base;
+    if (gateway.severity !== 'rolledBack') return began || newest === line;
+    if (!began && newest?.name !== line.name) return false;
     // An old disk continues the cloud only if it knows everything that is there.
     return line.couldBe(this.sectors, valuesOf(restored));
   }
