@@ -5,7 +5,7 @@ import { ControlServer } from './admin/control-server.ts';
 import type { GatewayReport } from './admin/gateway-api.ts';
 import { systemClock, systemRandom } from './base/clock.ts';
 import type { Disk } from './base/disk.ts';
-import { type FarshoreError, isKind } from './base/errors.ts';
+import { FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import { NodeDisk } from './base/node-disk.ts';
 import { lockForThisProcess } from './base/process-lock.ts';
@@ -20,12 +20,13 @@ import { examine } from './doctor.ts';
 import { Gateway } from './gateway.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
 import { DEFAULT_ISCSI_SETTINGS } from './iscsi/settings.ts';
+import type { RemoteVolume } from './replication/remote-volume.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
 import type { OpenVolume } from './served-volume.ts';
 import { VolumeTargets } from './target-directory.ts';
 import { VERSION } from './version.ts';
+import { forgetVolume } from './volume/open-volume.ts';
 import { Volume } from './volume/volume.ts';
-import { removeVolumeState } from './volume/volume-state.ts';
 
 export interface RunningGateway {
   /** address:port of each portal, as opened. */
@@ -45,16 +46,30 @@ const DIRTY_REPORT_MS = 5_000;
 /**
  * Builds and starts a gateway: the only place where its parts are wired together. Rejects with `in-use` (state directory or portal),
  * `input` (bucket or table not there, no permission), `damaged` (state directory), `stopped` (disk). A cloud that is merely away is no
- * reason not to start: volumes open when it is back.
+ * reason not to start: volumes open when it is back. `stop` resolves when it shall end, also while it is still starting: nothing is waited
+ * for then, and `close` is to be called as ever.
  */
-export async function startGateway(settings: Settings, log: Log): Promise<RunningGateway> {
+export async function startGateway(
+  settings: Settings,
+  log: Log,
+  options: { readonly stop?: Promise<unknown> } = {},
+): Promise<RunningGateway> {
   mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });
   const cleanups: (() => Promise<void> | void)[] = [];
   const undo = async (): Promise<void> => {
-    for (const cleanup of cleanups.reverse()) await cleanup();
+    const failures: unknown[] = [];
+    for (const cleanup of cleanups.splice(0).reverse()) {
+      // One part that can't be ended properly must not keep the log from being synced.
+      try {
+        await cleanup();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   };
   try {
-    return await start(settings, log, cleanups, undo);
+    return await start(settings, log, cleanups, undo, options.stop);
   } catch (error) {
     await undo();
     throw error;
@@ -66,6 +81,7 @@ async function start(
   log: Log,
   cleanups: (() => Promise<void> | void)[],
   close: () => Promise<void>,
+  stop: Promise<unknown> | undefined,
 ): Promise<RunningGateway> {
   const clock = systemClock;
   const random = systemRandom;
@@ -93,7 +109,7 @@ async function start(
     log.child({ part: 'replication' }),
   );
   cleanups.push(() => worker.close());
-  await checkCloud(worker);
+  await Promise.race([checkCloud(worker), ...(stop === undefined ? [] : [stop])]);
 
   const targets = new VolumeTargets();
   const server = new IscsiTargetServer({
@@ -115,7 +131,7 @@ async function start(
     store: worker.store,
     targets,
     openVolume: volumeOpener(settings, catalogue.gateway, { disk, cache, worker, log }),
-    forgetVolume: (ref: VolumeRef) => removeVolumeState(disk, ref),
+    forgetVolume: (ref: VolumeRef) => forgetVolume(disk, cache, ref),
     cacheReport: () => {
       const status = cache.status();
       return {
@@ -140,10 +156,18 @@ async function start(
       }),
   });
   cleanups.push(() => gateway.close());
+  let isStarting = true;
+  // Later, initiators are told first (see below).
+  stop
+    ?.then(() => (isStarting ? gateway.close() : undefined))
+    .catch((error: unknown) => {
+      log.error({ err: error }, 'the start could not be given up cleanly');
+    });
   cleanups.push(reportDirty(worker, () => cache.status().dirtyBytes / BLOCK_SIZE));
   const control = await ControlServer.listen(settings.stateDir, gateway, log.child({ part: 'control' }));
   cleanups.push(() => control.close());
   await gateway.start();
+  isStarting = false;
   const opened = await server.listen(settings.portals);
   // Initiators are told before the volumes close under them.
   cleanups.push(() => server.close(true));
@@ -159,13 +183,18 @@ function volumeOpener(
   parts: { readonly disk: Disk; readonly cache: CacheLog; readonly worker: ReplicationWorker; readonly log: Log },
 ): OpenVolume {
   const { disk, cache, worker, log } = parts;
-  return async (ref, { takeover, rollBackTo }) => {
+  return async (ref, { takeover, rollBackTo, signal }) => {
     let volume: Volume | undefined;
     let early: FarshoreError | undefined;
-    const remote = worker.openVolume((error) => {
+    const engine = worker.openVolume((error) => {
       early = error;
       volume?.onFenced(error.message);
     });
+    const remote: RemoteVolume = {
+      ...engine,
+      open: (request) => unlessAborted(engine.open(request), signal),
+      rollBackTo: (n) => unlessAborted(engine.rollBackTo(n), signal),
+    };
     try {
       volume = await Volume.open(
         {
@@ -186,6 +215,21 @@ function volumeOpener(
     if (early !== undefined) volume.onFenced(early.message);
     return { volume, remote, item: volume.item };
   };
+}
+
+/** The answer, or `stopped` at once when the signal aborts; then nobody hears what becomes of the work. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => {
+      reject(new FarshoreError('stopped', 'the volume was not opened, because it is being closed'));
+    };
+    if (signal.aborted) giveUp();
+    signal.addEventListener('abort', giveUp, { once: true });
+    const end = (): void => {
+      signal.removeEventListener('abort', giveUp);
+    };
+    work.then(resolve, reject).finally(end);
+  });
 }
 
 /** A bucket or table that isn't there is a mistake to be told at once; a cloud that is merely away is not. */

@@ -20,7 +20,7 @@ function makeLog(level: string): Log {
 export async function serve(settings: Settings): Promise<void> {
   const log = makeLog(settings.logLevel);
   const asked = stopSignal();
-  const gateway = await startGateway(settings, log);
+  const gateway = await startGateway(settings, log, { stop: asked });
   process.stdout.write(`serving on ${gateway.portals().join(', ')}\n`);
   const why = await Promise.race([asked, gateway.failed]);
   log.info({ why }, 'stopping');

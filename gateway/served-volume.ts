@@ -17,9 +17,10 @@ export interface OpenedVolume {
   readonly item: VolumeItem;
 }
 
+/** Rejects soon with `stopped` when `signal` aborts: a cloud that does not answer must not hold up a stop. */
 export type OpenVolume = (
   ref: VolumeRef,
-  how: { readonly takeover: boolean; readonly rollBackTo: VersionNumber | undefined },
+  how: { readonly takeover: boolean; readonly rollBackTo: VersionNumber | undefined; readonly signal: AbortSignal },
 ) => Promise<OpenedVolume>;
 
 /** Where initiators find targets; implemented over the iSCSI target registry. */
@@ -144,7 +145,7 @@ export class ServedVolume {
     const { signal } = this.#closing;
     while (!signal.aborted) {
       try {
-        const opened = await openVolume(this.entry, how);
+        const opened = await openVolume(this.entry, { ...how, signal });
         this.#state = { kind: 'open', opened };
         this.offer();
         log.info({ volume: this.entry.name, target: opened.item.targetName }, 'volume is served');

@@ -1,0 +1,35 @@
+import { describe, expect, it } from 'vitest';
+import { FarshoreError } from '../../gateway/base/errors.ts';
+import { silentLog } from '../../gateway/base/log.ts';
+import { ServedVolume, type TargetDirectory } from '../../gateway/served-volume.ts';
+import { PromptClock } from '../support/prompt-clock.ts';
+
+const targets: TargetDirectory = {
+  add: () => undefined,
+  remove: () => Promise.resolve(),
+  sessions: () => 0,
+};
+
+describe('a volume that is being opened', () => {
+  it('is given up at once when the gateway stops, however long the cloud keeps silent', async () => {
+    const served = new ServedVolume(
+      {
+        clock: new PromptClock(),
+        log: silentLog,
+        targets,
+        gateway: 'g',
+        openVolume: (_, { signal }) =>
+          new Promise((_resolve, reject) => {
+            signal.addEventListener('abort', () => {
+              reject(new FarshoreError('stopped', 'given up'));
+            });
+          }),
+      },
+      { name: 'v', lineage: 'l', volume: 'l' },
+      {},
+    );
+    await served.close();
+    expect((await served.firstAttempt)?.kind).toBe('stopped');
+    expect((await served.report()).state).toBe('stopped');
+  });
+});
