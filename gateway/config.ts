@@ -160,7 +160,13 @@ function explain(issue: z.core.$ZodIssue | undefined): string {
         ? `the file must hold keys and values`
         : issue.input === undefined && issue.message.includes('undefined')
           ? `${path} is missing`
-          : `${path} must be a ${issue.expected}`;
+          : `${path} must be ${/^[aeiou]/.test(issue.expected) ? 'an' : 'a'} ${issue.expected === 'array' ? 'array (a list in [ ])' : issue.expected}`;
+    case 'invalid_union':
+      return `${path} must be a size like 20G`;
+    case 'too_small':
+      return issue.origin === 'number' ? `${path} must be at least ${issue.minimum}` : `${path} is empty`;
+    case 'too_big':
+      return `${path} must be at most ${issue.maximum}`;
     default:
       return `${path}: ${issue.message}`;
   }

@@ -139,7 +139,7 @@ async function table({ table: log, settings }: DoctorDeps): Promise<Finding> {
 
 function remedy(error: unknown, key: string): string {
   const text = describeError(error);
-  return isKind(error, 'retry') ? `${text}; is the network up, and ${key} right?` : text;
+  return isKind(error, 'retry') ? `${text.replace(/\.$/, '')}; is the network up, and ${key} right?` : text;
 }
 
 function finding(check: string, verdict: Finding['verdict'], detail: string): Finding {

@@ -23,6 +23,7 @@ import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
 import { SerialByKey } from './serial.ts';
 import { ServedVolume, type OpenVolume, type TargetDirectory } from './served-volume.ts';
 import { VERSION } from './version.ts';
+import type { Volume } from './volume/volume.ts';
 
 export interface GatewayDeps {
   readonly settings: Settings;
@@ -44,8 +45,13 @@ export interface GatewayDeps {
 
 /** Deleted volumes are looked through this often for ones whose week is over. */
 const PURGE_INTERVAL_MS = 3600 * 1000;
+/** A deletion gives up when what was acked is not in the cloud after this long. */
+const DELETE_FLUSH_MS = 60_000;
 /** Volumes opened side by side at a start. */
 const OPEN_DEPTH = 8;
+
+/** `retainedFrom` of a volume whose purge has begun: no version of it can be restored any more. */
+const PURGING = Number.MAX_SAFE_INTEGER;
 
 type Handler<Op extends Operation> = (
   args: ArgumentsOf<Op>,
@@ -103,8 +109,10 @@ export class Gateway implements GatewayApi {
   async start(): Promise<void> {
     const waiting = this.#deps.catalogue.volumes.filter((entry) => entry.deletedAt === undefined);
     const openNext = async (): Promise<void> => {
-      for (let entry = waiting.shift(); entry !== undefined; entry = waiting.shift())
+      for (let entry = waiting.shift(); entry !== undefined; entry = waiting.shift()) {
+        if (this.#closing.signal.aborted) return;
         await this.#serve(entry).firstAttempt;
+      }
     };
     await Promise.all(Array.from({ length: OPEN_DEPTH }, openNext));
     void this.#purgeOnSchedule();
@@ -233,14 +241,19 @@ export class Gateway implements GatewayApi {
     return entries;
   }
 
-  /** Everything acked is made a version first, so that undelete brings all of it back. */
+  /**
+   * Everything acked is made a version first, so that undelete brings all of it back. While the cloud does not answer nothing
+   * changes: initiators lose the target only when little is left to send, and get it back if that little does not arrive.
+   */
   async #delete(name: string): Promise<{ readonly purgeAfter: WallMillis }> {
     const { clock, table, catalogue } = this.#deps;
     const served = this.#require(name);
     const volume = served.serving();
+    await this.#itemOf(served.entry);
+    await this.#flushInTime(name, volume);
     await served.withdraw();
     try {
-      await volume.flushRemote();
+      await this.#flushInTime(name, volume);
       const item = await this.#itemOf(served.entry);
       const deletedAt = clock.now();
       await this.#changed(table.changeVolume(served.entry, item.epoch, { deletedAt }), name);
@@ -254,13 +267,42 @@ export class Gateway implements GatewayApi {
     }
   }
 
+  async #flushInTime(name: string, volume: Volume): Promise<void> {
+    const timeUp = new AbortController();
+    const late = sleep(this.#deps.clock, DELETE_FLUSH_MS, timeUp.signal).then(() => {
+      if (timeUp.signal.aborted) return;
+      throw new FarshoreError(
+        'retry',
+        `volume ${name} still has data that is not in the cloud, and it is not getting there; it was not deleted. See farshore status, then try again`,
+      );
+    });
+    try {
+      await Promise.race([volume.flushRemote(), late]);
+    } finally {
+      timeUp.abort();
+    }
+  }
+
+  /** By any gateway: the one that had the volume may be gone, and that is when it is needed. */
   async #undelete(name: string): Promise<VolumeReport> {
     const { table, catalogue } = this.#deps;
-    const item = await this.#deletedItem(name, 'undelete');
+    const found = await this.#deletedItem(name);
+    const item = found.owner === catalogue.gateway || found.owner === '' ? found : await this.#takeDeleted(found);
     await this.#changed(table.changeVolume(item, item.epoch, { deletedAt: null }), name);
     const entry = { name, lineage: item.lineage, volume: item.volume };
     await catalogue.put(entry);
     return this.#firstReport(this.#serve(entry));
+  }
+
+  /**
+   * Raises the epoch, so that a purge by the last owner cannot begin any more; one that has begun shows in the item read afterwards.
+   */
+  async #takeDeleted(found: VolumeItem): Promise<VolumeItem> {
+    const { table, catalogue } = this.#deps;
+    await this.#changed(table.raiseEpoch(found, found.epoch, found.epoch + 1, catalogue.gateway), found.name);
+    const item = await this.#itemOf(found);
+    refuseIfPurging(item);
+    return item;
   }
 
   async #purge(
@@ -274,11 +316,20 @@ export class Gateway implements GatewayApi {
         `purging removes every version of ${name} for ever; repeat its name to say you mean it: --purge --confirm ${name}`,
       );
     }
-    return this.#purgeItem(await this.#deletedItem(name, 'delete --purge'), onProgress);
+    const item = await this.#deletedItem(name, { toPurge: true });
+    if (item.owner !== this.#deps.catalogue.gateway && item.owner !== '') {
+      throw new FarshoreError(
+        'in-use',
+        `volume ${name} was deleted on gateway ${item.owner}; purge it there, or undelete it here and delete it again first`,
+      );
+    }
+    return this.#purgeItem(item, onProgress);
   }
 
   async #purgeItem(item: VolumeItem, onProgress: (progress: Progress) => void): Promise<{ readonly objects: number }> {
     const { store, table, catalogue, forgetVolume } = this.#deps;
+    // Marked before the first object goes: an undelete, here or elsewhere, must never bring back half a volume.
+    await this.#changed(table.changeVolume(item, item.epoch, { retainedFrom: PURGING }), item.name);
     const result = await purgeVolume({ store, log: table }, item, (done) => {
       onProgress({ phase: 'removing objects', done, total: 0, unit: 'steps' });
     });
@@ -287,17 +338,15 @@ export class Gateway implements GatewayApi {
     return result;
   }
 
-  /** A deleted volume is undeleted or purged by the gateway that had it last, so that the two never meet. */
-  async #deletedItem(name: string, command: string): Promise<VolumeItem> {
-    const { catalogue } = this.#deps;
+  async #deletedItem(name: string, { toPurge = false } = {}): Promise<VolumeItem> {
     const item = await this.#itemOf(await this.#resolve(name));
-    if (item.deletedAt === undefined) throw new FarshoreError('input', `volume ${name} is not deleted`);
-    if (item.owner !== catalogue.gateway && item.owner !== '') {
+    if (item.deletedAt === undefined) {
       throw new FarshoreError(
-        'in-use',
-        `volume ${name} was deleted on gateway ${item.owner}; run volume ${command} there`,
+        'input',
+        `volume ${name} is not deleted${toPurge ? `; delete it first with: farshore volume delete ${name}` : ''}`,
       );
     }
+    if (!toPurge) refuseIfPurging(item);
     return item;
   }
 
@@ -311,6 +360,7 @@ export class Gateway implements GatewayApi {
         `volume ${name} is deleted; bring it back first with: farshore volume undelete ${name}`,
       );
     }
+    if (version !== undefined) await this.#requireVersion(item, version);
     const present = this.#served.get(name);
     const before = catalogue.volumes.find((each) => each.volume === ref.volume);
     if (present !== undefined) {
@@ -333,6 +383,16 @@ export class Gateway implements GatewayApi {
     if (before === undefined) await catalogue.remove(ref.volume);
     else this.#serve(before);
     throw failure;
+  }
+
+  /** A mistyped version must not take the volume away from whoever serves it; whether it can be restored shows only after the takeover. */
+  async #requireVersion(item: VolumeItem, version: VersionNumber): Promise<void> {
+    const folded = item.checkpoint !== undefined && version <= item.checkpoint.n;
+    if (version >= 1 && (folded || (await this.#deps.table.getVersion(item.volume, version)) !== undefined)) return;
+    throw new FarshoreError(
+      'input',
+      `volume ${item.name} has no version ${version}; nothing was changed. farshore versions ${item.name}, on the gateway that serves it, lists them`,
+    );
   }
 
   async #resolve(name: string): Promise<VolumeRef> {
@@ -394,4 +454,12 @@ export class Gateway implements GatewayApi {
     const { objects } = await this.#purgeItem(item, () => undefined);
     log.info({ volume: entry.name, objects }, 'a volume deleted a week ago was purged');
   }
+}
+
+function refuseIfPurging({ name, retainedFrom }: VolumeItem): void {
+  if (retainedFrom !== PURGING) return;
+  throw new FarshoreError(
+    'in-use',
+    `volume ${name} is being removed for ever and cannot come back; farshore volume delete ${name} --purge --confirm ${name} finishes it`,
+  );
 }

@@ -4,7 +4,7 @@ import { describeError, EXIT_CODES, FarshoreError } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import { loadSettings, type Settings } from '../config.ts';
 import { connectToGateway } from './control-client.ts';
-import type { ArgumentsOf, Operation, Results } from './gateway-api.ts';
+import { type ArgumentsOf, MAX_VERSIONS_LISTED, type Operation, type Results } from './gateway-api.ts';
 import { progressBar } from './output.ts';
 import * as show from './show.ts';
 
@@ -23,6 +23,10 @@ export interface CloudOptions {
   readonly table: string;
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
 }
+
+/** Below it an ext4 filesystem has no room for a package; above it the demo is no demo any more. */
+const MIN_DEMO_MEGABYTES = 16;
+const MAX_DEMO_MEGABYTES = 64 * 1024;
 
 const DEFAULT_CONFIGS = ['gateway.yaml', '/etc/farshore/gateway.yaml'];
 
@@ -87,8 +91,8 @@ function buildProgram(programs: Programs, version: string): Command {
     parent
       .command(name)
       .description(description)
-      .addOption(new Option('--config <file>').hideHelp())
-      .addOption(new Option('--json').hideHelp())
+      .addOption(new Option('--config <file>', 'gateway configuration'))
+      .addOption(new Option('--json', 'print the result as JSON'))
       .hook('preAction', (_, action) => {
         const own = action.opts<{ config?: string; json?: boolean }>();
         if (own.config !== undefined) program.setOptionValue('config', own.config);
@@ -125,7 +129,7 @@ function buildProgram(programs: Programs, version: string): Command {
 
   command(program, 'demo', 'the main job, start to end, on the embedded cloud')
     .option('--keep', 'leave everything running at the end and say how to attach')
-    .option('--megabytes <count>', 'how much data to write', parseCount, 256)
+    .option('--megabytes <count>', 'how much data to write, 16 or more', parseMegabytes, 256)
     .action(async (options: { keep?: boolean; megabytes: number }) => {
       await programs.demo({ keep: options.keep === true, megabytes: options.megabytes });
     });
@@ -178,7 +182,7 @@ function buildProgram(programs: Programs, version: string): Command {
     (name: string) => tell('flush', { name }, show.flushed(name)),
   );
   command(program, 'versions <name>', 'the newest versions of a volume')
-    .option('--limit <count>', 'how many', parseCount, 20)
+    .option('--limit <count>', 'how many', parseLimit, 20)
     .action((name: string, options: { limit: number }) =>
       tell('versions', { name, limit: options.limit }, show.versions),
     );
@@ -187,7 +191,7 @@ function buildProgram(programs: Programs, version: string): Command {
   );
   command(program, 'restore <name>', 'open a volume of the cloud here')
     .requiredOption('--takeover', 'take it from whichever gateway has it')
-    .option('--version <n>', 'as it was at this version (what came after stays in the history)', parseCount)
+    .option('--version <n>', 'as it was at this version (what came after stays in the history)', parseVersion)
     .action((name: string, options: { version?: number }) =>
       tell('restore', { name, ...(options.version === undefined ? {} : { version: options.version }) }, show.volume),
     );
@@ -230,9 +234,23 @@ function parsePort(text: string): number {
   return port;
 }
 
-function parseCount(text: string): number {
+function parseVersion(text: string): number {
+  return parseCount('--version', text, 1, Number.MAX_SAFE_INTEGER);
+}
+
+function parseLimit(text: string): number {
+  return parseCount('--limit', text, 1, MAX_VERSIONS_LISTED);
+}
+
+function parseMegabytes(text: string): number {
+  return parseCount('--megabytes', text, MIN_DEMO_MEGABYTES, MAX_DEMO_MEGABYTES);
+}
+
+function parseCount(option: string, text: string, least: number, most: number): number {
   const count = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(count))
-    throw new FarshoreError('input', `"${text}" is not a whole number`);
-  return count;
+  if (/^\d+$/.test(text) && count >= least && count <= most) return count;
+  throw new FarshoreError(
+    'input',
+    `${option} "${text}" is not a whole number ${most === Number.MAX_SAFE_INTEGER ? `of ${least} or more` : `from ${least} to ${most}`}`,
+  );
 }

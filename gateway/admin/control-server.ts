@@ -1,6 +1,5 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { z } from 'zod';
 import { describeError, FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { ARGUMENTS, type ArgumentsOf, type GatewayApi, type Operation } from './gateway-api.ts';
@@ -101,8 +100,13 @@ function parseArguments<Op extends Operation>(op: Op, body: string): ArgumentsOf
     throw new FarshoreError('input', `${op}: the arguments are not JSON`, { cause: error });
   }
   const parsed = ARGUMENTS[op].safeParse(value);
-  if (!parsed.success)
-    throw new FarshoreError('input', z.prettifyError(parsed.error).replaceAll('\n', ' ').replace(/^✖ /, ''));
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    // Our own sentences say what they are about; zod's need the argument's name before them.
+    const isOurs = issue?.code === 'invalid_format';
+    const where = isOurs ? '' : `${op}: ${issue?.path.join('.') ?? 'arguments'}: `;
+    throw new FarshoreError('input', `${where}${issue?.message ?? 'not valid'}`);
+  }
   return parsed.data as ArgumentsOf<Op>; // the schema of this very operation accepted it
 }
 

@@ -82,6 +82,9 @@ const name = z
   );
 const volume = z.strictObject({ name });
 
+/** Versions that one listing shows at most. */
+export const MAX_VERSIONS_LISTED = 10_000;
+
 /** What each operation takes; the server checks it, the command line is typed by it. */
 export const ARGUMENTS = {
   status: z.strictObject({}),
@@ -97,7 +100,7 @@ export const ARGUMENTS = {
   'volume-undelete': volume,
   'volume-purge': z.strictObject({ name, confirm: z.string() }),
   flush: volume,
-  versions: z.strictObject({ name, limit: z.number().int().min(1).max(10_000) }),
+  versions: z.strictObject({ name, limit: z.number().int().min(1).max(MAX_VERSIONS_LISTED) }),
   fold: volume,
   restore: z.strictObject({ name, version: z.number().int().min(0).optional() }),
   verify: volume,

@@ -6,9 +6,10 @@ import { formatTable, formatTime } from './output.ts';
 
 export function status(report: GatewayReport): string {
   const { cache, cloud } = report;
+  const unread = report.volumes.some((volume) => volume.bytes === 0);
   const lines = [
-    `gateway   ${report.gateway} (Farshore ${report.version}), serving on ${report.portals.join(', ')}`,
-    `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud; ${cache.state}`,
+    `gateway   ${report.gateway} (Farshore ${report.version}), ${report.portals.length === 0 ? 'starting: no portal is open yet' : `serving on ${report.portals.join(', ')}`}`,
+    `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud${unread ? ' (volumes that are not open yet not counted)' : ''}; ${cache.state}`,
     `cloud     ${cloud.detail}`,
     '',
   ];
@@ -16,7 +17,7 @@ export function status(report: GatewayReport): string {
     return [...lines, 'no volumes yet; make one with: farshore volume create NAME --size 10G'].join('\n');
   const rows = report.volumes.map((volume) => [
     volume.name,
-    formatSize(volume.bytes),
+    volume.bytes === 0 ? 'unknown' : formatSize(volume.bytes),
     volume.state,
     lag(volume),
     String(volume.committedN),
@@ -119,6 +120,8 @@ export const verified =
       ...report.problems.map((problem) => `  ${problem}`),
     ].join('\n');
 
+/** Only of a volume that is open: of any other it is not known here. */
 function lag(report: VolumeReport): string {
+  if (report.state === 'opening' || report.bytes === 0) return 'unknown';
   return report.lagBytes === 0 ? 'none' : `${formatSize(report.lagBytes)}, ${formatDuration(report.lagSeconds * 1000)}`;
 }

@@ -311,6 +311,44 @@ describe('two gateways on one cloud', () => {
     expect(kept.some((file) => file.includes(lost.subarray(0, 4096)))).toBe(true);
   });
 
+  it('a mistyped version takes the volume from nobody', async () => {
+    office.createVolume('typo', '16M');
+    const words = ['restore', 'typo', '--takeover', '--version', '99', '--config', spare.configFile];
+    expect(farshore(...words)).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('nothing was changed') as string,
+    });
+    expect(farshore('volume', 'list', '--config', office.configFile).stdout).toMatch(/typo .*serving +this gateway/);
+  });
+
+  it('a deleted volume comes back on another gateway, though it is purged only where it was deleted', async () => {
+    office.createVolume('orphan', '16M');
+    const disk = await connect(office, 'orphan');
+    const data = randomBytes(MIB);
+    await disk.write(0, data);
+    await disk.close();
+    expect(farshore('volume', 'delete', 'orphan', '--config', office.configFile).status).toBe(0);
+    expect(
+      farshore('volume', 'delete', 'orphan', '--purge', '--confirm', 'orphan', '--config', spare.configFile).status,
+    ).toBe(4);
+    expect(farshore('volume', 'undelete', 'orphan', '--config', spare.configFile).stderr).toBe('');
+    const back = await connect(spare, 'orphan');
+    expect(digest(await back.read(0, MIB / 512))).toBe(digest(data));
+    await back.close();
+  });
+
+  it('deleting while the cloud is away changes nothing: the volume stays online', async () => {
+    office.createVolume('held', '16M');
+    const disk = await connect(office, 'held');
+    await cloud.end('SIGKILL');
+    await disk.write(0, randomBytes(MIB));
+    expect(farshore('volume', 'delete', 'held', '--config', office.configFile).status).toBe(5);
+    await disk.write(0, randomBytes(MIB));
+    await disk.close();
+    await cloud.start();
+    expect(farshore('volume', 'delete', 'held', '--config', office.configFile).status).toBe(0);
+  });
+
   it('a copied state directory is noticed: its unreplicated writes are set aside, not replayed', async () => {
     office.createVolume('copied', '64M');
     const disk = await connect(office, 'copied');
