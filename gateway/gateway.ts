@@ -47,6 +47,8 @@ export interface GatewayDeps {
 const PURGE_INTERVAL_MS = 3600 * 1000;
 /** A deletion gives up when what was acked is not in the cloud after this long. */
 const DELETE_FLUSH_MS = 60_000;
+/** How long a start waits for its volumes before it opens the portals. */
+const START_PATIENCE_MS = 10_000;
 /** Volumes opened side by side at a start. */
 const OPEN_DEPTH = 8;
 
@@ -105,7 +107,10 @@ export class Gateway implements GatewayApi {
     'restore',
   ]);
 
-  /** Opens every volume of the catalogue; resolves when each was tried once. What the cloud cannot answer now is tried on. */
+  /**
+   * Opens every volume of the catalogue; resolves when each was tried once, or after START_PATIENCE_MS: initiators of one volume
+   * do not wait for another's. What the cloud cannot answer now is tried on.
+   */
   async start(): Promise<void> {
     const waiting = this.#deps.catalogue.volumes.filter((entry) => entry.deletedAt === undefined);
     const openNext = async (): Promise<void> => {
@@ -114,7 +119,12 @@ export class Gateway implements GatewayApi {
         await this.#serve(entry).firstAttempt;
       }
     };
-    await Promise.all(Array.from({ length: OPEN_DEPTH }, openNext));
+    const patience = new AbortController();
+    await Promise.race([
+      Promise.all(Array.from({ length: OPEN_DEPTH }, openNext)),
+      sleep(this.#deps.clock, START_PATIENCE_MS, patience.signal),
+    ]);
+    patience.abort();
     void this.#purgeOnSchedule();
   }
 
@@ -425,7 +435,10 @@ export class Gateway implements GatewayApi {
     const { signal } = this.#closing;
     while (!signal.aborted) {
       for (const entry of catalogue.volumes) {
-        if (entry.deletedAt === undefined || clock.now() < entry.deletedAt + KEEP_DELETED_MS) continue;
+        const due = entry.deletedAt !== undefined && clock.now() >= entry.deletedAt + KEEP_DELETED_MS;
+        // A deletion that was cut short is in the table but not here; the volume does not open any more.
+        const unsure = entry.deletedAt === undefined && this.#served.get(entry.name)?.hasFailed() === true;
+        if (!due && !unsure) continue;
         try {
           await this.#serial.run(entry.name, () => this.#purgeExpired(entry));
         } catch (error) {
@@ -444,6 +457,9 @@ export class Gateway implements GatewayApi {
     if (item === undefined) {
       await catalogue.remove(entry.volume);
       return;
+    }
+    if (item.deletedAt !== undefined && entry.deletedAt === undefined) {
+      await catalogue.put({ ...entry, deletedAt: item.deletedAt });
     }
     if (
       item.deletedAt === undefined ||

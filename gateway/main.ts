@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { ControlServer } from './admin/control-server.ts';
 import type { GatewayReport } from './admin/gateway-api.ts';
-import { systemClock, systemRandom } from './base/clock.ts';
+import { sleep, systemClock, systemRandom } from './base/clock.ts';
 import type { Disk } from './base/disk.ts';
 import { FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
@@ -40,6 +40,8 @@ export interface RunningGateway {
 /** Memory of the replication worker for maps and decoded frames, over all volumes. */
 const SHARD_CACHE_BYTES = 64 * MIB;
 const FRAME_CACHE_BYTES = 16 * MIB;
+/** How long a start waits to hear that bucket and table are there. */
+const CLOUD_CHECK_MS = 5_000;
 /** How often the heartbeat's figures are refreshed. */
 const DIRTY_REPORT_MS = 5_000;
 
@@ -109,7 +111,7 @@ async function start(
     log.child({ part: 'replication' }),
   );
   cleanups.push(() => worker.close());
-  await Promise.race([checkCloud(worker), ...(stop === undefined ? [] : [stop])]);
+  await checkCloud(worker, stop, log);
 
   const targets = new VolumeTargets();
   const server = new IscsiTargetServer({
@@ -232,11 +234,27 @@ function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   });
 }
 
-/** A bucket or table that isn't there is a mistake to be told at once; a cloud that is merely away is not. */
-async function checkCloud(worker: ReplicationWorker): Promise<void> {
-  for (const check of await Promise.allSettled([worker.table.listNames(), worker.store.head('farshore')])) {
-    if (check.status === 'rejected' && !isKind(check.reason, 'retry')) throw check.reason;
-  }
+/**
+ * A bucket or table that isn't there is a mistake to be told at once; a cloud that is away, or hangs for longer than
+ * CLOUD_CHECK_MS, is not: the volumes open when it is back.
+ */
+async function checkCloud(worker: ReplicationWorker, stop: Promise<unknown> | undefined, log: Log): Promise<void> {
+  const check = async (): Promise<void> => {
+    for (const answer of await Promise.allSettled([worker.table.listNames(), worker.store.head('farshore')])) {
+      if (answer.status === 'rejected' && !isKind(answer.reason, 'retry')) throw answer.reason;
+    }
+  };
+  const checked = check();
+  const enough = new AbortController();
+  await Promise.race([
+    checked,
+    sleep(systemClock, CLOUD_CHECK_MS, enough.signal),
+    ...(stop === undefined ? [] : [stop]),
+  ]);
+  enough.abort();
+  checked.catch((error: unknown) => {
+    log.error({ err: error }, 'the cloud refuses this gateway');
+  });
 }
 
 /** From the lease and the counters there are anyway: asking for the status costs no request. */

@@ -85,6 +85,11 @@ export class ServedVolume {
     return this.#state.kind === 'open' && this.#state.opened.volume.status().state === 'serving';
   }
 
+  /** It will not open by itself any more. */
+  hasFailed(): boolean {
+    return this.#state.kind === 'failed';
+  }
+
   /** Takes the target away from the initiators; the volume stays open. */
   async withdraw(): Promise<void> {
     if (this.#state.kind === 'open') await this.#deps.targets.remove(this.#state.opened.item.targetName);

@@ -237,6 +237,13 @@ export class RemoteVolumeEngine implements RemoteVolume {
     guard.lower();
     try {
       this.#throwIfEnded();
+      if (writer.item.deletedAt !== undefined) {
+        const { name } = writer.item;
+        throw new FarshoreError(
+          'input',
+          `volume ${name} is deleted; bring it back with: farshore volume undelete ${name}`,
+        );
+      }
       invariant(item !== undefined, 'a takeover has read the volume item');
       const images = new InlineImages();
       const backlog = new FoldBacklog();
