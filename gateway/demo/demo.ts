@@ -33,13 +33,27 @@ const quiet = (): void => undefined;
 export async function runDemo(options: DemoOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'farshore-'));
   const demo = new Demo(options, folder);
+  const run = demo.run();
   try {
-    await demo.run();
+    await Promise.race([run, stopAsked()]);
     if (options.keep) await demo.stayUp();
   } finally {
     await demo.end();
+    // Without its processes the run soon fails; until then it may still write into the folder.
+    await run.catch(quiet);
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Ctrl-C half way ends the demo's processes and removes its folder like its end does; a second one ends it at once. */
+function stopAsked(): Promise<never> {
+  return new Promise((_, reject) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(signal, () => {
+        reject(new FarshoreError('stopped', 'the demo was stopped before its end'));
+      });
+    }
+  });
 }
 
 class Demo {
@@ -48,6 +62,7 @@ class Demo {
   readonly #processes = new Set<DemoProcess>();
   readonly #steps: { readonly what: string; readonly took: number }[] = [];
   readonly #start: number;
+  #isEnding = false;
 
   constructor(options: DemoOptions, folder: string) {
     this.#options = options;
@@ -121,11 +136,13 @@ class Demo {
   }
 
   async end(): Promise<void> {
+    this.#isEnding = true;
     // The cloud was started first and ends last.
     for (const each of [...this.#processes].reverse()) await each.end('SIGTERM');
   }
 
   async #step<T>(what: string, work: () => Promise<T>): Promise<T> {
+    if (this.#isEnding) throw new FarshoreError('stopped', 'the demo is ending');
     say(`==> ${what}`);
     const before = this.#options.clock.monotonicMs();
     const result = await work();
@@ -167,6 +184,10 @@ replication: { rpoSeconds: 5 }
 
   async #spawn(name: string, words: readonly string[], ready: RegExp): Promise<[DemoProcess, RegExpExecArray]> {
     const started = await DemoProcess.start(this.#options.program, words, join(this.#folder, `${name}.log`), ready);
+    if (this.#isEnding) {
+      await started[0].end('SIGTERM');
+      throw new FarshoreError('stopped', 'the demo is ending');
+    }
     this.#processes.add(started[0]);
     return started;
   }
