@@ -215,8 +215,8 @@ export class CacheLog {
   recover(number: number, firstSeq: WriteSeq): Promise<RecoveredTail> {
     return this.#pool.mutex.run(() => {
       // Only now: while we waited, a chunk of the volume may have been reclaimed, and the log begins behind it.
-      const { reclaimedThrough } = this.#state.marks(number);
-      const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, firstSeq - 1);
+      const { reclaimedThrough, syncedThrough } = this.#state.marks(number);
+      const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, syncedThrough, firstSeq - 1);
       return recoverTail([...this.#pool.chunks.values()], number, this.geometry, synced);
     });
   }
@@ -267,8 +267,9 @@ export class CacheLog {
     this.#volumes.delete(log.number);
     log.index.clearAll();
     this.ram.removeVolume(log.number);
-    // Without it, its clean chunks could not be reclaimed while it is closed.
-    await this.#state.raiseMarks([[log.number, { committedThrough: log.committedThrough }]]);
+    // Without the first, its clean chunks could not be reclaimed while it is closed; the second tells damage from a torn end.
+    const { number, committedThrough, syncedThrough } = log;
+    await this.#state.raiseMarks([[number, { committedThrough, syncedThrough }]]);
     this.#pool.kick();
   }
 

@@ -212,10 +212,10 @@ export class ChunkPool {
     const { state, diary, geometry } = this.#deps;
     chunk.state = 'reclaiming';
     try {
-      // How far volumes are committed is saved along, so that a start knows what is clean before its volumes are open.
+      // How far volumes have come is saved along, so that a start knows what is clean before its volumes are open.
       await state.raiseMarks([
         ...[...this.#deps.volumes.values()].map(
-          ({ number, committedThrough }) => [number, { committedThrough }] as const,
+          ({ number, committedThrough, syncedThrough }) => [number, { committedThrough, syncedThrough }] as const,
         ),
         ...[...chunk.shares].map(
           ([number, share]) => [number, { forgetThrough: share.maxKey, reclaimedThrough: share.maxSeq }] as const,

@@ -27,6 +27,7 @@ const schema = z.strictObject({
       forgetThrough: z.number().int().nonnegative(),
       reclaimedThrough: z.number().int().nonnegative(),
       committedThrough: z.number().int().nonnegative(),
+      syncedThrough: z.number().int().nonnegative(),
     }),
   ),
 });
@@ -39,13 +40,16 @@ export interface VolumeMarks {
   readonly reclaimedThrough: WriteSeq;
   /** At least everything up to it is in a committed version; how far it really is, the remote knows. */
   readonly committedThrough: WriteSeq;
+  /** At least everything up to it was on stable storage once; records claim more. */
+  readonly syncedThrough: WriteSeq;
 }
 
 interface PoolVolume extends VolumeMarks {
   readonly volume: string;
 }
 
-const NO_MARKS: VolumeMarks = { forgetThrough: 0, reclaimedThrough: 0, committedThrough: 0 };
+const NO_MARKS: VolumeMarks = { forgetThrough: 0, reclaimedThrough: 0, committedThrough: 0, syncedThrough: 0 };
+const MARKS = ['forgetThrough', 'reclaimedThrough', 'committedThrough', 'syncedThrough'] as const;
 
 /** The pool's durable facts: its identity, which volume each number in the log stands for, and what was reclaimed of each. */
 export class PoolState {
@@ -139,17 +143,11 @@ export class PoolState {
     for (const [number, marks] of raised) {
       const entry = this.#volumes.get(number);
       if (entry === undefined) continue;
-      const next: PoolVolume = {
-        volume: entry.volume,
-        forgetThrough: Math.max(entry.forgetThrough, marks.forgetThrough ?? 0),
-        reclaimedThrough: Math.max(entry.reclaimedThrough, marks.reclaimedThrough ?? 0),
-        committedThrough: Math.max(entry.committedThrough, marks.committedThrough ?? 0),
-      };
-      changed ||=
-        next.forgetThrough > entry.forgetThrough ||
-        next.reclaimedThrough > entry.reclaimedThrough ||
-        next.committedThrough > entry.committedThrough;
+      const next: { volume: string } & Record<(typeof MARKS)[number], WriteSeq> = { ...entry };
+      for (const mark of MARKS) next[mark] = Math.max(entry[mark], marks[mark] ?? 0);
+      if (MARKS.every((mark) => next[mark] === entry[mark])) continue;
       this.#volumes.set(number, next);
+      changed = true;
     }
     if (changed) await this.#save();
   }

@@ -1,0 +1,138 @@
+import { describe, expect, test } from 'vitest';
+import { isKind } from '../../../gateway/base/errors.ts';
+import { KIND_UNMAP } from '../../../gateway/cache/descriptor.ts';
+import { recordsOn, spoilData, spoilDescriptor, type FoundRecord } from '../../support/log-surgery.ts';
+import { VolumeBench } from '../../support/volume-bench.ts';
+
+const SLOTS = 384;
+
+/** Three generations of blocks 10 to 13 and one of block 20, stopped cleanly; `dirty`: none of it committed. */
+async function written(dirty: boolean): Promise<VolumeBench> {
+  const bench = new VolumeBench({ ramBlocks: 0, chunkSlots: SLOTS });
+  await bench.start();
+  bench.shore.holdCommits = dirty;
+  await bench.write(10, 1, 4); // seq 1
+  await bench.write(20, 2); // seq 2
+  await bench.write(10, 3, 4); // seq 3
+  await bench.write(11, 4); // seq 4
+  await bench.write(30, 5); // seq 5
+  if (!dirty) await bench.flushRemote();
+  await bench.stop();
+  return bench;
+}
+
+function record(bench: VolumeBench, seq: number, block: number): FoundRecord {
+  const found = recordsOn(bench.disk, SLOTS).find((each) => each.seq === seq && each.block === block);
+  if (found === undefined) throw new Error(`no record of block ${block} with sequence ${seq}`);
+  return found;
+}
+
+async function kindOfStart(bench: VolumeBench, takeover = false): Promise<string> {
+  try {
+    await bench.start({ takeover });
+    return 'served';
+  } catch (error) {
+    return isKind(error, 'damaged') ? 'damaged' : String(error);
+  }
+}
+
+describe('damage in the cache log', () => {
+  test('of committed data is repaired from the remote', async () => {
+    const bench = await written(false);
+    spoilData(bench.disk, record(bench, 4, 11));
+    spoilData(bench.disk, record(bench, 2, 20));
+    await bench.start();
+    expect(await bench.byteOf(11)).toBe(4);
+    expect(await bench.byteOf(20)).toBe(2);
+    expect(bench.volume.status().repairedBlocks).toBe(2);
+    expect(bench.volume.status().damagedBlocks).toBe(0);
+  });
+
+  test('of the descriptor of a committed write does not bring an older copy back', async () => {
+    const bench = await written(false);
+    spoilDescriptor(bench.disk, record(bench, 4, 11));
+    await bench.start();
+    expect(await bench.byteOf(11)).toBe(4);
+    expect(await bench.byteOf(10)).toBe(3);
+  });
+
+  test('of one descriptor of a committed write of many blocks does not either', async () => {
+    const bench = await written(false);
+    spoilDescriptor(bench.disk, record(bench, 3, 12));
+    await bench.start();
+    for (const block of [10, 12, 13]) expect(await bench.byteOf(block)).toBe(3);
+  });
+
+  test('of an uncommitted block makes reads of that block fail, and a new write mends it', async () => {
+    const bench = await written(true);
+    spoilData(bench.disk, record(bench, 4, 11));
+    await bench.start();
+    await expect(bench.byteOf(11)).rejects.toMatchObject({ kind: 'damaged' });
+    expect(await bench.byteOf(10)).toBe(3);
+    expect(await bench.byteOf(12)).toBe(3);
+    expect(bench.volume.status().damagedBlocks).toBe(1);
+    await bench.write(11, 9);
+    expect(await bench.byteOf(11)).toBe(9);
+    expect(bench.volume.status().damagedBlocks).toBe(0);
+  });
+
+  test('of one descriptor of an uncommitted write of many blocks blocks that block alone', async () => {
+    const bench = await written(true);
+    spoilDescriptor(bench.disk, record(bench, 3, 12));
+    await bench.start();
+    await expect(bench.byteOf(12)).rejects.toMatchObject({ kind: 'damaged' });
+    expect(await bench.byteOf(10)).toBe(3);
+    expect(await bench.byteOf(11)).toBe(4);
+    expect(await bench.byteOf(13)).toBe(3);
+  });
+
+  test('that loses a whole uncommitted write keeps the volume from being served, until a takeover gives it up', async () => {
+    const bench = await written(true);
+    spoilDescriptor(bench.disk, record(bench, 4, 11));
+    expect(await kindOfStart(bench)).toBe('damaged');
+    bench.crash('process');
+    expect(await kindOfStart(bench)).toBe('damaged');
+    bench.crash('process');
+    expect(await kindOfStart(bench, true)).toBe('served');
+    expect(await bench.byteOf(20)).toBe(0);
+    expect(bench.disk.paths().filter((path) => path.startsWith('salvage/'))).toHaveLength(1);
+  });
+
+  test('that loses the last synced write is noticed too', async () => {
+    const bench = await written(true);
+    spoilDescriptor(bench.disk, record(bench, 5, 30));
+    expect(await kindOfStart(bench)).toBe('damaged');
+  });
+
+  test('of a committed unmap drops what it may have unmapped', async () => {
+    const bench = new VolumeBench({ ramBlocks: 0, chunkSlots: SLOTS });
+    await bench.start();
+    await bench.write(10, 1, 4);
+    await bench.settle(Promise.resolve(bench.volume.unmap([{ lba: 11, sectors: 2 }])));
+    await bench.flushRemote();
+    await bench.stop();
+    const unmap = recordsOn(bench.disk, SLOTS).find(({ kind }) => kind === KIND_UNMAP);
+    if (unmap === undefined) throw new Error('no unmap in the log');
+    spoilData(bench.disk, unmap);
+    await bench.start();
+    expect([await bench.byteOf(10), await bench.byteOf(11), await bench.byteOf(13)]).toEqual([1, 0, 1]);
+  });
+
+  test('of both copies of a chunk header sets the chunk aside, and what the remote has is served', async () => {
+    const bench = await written(false);
+    const { path } = record(bench, 4, 11);
+    bench.disk.file(path)?.flipBit(20, 1);
+    bench.disk.file(path)?.flipBit(2048 + 20, 1);
+    await bench.start();
+    expect([await bench.byteOf(11), await bench.byteOf(20), await bench.byteOf(10)]).toEqual([4, 2, 3]);
+    expect(bench.disk.paths()).toContain(`${path}.bad`);
+  });
+
+  test('of one copy of a chunk header changes nothing', async () => {
+    const bench = await written(true);
+    const { path } = record(bench, 4, 11);
+    bench.disk.file(path)?.flipBit(20, 1);
+    await bench.start();
+    expect(await bench.byteOf(11)).toBe(4);
+  });
+});
