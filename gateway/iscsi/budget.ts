@@ -7,12 +7,14 @@ export interface BudgetWaiter {
 }
 
 /**
- * Bytes shared by all sessions (write data in flight, read data not yet sent). Waiters are served in turn; what is too
- * large for the whole budget is let through when nothing else is in flight.
+ * Bytes shared by all sessions (write data in flight, read data not yet sent). Waiters are served in turn. Bytes that
+ * are parked belong to somebody who waits for more; when all are, nobody would ever give any back, so that the next
+ * who asks is let through: at most one request beyond the limit.
  */
 export class ByteBudget {
   readonly #limit: ByteCount;
   #used = 0;
+  #parked = 0;
   readonly #waiters = new Set<BudgetWaiter>();
   #serving = false;
 
@@ -30,7 +32,7 @@ export class ByteBudget {
   }
 
   take(bytes: ByteCount): boolean {
-    if (this.#used > 0 && this.#used + bytes > this.#limit) return false;
+    if (this.#used > this.#parked && this.#used + bytes > this.#limit) return false;
     this.#used += bytes;
     return true;
   }
@@ -38,6 +40,11 @@ export class ByteBudget {
   release(bytes: ByteCount): void {
     this.#used -= bytes;
     this.#serve();
+  }
+
+  /** Bytes taken before cannot come back until their holder has got more; negative: they can again. */
+  park(bytes: ByteCount): void {
+    this.#parked += bytes;
   }
 
   wait(waiter: BudgetWaiter): void {

@@ -26,6 +26,10 @@ export interface Joining {
   readonly window: CommandWindow;
   readonly outbox: Outbox;
   readonly link: SessionLink;
+  /** Whether the initiator still waits for it. */
+  readonly wanted: () => boolean;
+  /** Ends the session by dropping its connection. */
+  readonly cut: (reason: string) => void;
 }
 
 export interface ConnectionDeps {
@@ -38,7 +42,7 @@ export interface ConnectionDeps {
   /** Commands one session may have outstanding at the moment. */
   queueDepth(): number;
   /** Makes way for the session, then calls `joined` with it; with a status when there is no place. */
-  join(joining: Joining, cut: (reason: string) => void, joined: (session: Session | number) => void): void;
+  join(joining: Joining, joined: (session: Session | number) => void): void;
   /** The session is over: nothing comes in for it any more. */
   sessionOver(session: Session): void;
   /** The socket is closed for good. */
@@ -165,14 +169,11 @@ export class Connection implements SessionLink {
   #join(request: LoginRequest, identity: Identity, parameters: SessionParameters, reply: LoginReply): void {
     const { window, outbox } = this.#ready();
     this.#phase = { kind: 'joining' };
+    const wanted = (): boolean => this.#phase.kind === 'joining';
     const cut = (reason: string): void => {
       this.close(reason);
     };
-    this.#deps.join({ identity, parameters, window, outbox, link: this }, cut, (session) => {
-      if (this.#phase.kind !== 'joining') {
-        if (typeof session !== 'number') this.#deps.sessionOver(session);
-        return;
-      }
+    this.#deps.join({ identity, parameters, window, outbox, link: this, wanted, cut }, (session) => {
       if (typeof session === 'number') {
         this.#refuse(request, session, 'no session can be made');
       } else {
@@ -319,7 +320,8 @@ export class Connection implements SessionLink {
         if (this.#phaseSeconds > settings.loginTimeoutSeconds) this.close('login or logout took too long');
         return;
       case 'full-feature':
-        if (this.#phase.session.owesData()) this.close('the peer does not send the data of its writes');
+        if (this.#phase.session.owesData())
+          this.close('the peer does not send the data of its writes, or a command it left out');
         else this.#watchSilence();
         return;
       case 'closed':

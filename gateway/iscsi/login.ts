@@ -138,8 +138,12 @@ function identify(
   pairs: readonly KeyValue[],
   policy: LoginPolicy,
 ): Identified {
-  if (state.identity !== undefined) return { kind: 'identified', identity: state.identity };
   const keys = new Map(pairs);
+  if (state.identity !== undefined) {
+    return agrees(state.identity, keys)
+      ? { kind: 'identified', identity: state.identity }
+      : refuse(request, LOGIN_STATUS.initiatorError, 'the names changed during the login');
+  }
   const given = keys.get('InitiatorName');
   if (given === undefined) return refuse(request, LOGIN_STATUS.missingParameter, 'InitiatorName is missing');
   const initiatorName = normalizeName(given);
@@ -165,6 +169,17 @@ function identify(
   return { kind: 'identified', identity: { ...core, sessionType: 'normal', targetName: access.targetName } };
 }
 
+/** Whether what a later request says again (libiscsi does) is what the first one has said. */
+function agrees(identity: Identity, keys: ReadonlyMap<string, string>): boolean {
+  const initiatorName = keys.get('InitiatorName');
+  const targetName = keys.get('TargetName');
+  const sessionType = keys.get('SessionType');
+  if (initiatorName !== undefined && normalizeName(initiatorName) !== identity.initiatorName) return false;
+  if (sessionType !== undefined && sessionType.toLowerCase() !== identity.sessionType) return false;
+  if (targetName === undefined || identity.sessionType === 'discovery') return true;
+  return (normalizeName(targetName) ?? targetName) === identity.targetName;
+}
+
 /** Keys that are read elsewhere, or mere information. */
 const UNANSWERED_KEYS: ReadonlySet<string> = new Set(['InitiatorName', 'InitiatorAlias', 'TargetName', 'SessionType']);
 
@@ -182,9 +197,10 @@ function negotiate(
   if (state.identity === undefined && identity.sessionType === 'normal')
     text.push(['TargetPortalGroupTag', String(PORTAL_GROUP_TAG)]); // in the first response: EFI clients insist
   for (const [key, value] of pairs) {
+    // libiscsi says who it is in each stage; that this does not change is seen to elsewhere.
+    if (UNANSWERED_KEYS.has(key)) continue;
     if (seenKeys.has(key)) return refuse(request, LOGIN_STATUS.initiatorError, `${key} is negotiated twice`);
     seenKeys.add(key);
-    if (UNANSWERED_KEYS.has(key)) continue;
     if (key === 'AuthMethod') {
       if (!value.split(',').includes('None'))
         return refuse(request, LOGIN_STATUS.authenticationFailure, 'no common authentication method');

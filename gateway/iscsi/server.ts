@@ -85,9 +85,13 @@ export class IscsiTargetServer {
       this.#accept(socket);
     });
     this.#servers.push(server);
+    const where = `${portal.host}:${portal.port}`;
+    // Later errors are about connections that could not be accepted, for want of file descriptors for example.
+    server.on('error', (error) => {
+      this.#deps.log.warn({ portal: where, error: describeError(error) }, 'iSCSI portal failure');
+    });
     return new Promise((resolve, reject) => {
       server.once('error', (error) => {
-        const where = `${portal.host}:${portal.port}`;
         reject(new FarshoreError('in-use', `The iSCSI portal ${where} cannot be opened: ${describeError(error)}.`));
       });
       server.listen(portal.port, portal.host, () => {
@@ -117,15 +121,15 @@ export class IscsiTargetServer {
         sessionExists: (tsih) => this.#sessions.has(tsih),
       },
       queueDepth: () => this.#queueDepth(),
-      join: (joining, cut, joined) => {
-        void this.#sessions.makeWay(joining.identity, (tsih) => {
+      join: (joining, joined) => {
+        void this.#sessions.makeWay(joining.identity, joining.wanted, (tsih) => {
           if (tsih === undefined || this.#closing) {
             joined(LOGIN_STATUS.outOfResources);
             return;
           }
           const session = this.#makeSession(joining, tsih, local, connectionLog);
           if (typeof session !== 'number') {
-            this.#sessions.add(session, cut);
+            this.#sessions.add(session, joining.cut);
             this.#details.set(session, { peer, since: this.#deps.clock.now() });
           }
           joined(session);

@@ -32,18 +32,21 @@ export class SessionTable {
 
   /**
    * Ends the session this login replaces, if there is one, waits until none of its writes can land any more, and then
-   * calls `join` with a free TSIH, in the same turn in which the way was found free. Undefined: no TSIH is left.
+   * calls `join` with a free TSIH, in the same turn in which the way was found free. Undefined: no TSIH is left. A login
+   * that is not `wanted` any more replaces nobody: another one of the same name may have come in the meantime.
    */
-  async makeWay(identity: Identity, join: (tsih: number | undefined) => void): Promise<void> {
+  async makeWay(identity: Identity, wanted: () => boolean, join: (tsih: number | undefined) => void): Promise<void> {
     const key = nexusKey(identity);
-    for (;;) {
+    while (wanted()) {
       const old = key === undefined ? undefined : this.#byNexus.get(key);
-      if (old === undefined) break;
+      if (old === undefined) {
+        join(this.#freeTsih());
+        return;
+      }
       old.cut('replaced by a new login of the same initiator port');
       await old.session.end();
       this.#remove(old);
     }
-    join(this.#freeTsih());
   }
 
   add(session: Session, cut: (reason: string) => void): void {

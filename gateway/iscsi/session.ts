@@ -4,6 +4,7 @@ import type { LogicalUnits } from '../scsi/logical-unit.ts';
 import type { ByteBudget } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
 import { ASYNC_EVENT, NO_TAG, PORTAL_GROUP_TAG, REJECT } from './constants.ts';
+import { HeldRequests } from './held-requests.ts';
 import type { Identity } from './login.ts';
 import type { Outbox } from './outbox.ts';
 import { decodeRequest } from './requests.ts';
@@ -13,6 +14,7 @@ import type { IscsiTarget } from './target-registry.ts';
 import { manageTasks } from './task-management.ts';
 import { TaskSet } from './task-set.ts';
 import type { SessionParameters } from './text-keys.ts';
+import { serialDistance } from './serial.ts';
 import { TextExchange } from './text-exchange.ts';
 import type { KeyValue } from './text.ts';
 
@@ -49,20 +51,18 @@ const NOTHING = Buffer.alloc(0);
 /** Immediate commands come outside the window; so many of them are taken at once. */
 const MAX_IMMEDIATE_COMMANDS = 16;
 
-/** A request whose CmdSN is ahead of its turn, or a place whose command has been aborted before it came. */
-type Held = { readonly header: Buffer; readonly data: Buffer; readonly intact: boolean } | 'aborted';
-
 /** Full feature phase (RFC 7143 7.2.2): what a session does with each PDU. One connection a session. */
 export class Session {
   readonly #deps: SessionDeps;
   readonly tasks: TaskSet;
   readonly #text: TextExchange;
-  readonly #held = new Map<number, Held>();
+  readonly #held: HeldRequests;
   #state: 'open' | 'logging-out' | 'ended' = 'open';
 
   constructor(deps: SessionDeps) {
     this.#deps = deps;
     const { parameters, window, outbox, settings } = deps;
+    this.#held = new HeldRequests(deps.writeBudget);
     this.tasks = new TaskSet({
       luns: deps.target?.luns ?? NO_LUNS,
       units: deps.units,
@@ -110,11 +110,12 @@ export class Session {
       return;
     }
     const { window } = this.#deps;
-    if (!request.immediate) {
+    // A SNACK has no CmdSN either (RFC 7143 11.16).
+    if (!request.immediate && request.kind !== 'snack') {
       const place = window.place(request.cmdSn);
       if (place === 'outside') return;
       if (place === 'ahead') {
-        if (!this.#held.has(request.cmdSn)) this.#hold(request.cmdSn, header, data, intact);
+        this.#held.hold(request.cmdSn, header, data, intact);
         return;
       }
       window.receive();
@@ -123,24 +124,13 @@ export class Session {
     if (this.#held.size > 0) this.#takeHeld();
   }
 
-  /**
-   * Copies, since the chunk the PDU lies in may be large. There are at most as many as the window is wide; what finds no
-   * room is dropped, as if it had never come.
-   */
-  #hold(cmdSn: number, header: Buffer, data: Buffer, intact: boolean): void {
-    if (!this.#deps.writeBudget.take(data.length)) return;
-    this.#held.set(cmdSn, { header: Buffer.from(header), data: Buffer.from(data), intact });
-  }
-
   #takeHeld(): void {
     const { window } = this.#deps;
     for (;;) {
-      const held = this.#held.get(window.expCmdSn);
+      const held = this.#held.take(window.expCmdSn);
       if (held === undefined) return;
-      this.#held.delete(window.expCmdSn);
       window.receive();
       if (held === 'aborted') continue;
-      this.#deps.writeBudget.release(held.data.length);
       this.#dispatch(decodeRequest(held.header), held.header, held.data, held.intact);
     }
   }
@@ -228,16 +218,26 @@ export class Session {
   }
 
   /**
-   * For ABORT TASK of a command that has not arrived: if its number lies in the window, it is taken as received and
-   * will not be executed when it comes (RFC 7143 11.6.1).
+   * For ABORT TASK of a command that has not arrived: if its number lies in the window and before that of the function,
+   * it is taken as received and will not be executed when it comes (RFC 7143 11.6.1).
    */
   cancelUnseen(cmdSn: number, beforeCmdSn: number): boolean {
     const { window } = this.#deps;
     const place = window.place(cmdSn);
-    if (place === 'outside' || cmdSn === beforeCmdSn) return false;
-    this.#held.set(cmdSn, 'aborted');
+    if (place === 'outside' || serialDistance(beforeCmdSn, cmdSn) <= 0) return false;
+    this.#held.abort(cmdSn);
     this.#takeHeld();
     return true;
+  }
+
+  /** Ends the commands to the LUN (undefined: to any) that wait for their turn and were sent before `beforeCmdSn`. */
+  cancelHeld(lun: number | undefined, beforeCmdSn: number): void {
+    this.#held.abortWhere(
+      (request) =>
+        request.kind === 'scsi-command' &&
+        (lun === undefined || request.lun === lun) &&
+        serialDistance(beforeCmdSn, request.cmdSn) > 0,
+    );
   }
 
   /** Where the framer should put data that is arriving in pieces. */
@@ -252,9 +252,10 @@ export class Session {
     this.tasks.sent();
   }
 
-  /** Whether the initiator has owed the data of a write for too long; asked once a second. */
+  /** Whether the initiator has owed the data of a write, or a command it left out, for too long; asked once a second. */
   owesData(): boolean {
-    return this.tasks.secondsWithoutData() > this.#deps.settings.dataTimeoutSeconds;
+    const withoutCommand = this.#held.secondsStuck(this.#deps.window.expCmdSn);
+    return Math.max(this.tasks.secondsWithoutData(), withoutCommand) > this.#deps.settings.dataTimeoutSeconds;
   }
 
   /** Asks the initiator to log out within `seconds` (RFC 7143 11.9.1, event 1). */
@@ -271,7 +272,6 @@ export class Session {
   async end(): Promise<void> {
     if (this.#state !== 'ended') {
       this.#state = 'ended';
-      for (const held of this.#held.values()) if (held !== 'aborted') this.#deps.writeBudget.release(held.data.length);
       this.#held.clear();
       this.tasks.end();
     }

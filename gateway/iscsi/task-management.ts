@@ -32,6 +32,7 @@ export function manageTasks(request: TaskManagementRequest, own: Session, sessio
       return onUnit(request, own, (unit) => resetUnits([unit], [...sessions]));
     case TASK_FUNCTION.targetWarmReset:
     case TASK_FUNCTION.targetColdReset:
+      own.cancelHeld(undefined, request.cmdSn);
       return { response: TASK_RESPONSE.complete, affected: resetUnits(own.tasks.allUnits(), [...sessions]) };
     case TASK_FUNCTION.taskReassign:
       return { response: TASK_RESPONSE.reassignNotSupported, affected: [] };
@@ -52,6 +53,7 @@ function abortTask(request: TaskManagementRequest, own: Session): Managed {
 function onUnit(request: TaskManagementRequest, own: Session, act: (unit: LogicalUnit) => Session[]): Managed {
   const nexus = own.tasks.nexusOf(request.lun);
   if (nexus === undefined) return { response: TASK_RESPONSE.noSuchLun, affected: [] };
+  own.cancelHeld(request.lun, request.cmdSn);
   return { response: TASK_RESPONSE.complete, affected: act(nexus.unit) };
 }
 

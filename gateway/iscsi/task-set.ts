@@ -2,7 +2,7 @@ import type { BlockDevice } from '../base/block-device.ts';
 import type { ByteCount } from '../base/units.ts';
 import { admit } from '../scsi/admission.ts';
 import { STATUS } from '../scsi/constants.ts';
-import { changesMedium, dataInBytes, dataOutBytes, execute } from '../scsi/dispatch.ts';
+import { changesMedium, dataOutBytes, execute, readBytes } from '../scsi/dispatch.ts';
 import type { LogicalUnit, LogicalUnits, TargetPort, UnitNexus } from '../scsi/logical-unit.ts';
 import { plainStatus } from '../scsi/result.ts';
 import type { ScsiResult } from '../scsi/result.ts';
@@ -115,7 +115,7 @@ export class TaskSet {
       lun: request.lun,
       nexus: admission.nexus,
       command: admission.command,
-      expectedInBytes: request.read ? request.expectedBytes : 0,
+      expectedInBytes: expectedInBytes(request),
       expectedOutBytes: request.write ? request.expectedBytes : 0,
       dataOutBytes: dataOutBytes(admission.nexus, admission.command),
       transfer: undefined,
@@ -213,7 +213,7 @@ export class TaskSet {
 
   /** Runs a command whose data is complete, or lets a read wait for room. */
   #run(task: Task): void {
-    const bytes = Math.min(dataInBytes(task.nexus, task.command), task.expectedInBytes);
+    const bytes = readBytes(task.nexus, task.command, task.expectedInBytes);
     if (bytes > 0 && !this.#room.enter(task, bytes)) {
       task.state = 'waiting';
       this.#register(task);
@@ -237,7 +237,8 @@ export class TaskSet {
   #execute(task: Task): void {
     task.state = 'executing';
     const { transfer } = task;
-    const outcome = execute(task.nexus, task.command, transfer?.pieces ?? NO_DATA, task.expectedOutBytes);
+    const announced = { in: task.expectedInBytes, out: task.expectedOutBytes };
+    const outcome = execute(task.nexus, task.command, transfer?.pieces ?? NO_DATA, announced);
     if (!(outcome instanceof Promise)) {
       this.#finish(task, outcome);
       return;
@@ -267,6 +268,7 @@ export class TaskSet {
   #finish(task: Task, result: ScsiResult): void {
     const answers = task.state !== 'aborted' && !this.#ended;
     task.state = 'done';
+    this.#unregister(task); // before the answer, which tells how wide the window is
     if (answers) {
       this.#room.answered(task);
       this.#answer(task, result);
@@ -274,11 +276,13 @@ export class TaskSet {
     this.#forget(task);
   }
 
+  #unregister(task: Task): void {
+    if (this.#tasks.get(task.initiatorTaskTag) !== task) return;
+    this.#tasks.delete(task.initiatorTaskTag);
+    this.#deps.window.release();
+  }
+
   #forget(task: Task): void {
-    if (this.#tasks.get(task.initiatorTaskTag) === task) {
-      this.#tasks.delete(task.initiatorTaskTag);
-      this.#deps.window.release();
-    }
     this.#lingering.delete(task);
     this.#room.release(task);
     this.#grants.release(task);
@@ -304,12 +308,12 @@ export class TaskSet {
   /** The answer to a command that never became a task. */
   #answerAtOnce(request: ScsiCommandRequest, result: ScsiResult): void {
     const { initiatorTaskTag, expectedBytes } = request;
-    const expectedInBytes = request.read ? expectedBytes : 0;
+    const inBytes = expectedInBytes(request);
     this.#deps.outbox.result(
       {
         initiatorTaskTag,
-        expectedBytes: expectedInBytes,
-        residual: residual(result.dataInBytes, result.dataInBytes > 0 ? expectedInBytes : expectedBytes),
+        expectedBytes: inBytes,
+        residual: residual(result.dataInBytes, result.dataInBytes > 0 ? inBytes : expectedBytes),
         readyToTransfers: 0,
       },
       result,
@@ -350,8 +354,7 @@ export class TaskSet {
     for (const task of chosen) {
       if (task.state === 'executing') this.#lingering.add(task);
       task.state = 'aborted';
-      this.#tasks.delete(task.initiatorTaskTag);
-      this.#deps.window.release();
+      this.#unregister(task);
       this.#room.withdraw(task);
       this.#grants.withdraw(task);
     }
@@ -385,6 +388,14 @@ export class TaskSet {
     for (const nexus of this.#nexuses.values()) nexus.unit.leave(nexus);
     this.#nexuses.clear();
   }
+}
+
+/**
+ * How much the initiator takes. When it announces both directions, the length is that of the write, and that of the read
+ * is in an additional header segment (RFC 7143 11.3.5), which no command of ours needs.
+ */
+function expectedInBytes(request: ScsiCommandRequest): ByteCount {
+  return request.read && !request.write ? request.expectedBytes : 0;
 }
 
 function residual(moved: ByteCount, expected: ByteCount): Residual {

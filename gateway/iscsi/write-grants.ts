@@ -16,12 +16,18 @@ export interface WriteGrantsDeps {
 /** Tags wrap long before the reserved one; so many are never outstanding at once. */
 const LAST_TAG = 0xffff_fff0;
 
-/** Memory for the write data of one session: initiators are asked for data (R2T) only when there is room for it. */
+/**
+ * Memory for the write data of one session: initiators are asked for data (R2T) only when there is room for it. A write
+ * gets room for all that is missing at once, and is never held up half-way; where only unsolicited data is held, by
+ * writes that all wait for the rest, the first of them goes on whatever the limits say.
+ */
 export class WriteGrants implements BudgetWaiter {
   readonly #deps: WriteGrantsDeps;
   /** In the order of their arrival. */
   readonly #waiting = new Set<Task>();
   #heldBytes: ByteCount = 0;
+  /** Held by the writes that wait. */
+  #parkedBytes: ByteCount = 0;
   #nextTag = 1;
 
   constructor(deps: WriteGrantsDeps) {
@@ -38,16 +44,18 @@ export class WriteGrants implements BudgetWaiter {
   /** The write needs an R2T as soon as there is room. */
   ask(task: Task): void {
     this.#waiting.add(task);
+    this.#park(task.writeReserved);
     this.#grant();
   }
 
   /** The task needs nothing more. */
   withdraw(task: Task): void {
-    this.#waiting.delete(task);
+    if (this.#waiting.delete(task)) this.#park(0 - task.writeReserved);
   }
 
   /** The task is over. */
   release(task: Task): void {
+    this.withdraw(task); // it may have failed while it waited
     const bytes = task.writeReserved;
     if (bytes > 0) {
       task.writeReserved = 0;
@@ -65,7 +73,7 @@ export class WriteGrants implements BudgetWaiter {
 
   /** The session is over. */
   end(): void {
-    this.#waiting.clear();
+    for (const task of this.#waiting) this.withdraw(task);
     this.#deps.budget.forget(this);
   }
 
@@ -75,17 +83,19 @@ export class WriteGrants implements BudgetWaiter {
     for (const task of this.#waiting) {
       const { transfer, lun, initiatorTaskTag } = task;
       if (transfer === undefined) continue;
-      const bytes = Math.min(maxBurstBytes, transfer.wantedBytes - transfer.bytes);
-      // The session's own writes have to end first: `release` comes back here.
-      if (this.#heldBytes > 0 && this.#heldBytes + bytes > sessionBytes) return true;
-      if (!budget.take(bytes)) {
-        budget.wait(this);
-        return false;
+      const bytes = Math.max(transfer.wantedBytes - task.writeReserved, 0);
+      if (bytes > 0) {
+        // The session's own writes have to end first: `release` comes back here.
+        if (this.#heldBytes > this.#parkedBytes && this.#heldBytes + bytes > sessionBytes) return true;
+        if (!budget.take(bytes)) {
+          budget.wait(this);
+          return false;
+        }
       }
+      this.withdraw(task);
       this.#hold(task, bytes);
-      this.#waiting.delete(task);
       const targetTransferTag = this.#takeTag();
-      const r2t = transfer.openSolicited(targetTransferTag, bytes);
+      const r2t = transfer.openSolicited(targetTransferTag, maxBurstBytes);
       outbox.readyToTransfer({ lun, initiatorTaskTag, targetTransferTag, ...r2t });
     }
     return true;
@@ -94,6 +104,11 @@ export class WriteGrants implements BudgetWaiter {
   #hold(task: Task, bytes: ByteCount): void {
     task.writeReserved += bytes;
     this.#heldBytes += bytes;
+  }
+
+  #park(bytes: ByteCount): void {
+    this.#parkedBytes += bytes;
+    this.#deps.budget.park(bytes);
   }
 
   #takeTag(): number {

@@ -3,7 +3,7 @@ import type { ByteCount } from '../base/units.ts';
 import { readCapacity10, readCapacity16 } from './capacity.ts';
 import type { Command } from './cdb.ts';
 import { inquiry } from './inquiry.ts';
-import { MAX_PARAMETER_BYTES, maxWriteSameSectors } from './limits.ts';
+import { INTERNAL_CHUNK_BYTES, MAX_PARAMETER_BYTES, maxWriteSameSectors } from './limits.ts';
 import type { UnitNexus } from './logical-unit.ts';
 import { prefetch, read, synchronizeCache, verify, write, writeAndVerify } from './medium.ts';
 import { modeSense } from './mode-sense.ts';
@@ -86,9 +86,20 @@ export function dataOutBytes(nexus: UnitNexus, command: UnitCommand): ByteCount 
   }
 }
 
-/** How many bytes of medium data the command gives the initiator; parameter data is too small to count. */
-export function dataInBytes(nexus: UnitNexus, command: UnitCommand): ByteCount {
-  return command.kind === 'read' ? command.sectors * nexus.unit.device.geometry().sectorSize : 0;
+/**
+ * How many bytes of medium data the command has in memory at a time, when the initiator takes `announcedBytes`;
+ * parameter data is too small to count.
+ */
+export function readBytes(nexus: UnitNexus, command: UnitCommand, announcedBytes: ByteCount): ByteCount {
+  switch (command.kind) {
+    case 'read':
+      return Math.min(command.sectors * nexus.unit.device.geometry().sectorSize, announcedBytes);
+    case 'verify':
+    case 'write-and-verify':
+      return Math.min(command.sectors * nexus.unit.device.geometry().sectorSize, INTERNAL_CHUNK_BYTES);
+    default:
+      return 0;
+  }
 }
 
 /** Whether the command changes the medium: those must have ended before their nexus may be taken over. */
@@ -104,22 +115,28 @@ export function changesMedium(command: UnitCommand): boolean {
   }
 }
 
+/** Expected data transfer length in either direction. */
+export interface Announced {
+  readonly in: ByteCount;
+  readonly out: ByteCount;
+}
+
 /**
  * Runs a command that `refuse` has passed. `data` is what the command takes from the initiator, or less when it announced
- * less; `announcedBytes` is what it announced. Answered in the same turn where the device can.
+ * less. Answered in the same turn where the device can.
  */
 export function execute(
   nexus: UnitNexus,
   command: UnitCommand,
   data: readonly Buffer[],
-  announcedBytes: ByteCount,
+  announced: Announced,
 ): MaybePromise<ScsiResult> {
   const { device } = nexus.unit;
   switch (command.kind) {
     case 'read':
-      return read(device, command);
+      return read(device, command, announced.in);
     case 'write':
-      return write(device, command, data, announcedBytes);
+      return write(device, command, data, announced.out);
     case 'synchronize-cache':
       return synchronizeCache(device);
     case 'test-unit-ready':
@@ -127,7 +144,7 @@ export function execute(
     case 'prevent-allow':
       return GOOD;
     case 'write-and-verify':
-      return writeAndVerify(device, command, data, announcedBytes);
+      return writeAndVerify(device, command, data, announced.out);
     case 'verify':
       return command.sectors === 0 ? GOOD : verify(device, command, data);
     case 'prefetch':
@@ -135,7 +152,7 @@ export function execute(
     case 'unmap':
       return unmap(device, Buffer.concat(data));
     case 'write-same':
-      return writeSameOf(nexus, command, data, announcedBytes);
+      return writeSameOf(nexus, command, data, announced.out);
     case 'get-lba-status':
       return getLbaStatus(device, command.lba, command.allocationLength);
     case 'inquiry':

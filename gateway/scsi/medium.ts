@@ -16,13 +16,23 @@ interface Extent {
   readonly sectors: SectorCount;
 }
 
-/** READ (6) - (16). With FUA what was written before must be on stable storage first (SBC-3 4.15). */
-export function read(device: BlockDevice, command: Extent & { readonly fua: boolean }): MaybePromise<ScsiResult> {
+/**
+ * READ (6) - (16). With FUA what was written before must be on stable storage first (SBC-3 4.15). No more is read than the
+ * initiator takes; the result still counts all that was asked for, since that is what the residual is about.
+ */
+export function read(
+  device: BlockDevice,
+  command: Extent & { readonly fua: boolean },
+  announcedBytes: ByteCount,
+): MaybePromise<ScsiResult> {
   if (command.sectors === 0) return GOOD;
-  if (command.fua) return forcedRead(device, command);
-  const bytes = command.sectors * device.geometry().sectorSize;
+  const { sectorSize } = device.geometry();
+  const bytes = command.sectors * sectorSize;
+  const sectors = Math.min(command.sectors, Math.ceil(announcedBytes / sectorSize));
+  if (sectors === 0) return mediumData([], bytes);
+  if (command.fua) return forcedRead(device, { lba: command.lba, sectors }, bytes);
   try {
-    const pieces = device.read(command.lba, command.sectors);
+    const pieces = device.read(command.lba, sectors);
     if (!(pieces instanceof Promise)) return mediumData(pieces, bytes);
     return pieces.then((read) => mediumData(read, bytes), resultOfError);
   } catch (error) {
@@ -30,10 +40,10 @@ export function read(device: BlockDevice, command: Extent & { readonly fua: bool
   }
 }
 
-async function forcedRead(device: BlockDevice, { lba, sectors }: Extent): Promise<ScsiResult> {
+async function forcedRead(device: BlockDevice, { lba, sectors }: Extent, bytes: ByteCount): Promise<ScsiResult> {
   try {
     await device.flush();
-    return mediumData(await device.read(lba, sectors), sectors * device.geometry().sectorSize);
+    return mediumData(await device.read(lba, sectors), bytes);
   } catch (error) {
     return resultOfError(error);
   }

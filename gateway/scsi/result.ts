@@ -25,7 +25,7 @@ export function failed(status: number, sense: Sense): ScsiResult {
   return { status, sense, dataIn: NO_DATA, dataInBytes: 0 };
 }
 
-/** GOOD with medium data as the device gave it. */
+/** GOOD with medium data as the device gave it: `bytes` were asked for, the pieces have at least what the initiator takes. */
 export function mediumData(pieces: readonly Buffer[], bytes: number): ScsiResult {
   return { status: STATUS.good, sense: undefined, dataIn: pieces, dataInBytes: bytes };
 }

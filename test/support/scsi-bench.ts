@@ -46,12 +46,10 @@ export class ScsiBench {
     const result =
       admission.kind === 'answer'
         ? admission.result
-        : await execute(
-            nexus,
-            admission.command,
-            [data.subarray(0, dataOutBytes(nexus, admission.command))],
-            announced,
-          );
+        : await execute(nexus, admission.command, [data.subarray(0, dataOutBytes(nexus, admission.command))], {
+            in: Number.MAX_SAFE_INTEGER,
+            out: announced,
+          });
     return { status: result.status, sense: result.sense, data: Buffer.concat(result.dataIn) };
   }
 }
