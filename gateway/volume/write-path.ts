@@ -112,7 +112,7 @@ export class WritePath {
     count: BlockCount,
     pieces: readonly Buffer[],
   ): Promise<void> {
-    await reserved;
+    if (reserved !== undefined) await reserved;
     const op = await this.#withLock(block, count, count, async () => this.#stage(block, count, pieces));
     await op.answered;
   }
@@ -122,7 +122,9 @@ export class WritePath {
     if (refusal !== undefined) throw refusal;
     const first = Math.floor(from / BLOCK_SIZE);
     const count = Math.ceil(to / BLOCK_SIZE) - first;
-    await this.#state.cache.reserve(count);
+    // No waiting where there is nothing to wait for: overlapping commands then keep their order.
+    const reserved = this.#state.cache.reserve(count);
+    if (reserved !== undefined) await reserved;
     const op = await this.#withLock(first, count, count, async () => {
       const start = first * BLOCK_SIZE;
       const content = Buffer.allocUnsafe(count * BLOCK_SIZE);
@@ -141,8 +143,9 @@ export class WritePath {
   async #unmapBlocks(ranges: readonly BlockRange[]): Promise<void> {
     const refusal = this.#check();
     if (refusal !== undefined) throw refusal;
-    await this.#unmapRoom();
-    await this.#state.cache.reserve(1);
+    if (this.#state.pendingUnmaps > MAX_PENDING_UNMAPS) await this.#unmapRoom();
+    const reserved = this.#state.cache.reserve(1);
+    if (reserved !== undefined) await reserved;
     const first = Math.min(...ranges.map(({ block }) => block));
     const end = Math.max(...ranges.map(({ block, count }) => block + count));
     const op = await this.#withLock(first, end - first, 1, async () => this.#stageUnmap(first, ranges));

@@ -1,0 +1,235 @@
+import { describe, expect, test } from 'vitest';
+import { VolumeBench } from '../../support/volume-bench.ts';
+
+function outcome(work: void | Promise<void>): Promise<string> {
+  return Promise.resolve(work).then(
+    () => 'done',
+    (error: unknown) => (error instanceof Error && 'kind' in error ? String(error.kind) : String(error)),
+  );
+}
+
+describe('back-pressure', () => {
+  test('makes writes wait while the cache is full of dirty blocks, then tells them to come again', async () => {
+    const bench = new VolumeBench({ chunks: 4, maxWaitMs: 5000 });
+    await bench.start();
+    bench.shore.holdCommits = true;
+    const outcomes: string[] = [];
+    for (let at = 0; at < 30 && outcomes.at(-1) !== 'busy'; at++) {
+      const write = bench.volume.write(at * 100, [Buffer.alloc(100 * 4096, 1)], { fua: false });
+      outcomes.push(await bench.settle(outcome(write)));
+    }
+    expect(outcomes.at(-1)).toBe('busy');
+    expect(outcomes.slice(0, -1).every((each) => each === 'done')).toBe(true);
+    expect(bench.volume.status().state).toBe('serving');
+    // Everything drains once the cloud takes it.
+    bench.shore.holdCommits = false;
+    await bench.write(3000, 2, 100);
+    await bench.flushRemote();
+    expect(bench.volume.status().dirtyBlocks).toBe(0);
+    expect(await bench.byteOf(3050)).toBe(2);
+    expect(await bench.byteOf(50)).toBe(1);
+  });
+
+  test('lets waiting writes go on in order when commits make room', async () => {
+    const bench = new VolumeBench({ chunks: 4, maxWaitMs: 60_000 });
+    await bench.start();
+    bench.shore.holdCommits = true;
+    const order: number[] = [];
+    const writes = Array.from({ length: 40 }, (_, at) =>
+      Promise.resolve(bench.volume.write(at * 64, [Buffer.alloc(64 * 4096, at)], { fua: false })).then(() =>
+        order.push(at),
+      ),
+    );
+    await bench.pass(3000);
+    expect(order.length).toBeLessThan(40);
+    expect(bench.cache.status().waitingWrites).toBe(40 - order.length);
+    bench.shore.holdCommits = false;
+    await bench.settle(Promise.all(writes));
+    expect(order).toEqual(Array.from({ length: 40 }, (_, at) => at));
+  });
+
+  test('does not keep reads and flushes from being answered', async () => {
+    const bench = new VolumeBench({ chunks: 4, maxWaitMs: 60_000 });
+    await bench.start();
+    bench.shore.holdCommits = true;
+    const writes = Array.from({ length: 40 }, (_, at) =>
+      outcome(bench.volume.write(at * 64, [Buffer.alloc(64 * 4096, at + 1)], { fua: false })),
+    );
+    await bench.pass(1000);
+    await bench.flush();
+    expect(await bench.byteOf(3)).toBe(1);
+    bench.shore.holdCommits = false;
+    expect(new Set(await bench.settle(Promise.all(writes)))).toEqual(new Set(['done']));
+  });
+});
+
+describe('a failing disk', () => {
+  test('a failed sync stops the volume, and a restart finds what was flushed before', async () => {
+    const bench = new VolumeBench();
+    await bench.start();
+    bench.shore.holdCommits = true;
+    await bench.write(1, 1);
+    await bench.flush();
+    await bench.write(2, 2);
+    bench.disk.faults.syncError = 1;
+    expect(await bench.settle(outcome(bench.volume.flush()))).toBe('stopped');
+    bench.disk.faults.syncError = 0;
+    // Nothing is tried again as if nothing had happened.
+    expect(await bench.settle(outcome(bench.volume.flush()))).toBe('stopped');
+    expect(await bench.settle(outcome(bench.volume.write(3, [Buffer.alloc(4096, 3)], { fua: false })))).toBe('stopped');
+    expect(bench.volume.status()).toMatchObject({ state: 'stopped' });
+    expect(bench.volume.status().reason).toMatch(/could not make it durable/);
+    expect(bench.cache.state.kind).toBe('stopped');
+    // What is certain can still be read.
+    expect(await bench.byteOf(1)).toBe(1);
+    bench.crash('power');
+    await bench.start();
+    expect(await bench.byteOf(1)).toBe(1);
+    expect([0, 2]).toContain(await bench.byteOf(2));
+  });
+
+  test('a full disk while the pool grows is put up with: it works with the chunks there are, and says so', async () => {
+    const bench = new VolumeBench({ chunks: 12 });
+    await bench.start();
+    await bench.pass(1000);
+    bench.disk.faults.noSpace = 1;
+    const before = bench.cache.status().allocatedBytes;
+    // Only growing and reclaiming meet the full disk: the log itself is allocated.
+    bench.disk.faults.noSpace = 0;
+    await bench.write(0, 1, 200);
+    bench.disk.faults.noSpace = 1;
+    await bench.pass(50);
+    bench.disk.faults.noSpace = 0;
+    for (let round = 0; round < 8; round++) await bench.write(round * 200, round + 1, 200);
+    await bench.flushRemote();
+    expect(bench.cache.status().allocatedBytes).toBeGreaterThanOrEqual(before);
+    for (let round = 0; round < 8; round++) expect(await bench.byteOf(round * 200 + 7)).toBe(round + 1);
+  });
+
+  test('a full disk under the log itself is waited for, and the write is answered when there is space again', async () => {
+    const bench = new VolumeBench({ maxWaitMs: 20_000 });
+    await bench.start();
+    await bench.pass(1000);
+    bench.disk.faults.noSpace = 1;
+    const write = outcome(bench.volume.write(1, [Buffer.alloc(4096, 1)], { fua: false }));
+    await bench.pass(5000);
+    bench.disk.faults.noSpace = 0;
+    expect(await bench.settle(write)).toBe('done');
+    expect(await bench.byteOf(1)).toBe(1);
+  });
+
+  test('a disk that stays full stops the log in the end, and nothing acked is lost', async () => {
+    const bench = new VolumeBench({ maxWaitMs: 5000 });
+    await bench.start();
+    await bench.write(1, 1);
+    bench.shore.holdCommits = true;
+    bench.disk.faults.noSpace = 1;
+    expect(await bench.settle(outcome(bench.volume.write(1, [Buffer.alloc(4096, 2)], { fua: false })))).toBe('stopped');
+    // Nobody reads what a restart might contradict.
+    await expect(bench.byteOf(1)).rejects.toMatchObject({ kind: 'stopped' });
+    bench.disk.faults.noSpace = 0;
+    bench.crash('process');
+    await bench.start();
+    expect([1, 2]).toContain(await bench.byteOf(1));
+  });
+
+  test('an unreadable clean block is fetched again; an unreadable dirty one is told as damage and not given up', async () => {
+    const bench = new VolumeBench({ ramBlocks: 0 });
+    await bench.start();
+    await bench.write(1, 1);
+    await bench.flushRemote();
+    bench.shore.holdCommits = true;
+    await bench.write(2, 2);
+    bench.disk.faults.readError = 1;
+    expect(await bench.byteOf(1)).toBe(1);
+    await expect(bench.byteOf(2)).rejects.toMatchObject({ kind: 'damaged' });
+    bench.disk.faults.readError = 0;
+    expect(await bench.byteOf(2)).toBe(2);
+  });
+});
+
+describe('a volume that was taken over', () => {
+  test('stops reading and writing when a commit says so', async () => {
+    const bench = new VolumeBench();
+    await bench.start();
+    await bench.write(1, 1);
+    bench.shore.epoch++;
+    await expect(bench.flushRemote()).rejects.toMatchObject({ kind: 'fenced' });
+    expect(bench.volume.status().state).toBe('fenced');
+    await expect(bench.byteOf(1)).rejects.toMatchObject({ kind: 'fenced' });
+    expect(await bench.settle(outcome(bench.volume.write(1, [Buffer.alloc(4096, 2)], { fua: false })))).toBe('fenced');
+    expect(await bench.settle(outcome(bench.volume.flush()))).toBe('fenced');
+  });
+
+  test('stops when the lease says so', async () => {
+    const bench = new VolumeBench();
+    await bench.start();
+    await bench.write(1, 1);
+    bench.volume.onFenced('epoch 7 belongs to other');
+    expect(bench.volume.status().reason).toMatch(/epoch 7 belongs to other/);
+    await expect(bench.byteOf(1)).rejects.toMatchObject({ kind: 'fenced' });
+  });
+});
+
+describe('the cloud away', () => {
+  test('keeps the volume from opening until it is back, and loses nothing', async () => {
+    const bench = new VolumeBench();
+    await bench.start();
+    bench.shore.holdCommits = true;
+    await bench.write(1, 1);
+    bench.crash('process');
+    bench.shore.away = true;
+    await expect(bench.start()).rejects.toMatchObject({ kind: 'retry' });
+    bench.crash('process');
+    bench.shore.away = false;
+    await bench.start();
+    expect(await bench.byteOf(1)).toBe(1);
+  });
+
+  test('fails reads of blocks that only the remote has, and the next attempt asks anew', async () => {
+    const bench = new VolumeBench();
+    bench.shore.blocks.set(9, Buffer.alloc(4096, 9));
+    await bench.start();
+    bench.shore.away = true;
+    await expect(bench.byteOf(9)).rejects.toMatchObject({ kind: 'retry' });
+    bench.shore.away = false;
+    expect(await bench.byteOf(9)).toBe(9);
+  });
+});
+
+describe('lag', () => {
+  test('is the age and size of what no version has, and nothing when all is committed', async () => {
+    const bench = new VolumeBench({ rpoMs: 4000 });
+    await bench.start();
+    expect(bench.volume.status()).toMatchObject({ lagSeconds: 0, lagBytes: 0 });
+    bench.shore.holdCommits = true;
+    await bench.write(1, 1, 3);
+    await bench.pass(3000);
+    await bench.write(2, 2, 3);
+    await bench.pass(7000);
+    const { lagSeconds, lagBytes } = bench.volume.status();
+    expect(lagSeconds).toBeGreaterThan(9.9);
+    expect(lagSeconds).toBeLessThan(10.5);
+    expect(lagBytes).toBe(4 * 4096);
+    bench.crash('process');
+    await bench.start();
+    expect(bench.volume.status().lagSeconds).toBeGreaterThan(9);
+    expect(bench.volume.status().lagBytes).toBe(4 * 4096);
+    bench.shore.holdCommits = false;
+    await bench.flushRemote();
+    expect(bench.volume.status()).toMatchObject({ lagSeconds: 0, lagBytes: 0 });
+  });
+
+  test('seals half the RPO target after the first write, and an idle volume does nothing at all', async () => {
+    const bench = new VolumeBench({ rpoMs: 4000 });
+    await bench.start();
+    await bench.write(1, 1);
+    await bench.pass(1900);
+    expect(bench.shore.batches).toHaveLength(0);
+    await bench.pass(200);
+    expect(bench.shore.batches).toHaveLength(1);
+    const { n } = bench.shore;
+    expect(await bench.clock.run({ untilMs: bench.clock.monotonicMs() + 3_600_000 })).toBe('idle');
+    expect(bench.shore.n).toBe(n);
+  });
+});
