@@ -131,11 +131,12 @@ export class ChangeMap {
       entries.fill(0, 2 * (start - first), 2 * (end - first));
     });
     if (!this.#shards.has(shard)) return;
-    for (let index = 0; index < SHARD_BLOCKS; index += 1) {
-      const slot = this.find(first + index);
-      if (slot < 0) continue;
-      entries[2 * index] = this.high(slot);
-      entries[2 * index + 1] = this.low(slot);
+    // Whichever takes fewer steps: over what the map holds, or over the shard's blocks.
+    if (this.#capacity < SHARD_BLOCKS) {
+      for (const block of this.#keys)
+        if (block >= first && block < first + SHARD_BLOCKS) this.#applyBlock(block, first, entries);
+    } else {
+      for (let block = first; block < first + SHARD_BLOCKS; block += 1) this.#applyBlock(block, first, entries);
     }
   }
 
@@ -161,6 +162,13 @@ export class ChangeMap {
     }
     rest.#newest = this.#newest;
     return rest;
+  }
+
+  #applyBlock(block: BlockNumber, first: BlockNumber, entries: Uint32Array): void {
+    const slot = this.find(block);
+    if (slot < 0) return;
+    entries[2 * (block - first)] = this.high(slot);
+    entries[2 * (block - first) + 1] = this.low(slot);
   }
 
   #advance(n: VersionNumber): void {

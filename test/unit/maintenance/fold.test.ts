@@ -141,6 +141,27 @@ describe('folding a volume', () => {
     expect(await verifyVolume(world.maintenance, REF)).toMatchObject({ verdict: 'pass', blocks: 1 });
   });
 
+  it('does not let an old run speak again for a shard that was rewritten empty', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    await gateway.commit({
+      writes: [
+        [5, 5],
+        [20_000, 2],
+      ],
+    });
+    await foldVolume(world.maintenance, REF);
+    // Enough single changes for a rewrite of the first shard; the run stays for the sake of the second.
+    await gateway.commit({ unmaps: Array.from({ length: 20 }, (_, at): [number, number] => [at * 61, 60]) });
+    expect(await foldVolume(world.maintenance, REF)).toMatchObject({ shardsRewritten: 1, runs: 1 });
+    const cold = world.gateway();
+    await cold.open();
+    expect(await cold.values(5, 1)).toEqual([0]);
+    expect(await cold.values(20_000, 1)).toEqual([2]);
+    expect(await verifyVolume(world.maintenance, REF)).toMatchObject({ verdict: 'pass', blocks: 1 });
+  });
+
   it('rejects with not-found for a volume that is not there', async () => {
     const { world } = await written();
     await expect(foldVolume(world.maintenance, { ...REF, volume: 'none' })).rejects.toMatchObject({
