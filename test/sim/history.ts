@@ -269,7 +269,7 @@ export class History {
 }
 
 /** Every sector an op covers. */
-export function* sectorsOf(op: Op): Iterable<number> {
+function* sectorsOf(op: Op): Iterable<number> {
   for (const { lba, sectors } of op.spans) for (let sector = lba; sector < lba + sectors; sector++) yield sector;
 }
 

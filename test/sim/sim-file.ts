@@ -42,12 +42,11 @@ export function planWrite(pieces: readonly Buffer[], position: number): FileWrit
       const page = Math.floor(at / PAGE);
       const offset = at % PAGE;
       const size = Math.min(PAGE - offset, piece.length - from);
-      const part = piece.subarray(from, from + size);
-      if (size === PAGE && part.equals(ZERO_PAGE)) {
+      if (size === PAGE && piece[from] === 0 && piece.compare(ZERO_PAGE, 0, PAGE, from, from + PAGE) === 0) {
         if (zeroFrom < 0) zeroFrom = page;
       } else {
         endZeroRun(page);
-        fragments.push({ page, offset, bytes: Buffer.from(part), pages: 1 });
+        fragments.push({ page, offset, bytes: Buffer.from(piece.subarray(from, from + size)), pages: 1 });
       }
       from += size;
       at += size;

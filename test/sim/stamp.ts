@@ -2,6 +2,8 @@ import { SECTOR } from './sim-file.ts';
 
 const MAGIC = 0x46535354;
 const ZERO_SECTOR = Buffer.alloc(SECTOR);
+/** Repeated over the sector. */
+const pattern = Buffer.alloc(20);
 
 /** What a write with this id leaves in a sector: unique for (volume, sector, id), all 512 bytes of it. Id 0 is zeros. */
 export function stampSector(volume: number, sector: number, id: number, into: Buffer, at = 0): void {
@@ -10,14 +12,12 @@ export function stampSector(volume: number, sector: number, id: number, into: Bu
     into.fill(0, at, end);
     return;
   }
-  into.writeUInt32LE(MAGIC, at);
-  into.writeUInt32LE(volume, at + 4);
-  into.writeUInt32LE(sector, at + 8);
-  into.writeUInt32LE(id, at + 12);
-  into.writeUInt32LE((Math.imul(id, 0x9e3779b1) ^ Math.imul(sector + 1, 0x85ebca77) ^ volume) >>> 0, at + 16);
-  into.copy(into, at + 20, at, at + 20);
-  for (let filled = 40; filled < SECTOR; filled *= 2)
-    into.copy(into, at + filled, at, Math.min(at + filled, end - filled));
+  pattern.writeUInt32LE(MAGIC, 0);
+  pattern.writeUInt32LE(volume, 4);
+  pattern.writeUInt32LE(sector, 8);
+  pattern.writeUInt32LE(id, 12);
+  pattern.writeUInt32LE((Math.imul(id, 0x9e3779b1) ^ Math.imul(sector + 1, 0x85ebca77) ^ volume) >>> 0, 16);
+  into.fill(pattern, at, end);
 }
 
 /** `sectors` sectors from `lba` on as write `id` leaves them. */
@@ -31,8 +31,7 @@ const expected = Buffer.alloc(SECTOR);
 
 /** The id of the write that left these bytes; 0 for zeros, undefined when no write can have. */
 export function readStamp(volume: number, sector: number, bytes: Buffer): number | undefined {
-  if (bytes.equals(ZERO_SECTOR)) return 0;
-  if (bytes.readUInt32LE(0) !== MAGIC) return undefined;
+  if (bytes.readUInt32LE(0) !== MAGIC) return bytes.equals(ZERO_SECTOR) ? 0 : undefined;
   const id = bytes.readUInt32LE(12);
   stampSector(volume, sector, id, expected);
   return bytes.equals(expected) ? id : undefined;

@@ -2,7 +2,7 @@ import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, type VolumeShape } from './areas.ts';
-import { Violation, sectorsOf, type History, type Op, type SectorSpan } from './history.ts';
+import { Violation, type History, type Op, type SectorSpan } from './history.ts';
 import { SECTOR } from './sim-file.ts';
 import type { SimRandom } from './sim-random.ts';
 import { describeSector, readStamp, stampRange } from './stamp.ts';
@@ -197,9 +197,7 @@ export class Workload {
       ackedAt: Infinity,
       durable: false,
     }));
-    const sectors = ops.flatMap((op) => [...sectorsOf(op)]);
-    if (new Set(sectors).size < sectors.length || sectors.some((sector) => this.#locked.has(sector))) return;
-    for (const sector of sectors) this.#locked.add(sector);
+    if (!this.#lock(ops)) return;
     for (const op of ops) {
       this.#history.add(op);
       this.#world.note(`${action} ${op.id} ${op.spans.map(({ lba, sectors: count }) => `${lba}+${count}`).join(' ')}`);
@@ -211,7 +209,7 @@ export class Workload {
       // A volume that goes on has not done it, or of several steps only some; of one that stopped only a restart tells.
       if (this.stoppedBy !== undefined) return;
       await this.#settleRefused(ops);
-      for (const sector of sectors) this.#locked.delete(sector);
+      this.#unlock(ops);
       return;
     }
     const ackedAt = this.#world.tick();
@@ -220,7 +218,29 @@ export class Workload {
       if (fua) op.durable = true;
       this.#world.note(`acked ${op.id}`);
     }
-    for (const sector of sectors) this.#locked.delete(sector);
+    this.#unlock(ops);
+  }
+
+  /** False, and nothing locked, when a call is under way to one of the sectors, or two of these ops share one. */
+  #lock(ops: readonly Op[]): boolean {
+    const taken: number[] = [];
+    for (const op of ops)
+      for (const { lba, sectors } of op.spans)
+        for (let sector = lba; sector < lba + sectors; sector++) {
+          if (this.#locked.has(sector)) {
+            for (const other of taken) this.#locked.delete(other);
+            return false;
+          }
+          this.#locked.add(sector);
+          taken.push(sector);
+        }
+    return true;
+  }
+
+  #unlock(ops: readonly Op[]): void {
+    for (const { spans } of ops)
+      for (const { lba, sectors } of spans)
+        for (let sector = lba; sector < lba + sectors; sector++) this.#locked.delete(sector);
   }
 
   async #settleRefused(ops: readonly Op[]): Promise<void> {
