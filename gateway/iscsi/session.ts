@@ -11,6 +11,7 @@ import { decodeRequest } from './requests.ts';
 import type { LogoutRequest, NopOutRequest, Request, TaskManagementRequest } from './requests.ts';
 import type { IscsiSettings } from './settings.ts';
 import type { IscsiTarget } from './target-registry.ts';
+import type { Task } from './task.ts';
 import { manageTasks } from './task-management.ts';
 import { TaskSet } from './task-set.ts';
 import type { SessionParameters } from './text-keys.ts';
@@ -200,7 +201,7 @@ export class Session {
     }
     this.#state = 'logging-out';
     this.tasks.abort(() => true);
-    whenSettled([this], () => {
+    whenSettled([this], undefined, () => {
       if (this.#state !== 'logging-out') return;
       outbox.logout(request.initiatorTaskTag, 0);
       link.closeAfterSending('logout');
@@ -209,8 +210,8 @@ export class Session {
 
   /** RFC 7143 11.5; answered when what was aborted has left the devices. */
   #manageTasks(request: TaskManagementRequest): void {
-    const { response, affected } = manageTasks(request, this, this.#deps.sessions());
-    whenSettled(affected, () => {
+    const { response, affected, concerns } = manageTasks(request, this, this.#deps.sessions());
+    whenSettled(affected, concerns, () => {
       if (this.#state !== 'open') return;
       this.#deps.outbox.taskManagement(request.initiatorTaskTag, response);
       this.#deps.link.sendSoon();
@@ -279,9 +280,16 @@ export class Session {
   }
 }
 
-/** Calls `then` when no aborted command of these sessions can change a medium any more; at once if that is so already. */
-function whenSettled(sessions: readonly Session[], then: () => void): void {
-  const settling = sessions.filter((session) => session.tasks.isSettling);
+/**
+ * Calls `then` when no aborted command of these sessions (of those that match) can change a medium any more; at once if
+ * that is so already.
+ */
+function whenSettled(
+  sessions: readonly Session[],
+  matches: ((task: Task) => boolean) | undefined,
+  then: () => void,
+): void {
+  const settling = sessions.filter((session) => session.tasks.isSettling(matches));
   if (settling.length === 0) then();
-  else void Promise.all(settling.map((session) => session.tasks.settled())).then(then);
+  else void Promise.all(settling.map((session) => session.tasks.settled(matches))).then(then);
 }

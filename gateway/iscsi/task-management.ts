@@ -3,14 +3,18 @@ import type { LogicalUnit } from '../scsi/logical-unit.ts';
 import { TASK_FUNCTION, TASK_RESPONSE } from './constants.ts';
 import type { TaskManagementRequest } from './requests.ts';
 import type { Session } from './session.ts';
+import type { Task } from './task.ts';
 
 /** ESXi takes "task does not exist" for a fault when the task has just finished. */
 const WANTS_COMPLETE_FOR_FINISHED_TASKS = 'iqn.1998-01.com.vmware';
 
-/** What a function has done: its response may be sent when no aborted command of these sessions is in a device any more. */
+/** What a function has done: its response may be sent when no aborted command it concerns is in a device any more. */
 export interface Managed {
   readonly response: number;
+  /** Sessions whose commands it may have ended. */
   readonly affected: readonly Session[];
+  /** Which of those: commands elsewhere that do not end must not hold up the answer. */
+  readonly concerns: (task: Task) => boolean;
 }
 
 /**
@@ -31,30 +35,39 @@ export function manageTasks(request: TaskManagementRequest, own: Session, sessio
     case TASK_FUNCTION.logicalUnitReset:
       return onUnit(request, own, (unit) => resetUnits([unit], [...sessions]));
     case TASK_FUNCTION.targetWarmReset:
-    case TASK_FUNCTION.targetColdReset:
+    case TASK_FUNCTION.targetColdReset: {
       own.cancelHeld(undefined, request.cmdSn);
-      return { response: TASK_RESPONSE.complete, affected: resetUnits(own.tasks.allUnits(), [...sessions]) };
+      const units = own.tasks.allUnits();
+      const concerns = (task: Task): boolean => units.includes(task.nexus.unit);
+      return { response: TASK_RESPONSE.complete, affected: resetUnits(units, [...sessions]), concerns };
+    }
     case TASK_FUNCTION.taskReassign:
-      return { response: TASK_RESPONSE.reassignNotSupported, affected: [] };
+      return answer(TASK_RESPONSE.reassignNotSupported);
     default:
-      return { response: TASK_RESPONSE.notSupported, affected: [] };
+      return answer(TASK_RESPONSE.notSupported);
   }
 }
 
+function answer(response: number): Managed {
+  return { response, affected: [], concerns: () => false };
+}
+
 function abortTask(request: TaskManagementRequest, own: Session): Managed {
-  const tag = request.referencedTaskTag;
-  const found = own.tasks.abort((task) => task.initiatorTaskTag === tag) > 0;
-  if (found || own.cancelUnseen(request.refCmdSn, request.cmdSn))
-    return { response: TASK_RESPONSE.complete, affected: [own] };
+  const concerns = (task: Task): boolean => task.initiatorTaskTag === request.referencedTaskTag;
+  const found = own.tasks.abort(concerns) > 0;
+  // A second ABORT TASK, when the first one has not been answered in time, must wait for the same write.
+  if (found || own.tasks.isSettling(concerns) || own.cancelUnseen(request.refCmdSn, request.cmdSn))
+    return { response: TASK_RESPONSE.complete, affected: [own], concerns };
   const complete = own.identity.initiatorName.startsWith(WANTS_COMPLETE_FOR_FINISHED_TASKS);
-  return { response: complete ? TASK_RESPONSE.complete : TASK_RESPONSE.noSuchTask, affected: [] };
+  return answer(complete ? TASK_RESPONSE.complete : TASK_RESPONSE.noSuchTask);
 }
 
 function onUnit(request: TaskManagementRequest, own: Session, act: (unit: LogicalUnit) => Session[]): Managed {
   const nexus = own.tasks.nexusOf(request.lun);
-  if (nexus === undefined) return { response: TASK_RESPONSE.noSuchLun, affected: [] };
+  if (nexus === undefined) return answer(TASK_RESPONSE.noSuchLun);
+  const { unit } = nexus;
   own.cancelHeld(request.lun, request.cmdSn);
-  return { response: TASK_RESPONSE.complete, affected: act(nexus.unit) };
+  return { response: TASK_RESPONSE.complete, affected: act(unit), concerns: (task) => task.nexus.unit === unit };
 }
 
 /** Ends the commands of every session in the unit; the other initiators are told (SAM-5 7.5). */

@@ -364,15 +364,15 @@ export class TaskSet {
     return chosen.length;
   }
 
-  /** Whether an aborted command is in a device that can still change the medium. */
-  get isSettling(): boolean {
-    for (const task of this.#lingering) if (changesMedium(task.command)) return true;
+  /** Whether an aborted command (of those that match) is in a device that can still change the medium. */
+  isSettling(matches: (task: Task) => boolean = () => true): boolean {
+    for (const task of this.#lingering) if (changesMedium(task.command) && matches(task)) return true;
     return false;
   }
 
   /** Resolves when that is over. */
-  async settled(): Promise<void> {
-    while (this.isSettling) {
+  async settled(matches?: (task: Task) => boolean): Promise<void> {
+    while (this.isSettling(matches)) {
       await new Promise<void>((resolve) => {
         this.#settleWaiters.push(resolve);
       });

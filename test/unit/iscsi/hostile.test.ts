@@ -13,6 +13,7 @@ import {
 } from '../../support/iscsi-wire.ts';
 import type { Response } from '../../support/iscsi-wire.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
+import { RamDevice } from '../../support/ram-device.ts';
 import type { RawInitiator } from '../../support/raw-initiator.ts';
 
 const DATA = Buffer.alloc(512, 0xdd);
@@ -26,6 +27,18 @@ afterEach(async () => {
 async function start(...options: Parameters<typeof IscsiWorld.start>): Promise<IscsiWorld> {
   world = await IscsiWorld.start(...options);
   return world;
+}
+
+/** Holds every write in the device until it is released; `entered` resolves when the first is in. */
+function holdWrites(w: IscsiWorld, device: RamDevice = w.device): { entered: Promise<void>; release: () => void } {
+  const inside = gate();
+  const held = gate();
+  device.intercept = (operation) => {
+    if (operation !== 'write') return undefined;
+    inside.open();
+    return held.opened;
+  };
+  return { entered: inside.opened, release: held.open };
 }
 
 /** Gives the target the data of every R2T until `count` commands are answered; their statuses. */
@@ -259,15 +272,9 @@ test('names that are repeated in the second stage of a login are no negotiation'
 test('a login that was given up while it waited does not cut the session that came after it', async () => {
   const w = await start();
   const old = await w.ready();
-  const inside = gate();
-  const held = gate();
-  w.device.intercept = (operation) => {
-    if (operation !== 'write') return undefined;
-    inside.open();
-    return held.opened;
-  };
+  const { entered, release } = holdWrites(w);
   old.command({ cdb: write10(0, 1), write: true, expectedBytes: 512, data: DATA });
-  await inside.opened;
+  await entered;
   const stays = await w.connect();
   const login = stays.login({ target: TARGET });
   await old.closed();
@@ -281,7 +288,7 @@ test('a login that was given up while it waited does not cut the session that ca
   // Seen by the target in this order: the login, then a request out of turn, which closes the connection.
   leaves.send(buildRequest({ opcode: 0x00, immediate: true, itt: 1, word20: 0xffff_ffff }));
   await leaves.closed();
-  held.open();
+  release();
   await login;
   await stays.clear();
 });
@@ -292,4 +299,47 @@ test('a command that announces both directions reports the residual of the one t
   const both = { read: true, write: true, expectedBytes: 512 };
   const { last } = await initiator.run({ cdb: cdb(0), ...both });
   expect([last.flags & 0x06, last.word44]).toEqual([0x02, 512]);
+});
+
+test('ABORT TASK that is repeated while the write is still in the device is not answered before it has left', async () => {
+  const w = await start();
+  const initiator = await w.ready();
+  const { entered, release } = holdWrites(w);
+  const refCmdSn = initiator.cmdSn;
+  const rtt = initiator.command({ cdb: write10(0, 1), write: true, expectedBytes: 512, data: DATA });
+  await entered;
+  const abort = { cmdSn: initiator.cmdSn, function: 1, rtt, refCmdSn };
+  initiator.send(buildTaskManagement({ itt: 1, ...abort }), buildTaskManagement({ itt: 2, ...abort }));
+  await initiator.clear();
+  expect(w.device.bytes[0]).toBe(0);
+  release();
+  for (const itt of [1, 2]) {
+    const response = await initiator.expect(KIND.taskManagement);
+    expect([response.itt, response.byte2]).toEqual([itt, 0]);
+  }
+});
+
+test('a write that never ends in one unit does not hold up the reset of another', async () => {
+  const stuck = new RamDevice({ bytes: MIB, name: 'stuck' });
+  const fine = new RamDevice({ bytes: MIB, name: 'fine' });
+  const w = await start({
+    luns: new Map([
+      [0, fine],
+      [1, stuck],
+    ]),
+  });
+  const victim = await w.ready();
+  await victim.clear(1);
+  const { entered, release } = holdWrites(w, stuck);
+  victim.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA });
+  await entered;
+  victim.destroy();
+  const other = await w.ready({ isid: '00023d000002' });
+  while (w.server.sessions().length > 1) await other.clear();
+  other.send(buildTaskManagement({ itt: 1, cmdSn: other.cmdSn, function: 5 }));
+  expect((await other.expect(KIND.taskManagement)).byte2).toBe(0);
+  other.send(buildTaskManagement({ itt: 2, cmdSn: other.cmdSn, function: 5, lun: 1 }));
+  await other.clear();
+  release();
+  expect((await other.expect(KIND.taskManagement)).itt).toBe(2);
 });
