@@ -16,6 +16,10 @@ process.exitCode = await runCli(
       const { serveEmbeddedCloud } = await import('../gateway/programs.ts');
       await serveEmbeddedCloud(options);
     },
+    doctor: async (settings) => {
+      const { examineAlone } = await import('../gateway/doctor.ts');
+      return examineAlone(settings);
+    },
     demo: async (options) => {
       const { runDemo } = await import('../gateway/demo/demo.ts');
       await runDemo({ ...options, program: fileURLToPath(import.meta.url), clock: systemClock });

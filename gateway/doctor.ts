@@ -1,12 +1,16 @@
 import { statfs } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
-import type { Clock, Random } from './base/clock.ts';
+import { type Clock, type Random, systemClock, systemRandom } from './base/clock.ts';
 import type { Disk } from './base/disk.ts';
+import { makePrivateDirectory, NodeDisk } from './base/node-disk.ts';
 import { describeError, isKind } from './base/errors.ts';
 import { formatDuration, formatSize } from './base/size.ts';
 import type { ByteCount } from './base/units.ts';
 import type { Finding } from './admin/gateway-api.ts';
+import { type CloudSettings, createAwsClients } from './cloud/aws-clients.ts';
+import { DynamoVersionLog } from './cloud/dynamo-version-log.ts';
 import type { ObjectStore } from './cloud/object-store.ts';
+import { S3ObjectStore } from './cloud/s3-object-store.ts';
 import type { VersionLog } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 
@@ -17,6 +21,8 @@ export interface DoctorDeps {
   readonly disk: Disk;
   readonly store: ObjectStore;
   readonly table: VersionLog;
+  /** Access key id that requests are signed with; rejects when there is none. */
+  readonly credentials: () => Promise<string>;
   /** The cloud's idea of the time, from the Date header of a response; undefined when it cannot be had. */
   readonly cloudTime: () => Promise<number | undefined>;
   readonly cacheAllocatedBytes: () => ByteCount;
@@ -34,6 +40,7 @@ export async function examine(deps: DoctorDeps): Promise<Finding[]> {
     await disk(deps),
     await room(deps),
     await clock(deps),
+    await keys(deps),
     await bucket(deps),
     await table(deps),
   ];
@@ -108,6 +115,19 @@ async function clock({ clock: time, cloudTime }: DoctorDeps): Promise<Finding> {
     : finding('clock', 'pass', `within ${formatDuration(Math.max(1000, skew))} of the cloud's`);
 }
 
+/** Whether there are any; whether they are good shows in the bucket and table checks. */
+async function keys({ credentials }: DoctorDeps): Promise<Finding> {
+  try {
+    return finding('credentials', 'pass', `requests are signed with key ${await credentials()}`);
+  } catch (error) {
+    return finding(
+      'credentials',
+      'fail',
+      `none were found (${describeError(error)}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give this machine a role`,
+    );
+  }
+}
+
 /** Lists, writes, reads back and removes a probe object; credentials show here first. */
 async function bucket({ store, random, settings }: DoctorDeps): Promise<Finding> {
   const key = `doctor/${random.bytes(8).toString('hex')}`;
@@ -144,4 +164,52 @@ function remedy(error: unknown, key: string): string {
 
 function finding(check: string, verdict: Finding['verdict'], detail: string): Finding {
   return { check, verdict, detail };
+}
+
+/** The access key id the SDK's chain finds for these settings; rejects when it finds none. */
+export async function credentialsOf(settings: CloudSettings): Promise<string> {
+  const clients = createAwsClients(settings);
+  try {
+    return (await clients.s3.config.credentials()).accessKeyId;
+  } finally {
+    clients.close();
+  }
+}
+
+/** The Date header of whatever the S3 endpoint answers; undefined when it is out of reach (the bucket check says so in more words). */
+export async function timeOf({ s3Endpoint, region }: CloudSettings): Promise<number | undefined> {
+  const endpoint = s3Endpoint ?? `https://s3.${region}.amazonaws.com`;
+  try {
+    const { headers } = await fetch(endpoint, {
+      method: 'HEAD',
+      redirect: 'manual',
+      signal: AbortSignal.timeout(5000),
+    });
+    const date = Date.parse(headers.get('date') ?? '');
+    return Number.isNaN(date) ? undefined : date;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The same checks where no gateway runs: of a configuration that does not start, above all. */
+export async function examineAlone(settings: Settings): Promise<Finding[]> {
+  const tools = { clock: systemClock, random: systemRandom };
+  makePrivateDirectory(settings.stateDir);
+  const clients = createAwsClients(settings.cloud);
+  const { bucket: bucketName, table: tableName } = settings.cloud;
+  try {
+    return await examine({
+      settings,
+      ...tools,
+      disk: new NodeDisk(settings.stateDir),
+      store: new S3ObjectStore({ ...tools, client: clients.s3, bucket: bucketName, place: clients.s3Place }),
+      table: new DynamoVersionLog({ ...tools, client: clients.dynamo, table: tableName, place: clients.dynamoPlace }),
+      cloudTime: () => timeOf(settings.cloud),
+      credentials: () => credentialsOf(settings.cloud),
+      cacheAllocatedBytes: () => 0,
+    });
+  } finally {
+    clients.close();
+  }
 }

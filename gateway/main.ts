@@ -1,13 +1,13 @@
-import { mkdirSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { ControlServer } from './admin/control-server.ts';
 import type { GatewayReport } from './admin/gateway-api.ts';
 import { sleep, systemClock, systemRandom } from './base/clock.ts';
 import type { Disk } from './base/disk.ts';
-import { FarshoreError, isKind } from './base/errors.ts';
+import { describeError, FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
-import { NodeDisk } from './base/node-disk.ts';
+import { makePrivateDirectory, NodeDisk } from './base/node-disk.ts';
 import { lockForThisProcess } from './base/process-lock.ts';
 import { formatDuration } from './base/size.ts';
 import { BLOCK_SIZE, MIB } from './base/units.ts';
@@ -15,8 +15,8 @@ import { CacheLog } from './cache/cache-log.ts';
 import { cacheSettings } from './cache/settings.ts';
 import { Catalogue } from './catalogue.ts';
 import type { VolumeRef } from './cloud/version-log.ts';
-import type { Settings } from './config.ts';
-import { examine } from './doctor.ts';
+import type { Portal, Settings } from './config.ts';
+import { credentialsOf, examine, timeOf } from './doctor.ts';
 import { Gateway } from './gateway.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
 import { DEFAULT_ISCSI_SETTINGS } from './iscsi/settings.ts';
@@ -56,7 +56,7 @@ export async function startGateway(
   log: Log,
   options: { readonly stop?: Promise<unknown> } = {},
 ): Promise<RunningGateway> {
-  mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });
+  makePrivateDirectory(settings.stateDir);
   const cleanups: (() => Promise<void> | void)[] = [];
   const undo = async (): Promise<void> => {
     const failures: unknown[] = [];
@@ -112,6 +112,8 @@ async function start(
   );
   cleanups.push(() => worker.close());
   await checkCloud(worker, stop, log);
+  // Before any volume is taken over: a mistyped address must not cost them an epoch.
+  for (const portal of settings.portals) await probePortal(portal);
 
   const targets = new VolumeTargets();
   const server = new IscsiTargetServer({
@@ -153,7 +155,8 @@ async function start(
         disk,
         store: worker.store,
         table: worker.table,
-        cloudTime: () => timeOf(settings.cloud.s3Endpoint ?? `https://s3.${settings.cloud.region}.amazonaws.com`),
+        cloudTime: () => timeOf(settings.cloud),
+        credentials: () => credentialsOf(settings.cloud),
         cacheAllocatedBytes: () => cache.status().allocatedBytes,
       }),
   });
@@ -285,18 +288,21 @@ function reportDirty(worker: ReplicationWorker, dirtyBlocks: () => number): () =
   };
 }
 
-/** The Date header of whatever the endpoint answers. */
-async function timeOf(endpoint: string): Promise<number | undefined> {
+/** Opens the portal and closes it again. Rejects with `in-use`, or `input` when the address is not this machine's. */
+async function probePortal({ host, port }: Portal): Promise<void> {
+  const server = createServer();
   try {
-    const { headers } = await fetch(endpoint, {
-      method: 'HEAD',
-      redirect: 'manual',
-      signal: AbortSignal.timeout(5000),
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, host, resolve);
     });
-    const date = Date.parse(headers.get('date') ?? '');
-    return Number.isNaN(date) ? undefined : date;
-  } catch {
-    // Unreachable: the bucket check says so in more words.
-    return undefined;
+  } catch (error) {
+    const isTaken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+    throw new FarshoreError(
+      isTaken ? 'in-use' : 'input',
+      `the portal ${host}:${port} cannot be opened (${describeError(error)}); ${isTaken ? 'stop what listens there, or choose another port' : 'portals must be addresses of this machine'}`,
+      { cause: error },
+    );
   }
+  await new Promise((resolve) => server.close(resolve));
 }

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
-import { describeError, EXIT_CODES, FarshoreError } from '../base/errors.ts';
+import { describeError, EXIT_CODES, FarshoreError, isKind } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import { loadSettings, type Settings } from '../config.ts';
 import { connectToGateway } from './control-client.ts';
-import { type ArgumentsOf, MAX_VERSIONS_LISTED, type Operation, type Results } from './gateway-api.ts';
+import { type ArgumentsOf, type Finding, MAX_VERSIONS_LISTED, type Operation, type Results } from './gateway-api.ts';
 import { progressBar } from './output.ts';
 import * as show from './show.ts';
 
@@ -12,6 +12,8 @@ import * as show from './show.ts';
 export interface Programs {
   serve(settings: Settings): Promise<void>;
   cloud(options: CloudOptions): Promise<void>;
+  /** The checks of `doctor` where no gateway runs. */
+  doctor(settings: Settings): Promise<readonly Finding[]>;
   demo(options: { readonly keep: boolean; readonly megabytes: number }): Promise<void>;
 }
 
@@ -136,7 +138,8 @@ function buildProgram(programs: Programs, version: string): Command {
 
   command(program, 'status', 'how the gateway and its volumes are').action(() => tell('status', {}, show.status));
   command(program, 'doctor', 'check configuration, disk, clock, credentials, bucket and table').action(async () => {
-    const findings = await ask('doctor', {}, show.findings);
+    const findings = await examineAnyhow(settings(), programs);
+    process.stdout.write(`${json() ? JSON.stringify(findings, null, 2) : show.findings(findings)}\n`);
     const failed = findings.filter((finding) => finding.verdict === 'fail');
     if (failed.length > 0) throw new FarshoreError('input', `${failed.length} of ${findings.length} checks failed`);
   });
@@ -205,6 +208,17 @@ function buildProgram(programs: Programs, version: string): Command {
     },
   );
   return program;
+}
+
+/** The running gateway looks itself over; where none runs, its configuration is. */
+async function examineAnyhow(settings: Settings, programs: Programs): Promise<readonly Finding[]> {
+  try {
+    return await connectToGateway(settings.stateDir).call('doctor', {}, () => undefined);
+  } catch (error) {
+    if (!isKind(error, 'not-found')) throw error;
+    process.stderr.write('no gateway runs here; checking the configuration on its own\n');
+    return programs.doctor(settings);
+  }
 }
 
 function configPath(given: string | undefined): string {

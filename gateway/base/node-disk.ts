@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
-import { join, resolve, sep } from 'node:path';
+import { dirname, join, resolve, sep } from 'node:path';
 import type { Disk, DiskFile, OpenMode } from './disk.ts';
-import { FarshoreError, invariant } from './errors.ts';
+import { describeError, FarshoreError, invariant } from './errors.ts';
 import type { ByteCount } from './units.ts';
 
 /** Most buffers the kernel takes in one writev. */
@@ -16,6 +16,23 @@ const FLAGS: Readonly<Record<OpenMode, number>> = {
   write: fs.constants.O_RDWR,
   create: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
 };
+
+/**
+ * Makes the directory, and missing ones above it, for this user alone. `input` when that cannot be. Step by step, because the recursive
+ * form of Node never comes back from a filesystem such as /proc, where nothing can be made.
+ */
+export function makePrivateDirectory(path: string): void {
+  if (fs.existsSync(path)) return;
+  const parent = dirname(path);
+  if (parent !== path) makePrivateDirectory(parent);
+  try {
+    fs.mkdirSync(path, { mode: DIRECTORY_MODE });
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return;
+    const why = describeError(error);
+    throw new FarshoreError('input', `the directory ${path} cannot be made (${why}); choose another`, { cause: error });
+  }
+}
 
 /** The Disk port over a directory of the machine. */
 export class NodeDisk implements Disk {
