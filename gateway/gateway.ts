@@ -47,6 +47,7 @@ export interface GatewayDeps {
 const PURGE_INTERVAL_MS = 3600 * 1000;
 /** A deletion gives up when what was acked is not in the cloud after this long. */
 const DELETE_FLUSH_MS = 60_000;
+const FLUSH_PROGRESS_MS = 250;
 /** How long a start waits for its volumes before it opens the portals. */
 const START_PATIENCE_MS = 10_000;
 /** Volumes opened side by side at a start. */
@@ -76,7 +77,7 @@ export class Gateway implements GatewayApi {
     'volume-delete': ({ name }) => this.#delete(name),
     'volume-undelete': ({ name }) => this.#undelete(name),
     'volume-purge': ({ name, confirm }, onProgress) => this.#purge(name, confirm, onProgress),
-    flush: ({ name }) => this.#require(name).serving().flushRemote(),
+    flush: ({ name }, onProgress) => this.#flush(this.#require(name).serving(), onProgress),
     versions: ({ name, limit }) => this.#require(name).remote().versions(limit),
     fold: ({ name }) => this.#require(name).remote().fold(),
     restore: ({ name, version }) => this.#restore(name, version),
@@ -249,6 +250,27 @@ export class Gateway implements GatewayApi {
       });
     }
     return entries;
+  }
+
+  /** Tells how much of what was dirty at the call is in the cloud; with the cloud away that is where it stays. */
+  async #flush(volume: Volume, onProgress: (progress: Progress) => void): Promise<{ readonly n: VersionNumber }> {
+    const total = volume.status().lagBytes;
+    const over = new AbortController();
+    const watch = async (): Promise<void> => {
+      while (!over.signal.aborted) {
+        const done = Math.max(0, total - volume.status().lagBytes);
+        onProgress({ phase: 'replicating', done, total, unit: 'bytes' });
+        await sleep(this.#deps.clock, FLUSH_PROGRESS_MS, over.signal);
+      }
+    };
+    const watching = watch();
+    try {
+      const { n } = await volume.flushRemote();
+      return { n };
+    } finally {
+      over.abort();
+      await watching;
+    }
   }
 
   /**
