@@ -120,7 +120,7 @@ export class ServedVolume {
       replication: item.replication,
       target: item.targetName,
       state: status.state,
-      reason: status.reason,
+      reason: status.reason ?? status.replicationProblem,
       epoch: status.epoch,
       committedN: status.committedN,
       committedAt: status.committedAt,

@@ -15,7 +15,7 @@ export interface VolumeReport {
   readonly replication: ReplicationMode;
   readonly target: string;
   readonly state: VolumeState;
-  /** One sentence when the state is not `serving`. */
+  /** One sentence when the state is not `serving`, or when it serves but nothing is replicated any more. */
   readonly reason: string | undefined;
   readonly epoch: Epoch;
   /** Newest committed version, and when it was committed; "replicated" means this and nothing else. */

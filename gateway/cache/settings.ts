@@ -18,11 +18,14 @@ export interface CacheSettings {
 /** One open for writes, one for fills, two to go on with. */
 export const MIN_CHUNKS = 4;
 
-/** A ready-made budget for the index: 1.1 GiB per TiB of cache, and room for scattered blocks in a small one. */
+/**
+ * A ready-made budget for the index: 1.1 GiB per TiB of cache, and room for scattered blocks in a small one: a leaf of 2 KiB holds 512
+ * neighbours, or a single block that has none, so the floor bounds scattered dirty blocks to some 118,000 (460 MiB). It is taken as needed.
+ */
 export function cacheSettings(sizes: { readonly sizeBytes: ByteCount; readonly ramBytes: ByteCount }): CacheSettings {
   return {
     ...sizes,
-    indexBytes: Math.max(64 * MIB, Math.floor((sizes.sizeBytes / 1024) * 1.1)),
+    indexBytes: Math.max(256 * MIB, Math.floor((sizes.sizeBytes / 1024) * 1.1)),
     chunkSlots: DEFAULT_CHUNK_SLOTS,
     maxWaitMs: 20_000,
   };
