@@ -40,7 +40,8 @@ export async function buildIndex(
   if (marks.reclaimedThrough > marks.committedThrough)
     throw lostWrites(marks.committedThrough + 1, marks.reclaimedThrough);
   const writes = new RecordStream(chunks, volume, geometry, 'writes', 0);
-  const fills = new RecordStream(chunks, volume, geometry, 'fills', 0);
+  // Fills of a volume nobody has written to yet are as of sequence 0.
+  const fills = new RecordStream(chunks, volume, geometry, 'fills', -1);
   let previous = firstSeq - 1;
   let dirtyOps = 0;
   let distrusted = 0;

@@ -105,7 +105,7 @@ export class CacheLog {
     cache.#pool.adopt(scan.chunks, scan.nextGeneration);
     await cache.#pool.prepare(2);
     if (cache.#pool.chunks.size < 2) {
-      throw new FarshoreError('busy', `there is no space for the cache: ${cache.#pool.growProblem ?? 'unknown'}`);
+      throw new FarshoreError('busy', `there is no space for the cache: ${cache.#pool.problem ?? 'unknown'}`);
     }
     cache.#pool.kick();
     return cache;
@@ -310,7 +310,12 @@ export class CacheLog {
 
   /** Whether there is room for fills without dropping anything that is cached. */
   get hasUnusedRoom(): boolean {
-    return this.#pool.canGrow || this.#pool.freeChunks > 2;
+    return this.#fills.hasRoomInChunk || this.#pool.hasUnusedRoom;
+  }
+
+  /** How many chunks with cached blocks were given up for new ones since the start. */
+  get droppedChunks(): number {
+    return this.#pool.dropped;
   }
 
   fill(fill: Fill): void {
@@ -354,7 +359,7 @@ export class CacheLog {
       waitingWrites: this.#admission.waiting,
       fills: this.#fills.fills,
       reclaimedChunks: this.#pool.reclaimed,
-      problem: this.#stopped?.message ?? this.#pool.growProblem,
+      problem: this.#stopped?.message ?? this.#pool.problem,
     };
   }
 

@@ -11,8 +11,9 @@ import type { PoolState } from './pool-state.ts';
 import { clearIndexOf } from './reclaim.ts';
 import type { VolumeLog } from './volume-log.ts';
 
-/** Chunks kept ready ahead of demand. */
-const READY_CHUNKS = 4;
+/** Chunks kept ready ahead of demand: an eighth of a small pool (a fill takes one only when another is left for writes). */
+const MOST_READY = 4;
+const LEAST_READY = 2;
 
 /** After the disk was found full, growing is tried again no sooner. */
 const GROW_RETRY_MS = 30_000;
@@ -38,6 +39,7 @@ export interface PoolDeps {
  */
 export class ChunkPool {
   readonly #deps: PoolDeps;
+  readonly #readyTarget: number;
   readonly #chunks = new Map<number, Chunk>();
   readonly #free: Chunk[] = [];
   /** Oldest first. */
@@ -51,10 +53,14 @@ export class ChunkPool {
   #closed = false;
   #growNotBeforeMs = 0;
   #growProblem: string | undefined;
+  #retired = 0;
   reclaimed = 0;
+  /** Reclaimed chunks that held blocks somebody might have read again. */
+  dropped = 0;
 
   constructor(deps: PoolDeps) {
     this.#deps = deps;
+    this.#readyTarget = Math.min(MOST_READY, Math.max(LEAST_READY, Math.floor(deps.maxChunks / 8)));
   }
 
   get chunks(): ReadonlyMap<number, Chunk> {
@@ -65,14 +71,24 @@ export class ChunkPool {
     return this.#free.length;
   }
 
-  /** Why the pool is smaller than it was meant to be; undefined when nothing keeps it from growing. */
-  get growProblem(): string | undefined {
-    return this.#growProblem;
+  /** Why the pool is smaller than it was meant to be; undefined when it is not. */
+  get problem(): string | undefined {
+    if (this.#growProblem !== undefined) return this.#growProblem;
+    return this.#retired === 0
+      ? undefined
+      : `${this.#retired} chunks of the cache are out of use until a restart, because the disk failed under them`;
   }
 
   /** Whether more room can be had without reclaiming. */
   get canGrow(): boolean {
     return this.#chunks.size < this.#deps.maxChunks && this.#deps.clock.monotonicMs() >= this.#growNotBeforeMs;
+  }
+
+  /** Whether there is room without dropping anything that is cached. */
+  get hasUnusedRoom(): boolean {
+    return (
+      this.canGrow || this.#free.length > this.#readyTarget || this.#sealed.some((chunk) => this.#isNobodys(chunk))
+    );
   }
 
   /**
@@ -103,6 +119,7 @@ export class ChunkPool {
 
   /** The disk failed under it: nobody uses it again before a restart. */
   retire(chunk: Chunk): void {
+    this.#retired++;
     chunk.state = 'retired';
     chunk.table = undefined;
     this.kick();
@@ -127,7 +144,7 @@ export class ChunkPool {
 
   async #maintain(): Promise<void> {
     await Promise.resolve();
-    while (!this.#closed && this.#free.length < READY_CHUNKS && (await this.#makeOne())) this.#deps.onSpace();
+    while (!this.#closed && this.#free.length < this.#readyTarget && (await this.#makeOne())) this.#deps.onSpace();
     this.#running = undefined;
   }
 
@@ -137,16 +154,21 @@ export class ChunkPool {
   }
 
   async #makeOneNow(): Promise<boolean> {
-    const isNobodys = (chunk: Chunk): boolean =>
-      [...chunk.shares.keys()].every((number) => !this.#deps.state.isRegistered(number));
-    if (await this.#reclaimFirst(isNobodys)) return true;
-    if (this.canGrow && (await this.#grow())) return true;
-    return this.#reclaimFirst(() => true);
+    if (await this.#reclaimOne()) return true;
+    if (!this.canGrow) return false;
+    return (await this.#grow()) || this.#reclaimOne();
   }
 
-  #reclaimFirst(fits: (chunk: Chunk) => boolean): Promise<boolean> {
+  /** It holds nothing that any volume could still want. */
+  #isNobodys(chunk: Chunk): boolean {
+    for (const number of chunk.shares.keys()) if (this.#deps.state.isRegistered(number)) return false;
+    return true;
+  }
+
+  #reclaimOne(): Promise<boolean> {
     return this.mutex.run(async () => {
-      const victim = this.#sealed.find((chunk) => fits(chunk) && this.#isReclaimable(chunk));
+      const free = this.#sealed.filter((chunk) => this.#isReclaimable(chunk));
+      const victim = free.find((chunk) => this.#isNobodys(chunk)) ?? (this.canGrow ? undefined : free[0]);
       return victim !== undefined && (await this.#reclaim(victim));
     });
   }
@@ -234,6 +256,7 @@ export class ChunkPool {
       return false;
     }
     this.#dropSealed(chunk);
+    if (!this.#isNobodys(chunk)) this.dropped++;
     chunk.shares.clear();
     chunk.unsynced = false;
     chunk.state = 'free';

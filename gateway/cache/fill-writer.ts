@@ -54,6 +54,11 @@ export class FillWriter {
     this.#hooks = hooks;
   }
 
+  /** Whether the open chunk has room beyond what is queued. */
+  get hasRoomInChunk(): boolean {
+    return this.#lane.room > this.#queue.length;
+  }
+
   /** Whether the queue has room: hydration waits while it has not. */
   get hasRoom(): boolean {
     return this.#queue.length < MAX_QUEUED_FILLS / 2;

@@ -56,7 +56,7 @@ export class RecordStream {
       .filter((chunk) => {
         const share = chunk.shares.get(volume);
         if (share === undefined) return false;
-        return which === 'writes' ? share.maxSeq > above : share.maxSeq === 0 && share.maxKey > above;
+        return which === 'writes' ? share.maxSeq > Math.max(above, 0) : share.maxSeq === 0 && share.maxKey > above;
       })
       .sort((a, b) => first(a) - first(b) || a.generation - b.generation);
   }

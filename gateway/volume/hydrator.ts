@@ -45,6 +45,7 @@ export class Hydrator {
   /** Blocks from the start of the volume that were looked at: also the next one to look at. */
   #looked = 0;
   #fetched: BlockCount = 0;
+  #droppedBefore = 0;
   #progress: HydrationState = 'running';
   #running: Promise<void> | undefined;
 
@@ -61,6 +62,7 @@ export class Hydrator {
   }
 
   start(): void {
+    this.#droppedBefore = this.#state.cache.droppedChunks;
     this.#running ??= this.#run();
   }
 
@@ -110,7 +112,7 @@ export class Hydrator {
       await sleep(this.#clock, YIELD_MS, signal);
     }
     if (signal.aborted) return false;
-    return cache.hasUnusedRoom ? true : this.#end('full');
+    return cache.hasUnusedRoom && cache.droppedChunks === this.#droppedBefore ? true : this.#end('full');
   }
 
   #end(state: HydrationState): false {

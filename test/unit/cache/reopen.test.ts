@@ -19,7 +19,7 @@ function smallPool(): { clock: SimClock; disk: SimDisk; open: () => Promise<Cach
   const clock = new SimClock(random.split('clock'));
   const disk = new SimDisk('disk', clock, random.split('disk'));
   const settings = {
-    sizeBytes: 6 * CHUNK_SLOTS * BLOCK_SIZE,
+    sizeBytes: 4 * CHUNK_SLOTS * BLOCK_SIZE,
     ramBytes: 0,
     indexBytes: 4 * MIB,
     chunkSlots: CHUNK_SLOTS,
