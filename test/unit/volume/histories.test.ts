@@ -131,7 +131,7 @@ describe('a start', () => {
     await bench.write(1, 1);
     await bench.flushRemote();
     await bench.stop();
-    const life = { alive: true };
+    const life = { alive: true, name: 'gateway' };
     const disk = bench.disk.mount(life);
     for (const path of bench.disk.paths()) if (path.startsWith('cache/')) await bench.settle(disk.remove(path));
     await expect(bench.start()).rejects.toMatchObject({ kind: 'damaged' });
