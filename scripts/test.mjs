@@ -28,7 +28,7 @@ const STAGES = [
     command: [...bin('dependency-cruiser/bin/dependency-cruise.mjs'), 'bin', 'lib', 'gateway', 'lambdas'],
   },
   { name: 'dead-code', budget: 120, command: [...bin('knip/bin/knip.js'), '--no-progress'] },
-  { name: 'sim', budget: 600, command: vitest('test/sim') },
+  { name: 'sim', budget: 600, command: vitest('test/sim', '--maxWorkers=2'), alone: true },
   { name: 'cdk', budget: 300, command: vitest('test/cdk') },
   { name: 'interop', budget: 1200, command: vitest('test/interop'), needs: ['build'], alone: true, tools: true },
   {

@@ -105,7 +105,7 @@ export function withChurn(plan: Plan, random: SimRandom): Plan {
     steps: 4,
     weights: { ...CALM, processCrash: 10, wait: 4, takeover: 3 },
     rpoSeconds: 0.2,
-    cacheChunks: 4,
+    cacheChunks: 5,
     ramBlocks: random.pick([0, 16]),
     foldAtSegments: 256,
     hydrate: true,
