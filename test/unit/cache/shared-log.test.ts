@@ -107,13 +107,16 @@ describe('volumes that share a log', () => {
     await gateway.open('a');
     await gateway.open('b');
     gateway.hold('a', true);
-    let refused = false;
-    for (let at = 0; at < 40 && !refused; at++) {
-      await gateway.write('a', at * 100, 1, 100).catch(() => {
-        refused = true;
-      });
+    const outcomes: string[] = [];
+    for (let at = 0; at < 40 && outcomes.at(-1) !== 'refused'; at++) {
+      outcomes.push(
+        await gateway.write('a', at * 100, 1, 100).then(
+          () => 'taken',
+          () => 'refused',
+        ),
+      );
     }
-    expect(refused).toBe(true);
+    expect(outcomes.at(-1)).toBe('refused');
     await expect(gateway.write('b', 0, 2, 100)).rejects.toMatchObject({ kind: 'busy' });
     gateway.hold('a', false);
     await gateway.write('b', 0, 2);
