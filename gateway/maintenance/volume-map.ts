@@ -29,11 +29,14 @@ interface Base {
 export class VolumeMap {
   #base: Base;
   #changes = new ChangeMap();
+  /** The last version whose changes were entered, or that the checkpoint held at the start. */
+  #enteredThrough: VersionNumber;
   readonly #shards: ByteLru<number, Uint32Array>;
   readonly #loading = new Map<number, Promise<Uint32Array>>();
 
   constructor(map: CheckpointMap, shardCacheBytes: ByteCount) {
     this.#base = { map, layers: [] };
+    this.#enteredThrough = map.n;
     this.#shards = new ByteLru(shardCacheBytes);
   }
 
@@ -70,7 +73,9 @@ export class VolumeMap {
    * holds already is passed over.
    */
   commit(n: VersionNumber, apply: (changes: ChangeMap) => void): void {
-    if (n > this.#base.map.n) apply(this.#changes);
+    if (n <= this.#base.map.n) return;
+    apply(this.#changes);
+    this.#enteredThrough = n;
   }
 
   /** Version n is a manifest: it goes over everything so far and under everything that follows. */
@@ -79,26 +84,37 @@ export class VolumeMap {
     const below: Layer[] = this.#changes.isEmpty ? [] : [{ kind: 'changes', changes: this.#changes }];
     this.#replaceBase({ map: this.#base.map, layers: [...this.#base.layers, ...below, { kind: 'manifest', n, run }] });
     this.#changes = new ChangeMap();
+    this.#enteredThrough = n;
   }
 
-  /** A newer checkpoint was published: what it holds is dropped from memory. Nothing changes for readers. */
+  /**
+   * A newer checkpoint was published: what it holds is dropped from memory. Nothing changes for readers, unless it is ahead of what was
+   * entered here: versions are in the table, and folded, before their writer hears that they are. Then nothing cached is as new as it.
+   */
   adopt(map: CheckpointMap): void {
     invariant(map.n > this.#base.map.n, 'checkpoints only move forward');
-    if (this.#base.layers.length === 0) {
+    if (this.#enteredThrough < map.n) {
+      this.#replaceBase({ map, layers: this.#layersAfter(map.n) });
+      this.#enteredThrough = map.n;
+    } else if (this.#base.layers.length === 0) {
       this.#carryOver();
       this.#base = { map, layers: [] };
       this.#loading.clear();
     } else {
-      const layers: Layer[] = [];
-      for (const layer of this.#base.layers) {
-        if (layer.kind === 'changes') {
-          const rest = layer.changes.after(map.n);
-          if (!rest.isEmpty) layers.push({ kind: 'changes', changes: rest });
-        } else if (layer.n > map.n) layers.push(layer);
-      }
-      this.#replaceBase({ map, layers });
+      this.#replaceBase({ map, layers: this.#layersAfter(map.n) });
     }
     this.#changes = this.#changes.after(map.n);
+  }
+
+  #layersAfter(n: VersionNumber): Layer[] {
+    const layers: Layer[] = [];
+    for (const layer of this.#base.layers) {
+      if (layer.kind === 'changes') {
+        const rest = layer.changes.after(n);
+        if (!rest.isEmpty) layers.push({ kind: 'changes', changes: rest });
+      } else if (layer.n > n) layers.push(layer);
+    }
+    return layers;
   }
 
   /** The packed entries (two words each) of `count` blocks from `block` on. */
