@@ -69,18 +69,34 @@ export async function startDynamoDbServer({ dir, port, log }: DynamoDbServerOpti
   };
 }
 
+/** What its keys of table descriptions begin with. */
+const TABLES = 'table~';
+
 /** The part of dynalite's own LevelDB package that is used here. */
 interface LevelPackage {
-  readonly Level: new (path: string) => { open(): Promise<void>; close(): Promise<void> };
+  readonly Level: new (path: string, options: { valueEncoding: 'json' }) => Store;
 }
 
-/** Opens the store once: dynalite itself would throw a damaged one out of a callback, at the first request. */
+interface Store {
+  open(): Promise<void>;
+  close(): Promise<void>;
+  iterator(range: { gte: string; lt: string }): AsyncIterable<[string, unknown]>;
+  del(key: string): Promise<void>;
+}
+
+/**
+ * Opens the store once: dynalite itself would throw a damaged one out of a callback, at the first request. A table that was being made when
+ * the last process died would stay so for ever; nothing can be in it, so it goes.
+ */
 async function checkStore(dir: string): Promise<void> {
   const dynalitePath = createRequire(import.meta.url).resolve('dynalite');
   const { Level } = createRequire(dynalitePath)('level') as LevelPackage;
-  const level = new Level(dir);
+  const level = new Level(dir, { valueEncoding: 'json' });
   try {
     await level.open();
+    for await (const [key, table] of level.iterator({ gte: TABLES, lt: `${TABLES}\uffff` })) {
+      if ((table as { TableStatus?: string }).TableStatus === 'CREATING') await level.del(key);
+    }
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
     throw new FarshoreError('damaged', `the DynamoDB store ${dir} cannot be opened: ${describeError(cause)}.`, {

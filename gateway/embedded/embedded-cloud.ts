@@ -6,7 +6,7 @@ import {
   ResourceNotFoundException,
 } from '@aws-sdk/client-dynamodb';
 import type { DynamoDBClient } from '@aws-sdk/client-dynamodb';
-import { systemClock, systemRandom } from '../base/clock.ts';
+import { sleep, systemClock, systemRandom } from '../base/clock.ts';
 import type { Clock, Random } from '../base/clock.ts';
 import { FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -79,7 +79,7 @@ export async function startEmbeddedCloud(options: EmbeddedCloudOptions): Promise
       log: log.child({ part: 'dynamodb' }),
     });
     await makeBucket(s3, options.bucket);
-    await makeTable(dynamo.endpoint, options.table);
+    await makeTable(dynamo.endpoint, options.table, clock);
   } catch (error) {
     await stop();
     throw error;
@@ -107,7 +107,7 @@ async function makeBucket({ files }: S3Server, bucket: string): Promise<void> {
   }
 }
 
-async function makeTable(endpoint: string, table: string): Promise<void> {
+async function makeTable(endpoint: string, table: string, clock: Clock): Promise<void> {
   if (!/^[a-zA-Z0-9_.-]{3,255}$/.test(table))
     throw new FarshoreError(
       'input',
@@ -120,37 +120,52 @@ async function makeTable(endpoint: string, table: string): Promise<void> {
     credentials: LOCAL_KEY_PAIR,
   });
   try {
-    await createTable(clients.dynamo, table);
+    await createTable(clients.dynamo, table, clock);
   } finally {
     clients.close();
   }
 }
 
-/** Tables of the embedded server are ready at once. */
-export async function createTable(client: DynamoDBClient, table: string): Promise<void> {
+/** How often the server is asked whether a table it has just made is ready; it takes a turn of its event loop and one write. */
+const READY_POLLS = 500;
+const READY_POLL_MS = 10;
+
+/** Resolves when the table can be used: the server answers CreateTable before that. */
+async function createTable(client: DynamoDBClient, table: string, clock: Clock): Promise<void> {
   const { partitionKey, sortKey } = TABLE_SCHEMA;
-  try {
-    await client.send(new DescribeTableCommand({ TableName: table }));
-    return;
-  } catch (error) {
-    if (!(error instanceof ResourceNotFoundException)) throw error;
+  if ((await tableStatus(client, table)) === undefined) {
+    try {
+      await client.send(
+        new CreateTableCommand({
+          TableName: table,
+          AttributeDefinitions: [
+            { AttributeName: partitionKey, AttributeType: 'S' },
+            { AttributeName: sortKey, AttributeType: 'S' },
+          ],
+          KeySchema: [
+            { AttributeName: partitionKey, KeyType: 'HASH' },
+            { AttributeName: sortKey, KeyType: 'RANGE' },
+          ],
+          BillingMode: 'PAY_PER_REQUEST',
+        }),
+      );
+    } catch (error) {
+      if (!(error instanceof ResourceInUseException)) throw error;
+    }
   }
+  for (let poll = 0; (await tableStatus(client, table)) !== 'ACTIVE'; poll += 1) {
+    if (poll === READY_POLLS)
+      throw new FarshoreError('retry', `the DynamoDB server did not finish making the table ${table}; start it again.`);
+    await sleep(clock, READY_POLL_MS);
+  }
+}
+
+/** undefined: there is no such table. */
+async function tableStatus(client: DynamoDBClient, table: string): Promise<string | undefined> {
   try {
-    await client.send(
-      new CreateTableCommand({
-        TableName: table,
-        AttributeDefinitions: [
-          { AttributeName: partitionKey, AttributeType: 'S' },
-          { AttributeName: sortKey, AttributeType: 'S' },
-        ],
-        KeySchema: [
-          { AttributeName: partitionKey, KeyType: 'HASH' },
-          { AttributeName: sortKey, KeyType: 'RANGE' },
-        ],
-        BillingMode: 'PAY_PER_REQUEST',
-      }),
-    );
+    return (await client.send(new DescribeTableCommand({ TableName: table }))).Table?.TableStatus;
   } catch (error) {
-    if (!(error instanceof ResourceInUseException)) throw error;
+    if (error instanceof ResourceNotFoundException) return undefined;
+    throw error;
   }
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
 import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
@@ -15,6 +16,18 @@ import { createAwsClients } from '../../../gateway/cloud/aws-clients.ts';
 import { adaptersOn, startLocalCloud } from '../../support/local-cloud.ts';
 import type { LocalCloud } from '../../support/local-cloud.ts';
 import { rawHttp } from '../../support/raw-http.ts';
+
+/** As much of the store under dynalite as a test needs. */
+interface LevelPackage {
+  readonly Level: new (
+    path: string,
+    options: { valueEncoding: 'json' },
+  ) => {
+    get(key: string): Promise<object>;
+    put(key: string, value: object): Promise<void>;
+    close(): Promise<void>;
+  };
+}
 
 let local: LocalCloud;
 beforeAll(async () => {
@@ -78,6 +91,22 @@ describe('the embedded cloud', () => {
         kind: 'damaged',
         message: expect.stringContaining('cannot be opened') as string,
       });
+    });
+  });
+
+  it('starts again after it was killed while it made its table', async () => {
+    await withDirectory(async (dir) => {
+      await (await start({ dir })).close();
+      const { Level } = createRequire(createRequire(import.meta.url).resolve('dynalite'))('level') as LevelPackage;
+      const level = new Level(join(dir, 'dynamodb'), { valueEncoding: 'json' });
+      const table = await level.get('table~farshore');
+      await level.put('table~farshore', { ...table, TableStatus: 'CREATING' });
+      await level.close();
+      const cloud = await start({ dir });
+      const clients = createAwsClients({ region: 'us-east-1', ...cloud }, {});
+      expect(await adaptersOn(clients, 'farshore', 'farshore').log.resolveName('absent')).toBeUndefined();
+      clients.close();
+      await cloud.close();
     });
   });
 
