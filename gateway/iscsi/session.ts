@@ -1,4 +1,3 @@
-import type { BlockDevice } from '../base/block-device.ts';
 import type { Log } from '../base/log.ts';
 import type { LogicalUnits } from '../scsi/logical-unit.ts';
 import type { ByteBudget } from './budget.ts';
@@ -10,7 +9,7 @@ import type { Outbox } from './outbox.ts';
 import { decodeRequest } from './requests.ts';
 import type { LogoutRequest, NopOutRequest, Request, TaskManagementRequest } from './requests.ts';
 import type { IscsiSettings } from './settings.ts';
-import type { IscsiTarget } from './target-registry.ts';
+import type { Initiator, IscsiTarget, MappedLun } from './target-registry.ts';
 import type { Task } from './task.ts';
 import { manageTasks } from './task-management.ts';
 import { TaskSet } from './task-set.ts';
@@ -29,6 +28,7 @@ export interface SessionLink {
 
 export interface SessionDeps {
   readonly identity: Identity;
+  readonly initiator: Initiator;
   readonly tsih: number;
   /** Undefined in a discovery session. */
   readonly target: IscsiTarget | undefined;
@@ -46,7 +46,7 @@ export interface SessionDeps {
   sendTargets(request: string): KeyValue[];
 }
 
-const NO_LUNS: ReadonlyMap<number, BlockDevice> = new Map();
+const NO_LUNS: ReadonlyMap<number, MappedLun> = new Map();
 const NOTHING = Buffer.alloc(0);
 
 /** Immediate commands come outside the window; so many of them are taken at once. */
@@ -65,9 +65,10 @@ export class Session {
     const { parameters, window, outbox, settings } = deps;
     this.#held = new HeldRequests(deps.writeBudget);
     this.tasks = new TaskSet({
-      luns: deps.target?.luns ?? NO_LUNS,
+      luns: () => deps.target?.luns(deps.initiator) ?? NO_LUNS,
       units: deps.units,
       port: { targetName: deps.target?.name ?? '', portalGroupTag: PORTAL_GROUP_TAG },
+      initiator: { name: deps.identity.initiatorName, isid: deps.identity.isid },
       parameters,
       window,
       outbox,

@@ -1,9 +1,8 @@
-import type { BlockDevice } from '../base/block-device.ts';
 import type { ByteCount } from '../base/units.ts';
 import { admit } from '../scsi/admission.ts';
 import { STATUS } from '../scsi/constants.ts';
 import { changesMedium, dataOutBytes, execute, readBytes } from '../scsi/dispatch.ts';
-import type { LogicalUnit, LogicalUnits, TargetPort, UnitNexus } from '../scsi/logical-unit.ts';
+import type { InitiatorPort, LogicalUnit, LogicalUnits, TargetPort, UnitNexus } from '../scsi/logical-unit.ts';
 import { plainStatus } from '../scsi/result.ts';
 import type { ScsiResult } from '../scsi/result.ts';
 import { SENSE, checkCondition } from '../scsi/sense.ts';
@@ -14,16 +13,19 @@ import type { Outbox } from './outbox.ts';
 import type { DataOutRequest, ScsiCommandRequest } from './requests.ts';
 import type { Residual } from './responses.ts';
 import { NO_RESIDUAL } from './responses.ts';
-import type { Task } from './task.ts';
 import { ReadRoom } from './read-room.ts';
+import type { MappedLun } from './target-registry.ts';
+import type { Task } from './task.ts';
 import type { SessionParameters } from './text-keys.ts';
 import { WriteGrants } from './write-grants.ts';
 import { WriteTransfer } from './write-transfer.ts';
 
 export interface TaskSetDeps {
-  readonly luns: ReadonlyMap<number, BlockDevice>;
+  /** What the initiator sees at this moment; asked for every command. */
+  luns(): ReadonlyMap<number, MappedLun>;
   readonly units: LogicalUnits;
   readonly port: TargetPort;
+  readonly initiator: InitiatorPort;
   readonly parameters: SessionParameters;
   readonly window: CommandWindow;
   readonly outbox: Outbox;
@@ -104,7 +106,7 @@ export class TaskSet {
       return;
     }
     const nexus = this.nexusOf(request.lun);
-    const admission = admit(nexus, request.lun, () => this.#deps.luns.keys(), request.cdb);
+    const admission = admit(nexus, request.lun, () => this.#deps.luns().keys(), request.cdb);
     if (admission.kind === 'answer') {
       this.#answerAtOnce(request, admission.result);
       return;
@@ -322,7 +324,7 @@ export class TaskSet {
 
   /** The nexus to the unit that is mapped to the LUN now; a unit mapped anew is a new nexus. */
   nexusOf(lun: number): UnitNexus | undefined {
-    const device = this.#deps.luns.get(lun);
+    const device = this.#deps.luns().get(lun)?.device;
     const known = this.#nexuses.get(lun);
     if (known !== undefined) {
       if (known.unit.device === device) return known;
@@ -330,7 +332,7 @@ export class TaskSet {
       this.#nexuses.delete(lun);
     }
     if (device === undefined) return undefined;
-    const nexus = this.#deps.units.of(device).join(this.#deps.port);
+    const nexus = this.#deps.units.of(device, undefined).join(this.#deps.port, this.#deps.initiator);
     this.#nexuses.set(lun, nexus);
     return nexus;
   }
@@ -342,7 +344,7 @@ export class TaskSet {
 
   /** The unit of every mapped LUN. */
   allUnits(): LogicalUnit[] {
-    return [...this.#deps.luns.values()].map((device) => this.#deps.units.of(device));
+    return [...this.#deps.luns().values()].map(({ device }) => this.#deps.units.of(device, undefined));
   }
 
   /**

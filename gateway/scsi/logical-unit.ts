@@ -1,12 +1,21 @@
 import type { BlockDevice, DeviceGeometry } from '../base/block-device.ts';
 import { SENSE } from './sense.ts';
 import type { Sense } from './sense.ts';
+import type { UnitStateStore } from './unit-state.ts';
 
 /** The target port a nexus goes through, as VPD 83h names it. */
 export interface TargetPort {
   /** iSCSI name of the target. */
   readonly targetName: string;
   readonly portalGroupTag: number;
+}
+
+/** The initiator port a nexus comes from: persistent reservations know it by this name over sessions (SPC-4 5.13.5.2). */
+export interface InitiatorPort {
+  /** Normalised iSCSI name of the initiator. */
+  readonly name: string;
+  /** Initiator session identifier, 12 hexadecimal digits. */
+  readonly isid: string;
 }
 
 /** Pending unit attentions are at most the distinct conditions this device knows; the bound is a last resort. */
@@ -16,11 +25,23 @@ const MAX_PENDING_ATTENTIONS = 16;
 export class UnitNexus {
   readonly unit: LogicalUnit;
   readonly port: TargetPort;
+  readonly initiator: InitiatorPort;
   readonly #attentions: Sense[] = [];
+  #readOnly = false;
 
-  constructor(unit: LogicalUnit, port: TargetPort) {
+  constructor(unit: LogicalUnit, port: TargetPort, initiator: InitiatorPort) {
     this.unit = unit;
     this.port = port;
+    this.initiator = initiator;
+  }
+
+  /** Whether this initiator may not change the medium; it can change at any time, and counts for the next command. */
+  get readOnly(): boolean {
+    return this.#readOnly;
+  }
+
+  setReadOnly(readOnly: boolean): void {
+    this.#readOnly = readOnly;
   }
 
   get hasAttention(): boolean {
@@ -49,17 +70,20 @@ export class UnitNexus {
 /** One block device as SCSI sees it: shared by every session of every target that maps it. */
 export class LogicalUnit {
   readonly device: BlockDevice;
+  /** Undefined: nothing of this unit is kept over power loss. */
+  readonly state: UnitStateStore | undefined;
   readonly #nexuses = new Set<UnitNexus>();
   #knownSectors: number;
 
-  constructor(device: BlockDevice) {
+  constructor(device: BlockDevice, state: UnitStateStore | undefined) {
     this.device = device;
+    this.state = state;
     this.#knownSectors = device.geometry().sectors;
   }
 
   /** A new I_T_L nexus, told of the power on by its first command (SAM-5 5.14). */
-  join(port: TargetPort): UnitNexus {
-    const nexus = new UnitNexus(this, port);
+  join(port: TargetPort, initiator: InitiatorPort): UnitNexus {
+    const nexus = new UnitNexus(this, port, initiator);
     nexus.raise(SENSE.powerOn);
     this.#nexuses.add(nexus);
     return nexus;
@@ -99,10 +123,11 @@ export class LogicalUnit {
 export class LogicalUnits {
   readonly #byDevice = new WeakMap<BlockDevice, LogicalUnit>();
 
-  of(device: BlockDevice): LogicalUnit {
+  /** `state` is looked at when the unit is made. */
+  of(device: BlockDevice, state: UnitStateStore | undefined): LogicalUnit {
     let unit = this.#byDevice.get(device);
     if (unit === undefined) {
-      unit = new LogicalUnit(device);
+      unit = new LogicalUnit(device, state);
       this.#byDevice.set(device, unit);
     }
     return unit;

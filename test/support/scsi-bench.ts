@@ -3,7 +3,7 @@ import { MIB } from '../../gateway/base/units.ts';
 import { admit } from '../../gateway/scsi/admission.ts';
 import { dataOutBytes, execute } from '../../gateway/scsi/dispatch.ts';
 import { LogicalUnits } from '../../gateway/scsi/logical-unit.ts';
-import type { UnitNexus } from '../../gateway/scsi/logical-unit.ts';
+import type { InitiatorPort, UnitNexus } from '../../gateway/scsi/logical-unit.ts';
 import type { Sense } from '../../gateway/scsi/sense.ts';
 import { RamDevice } from './ram-device.ts';
 
@@ -14,6 +14,7 @@ export interface Outcome {
 }
 
 const PORT = { targetName: 'iqn.2026-11.dev.farshore:t', portalGroupTag: 1 };
+const INITIATOR = { name: 'iqn.2026-11.dev.farshore:initiator', isid: '800000000001' };
 
 /** One RAM device behind the SCSI layer, without any transport. */
 export class ScsiBench {
@@ -27,8 +28,8 @@ export class ScsiBench {
   }
 
   /** Another initiator's nexus, its power on unit attention taken. */
-  join(device: BlockDevice = this.device): UnitNexus {
-    const nexus = this.units.of(device).join(PORT);
+  join(device: BlockDevice = this.device, initiator: InitiatorPort = INITIATOR): UnitNexus {
+    const nexus = this.units.of(device, undefined).join(PORT, initiator);
     nexus.takeAttention();
     return nexus;
   }
