@@ -1,5 +1,11 @@
 import type { BlockDevice } from './base/block-device.ts';
-import { isLoopbackAddress, type IscsiTarget, type TargetRegistry } from './iscsi/target-registry.ts';
+import {
+  isLoopbackAddress,
+  type Authorization,
+  type Initiator,
+  type IscsiTarget,
+  type TargetRegistry,
+} from './iscsi/target-registry.ts';
 import { normalizeName } from './iscsi/names.ts';
 import type { TargetDirectory } from './served-volume.ts';
 
@@ -22,21 +28,28 @@ export class VolumeTargets implements TargetRegistry, TargetDirectory {
     this.#keeper = keeper;
   }
 
-  find(name: string): IscsiTarget | undefined {
-    return this.#targets.get(name);
+  authorize(targetName: string, _initiator: Initiator, portalAddress: string): Authorization {
+    const target = this.#targets.get(targetName);
+    if (target === undefined || !isLoopbackAddress(portalAddress)) return { kind: 'not-found' };
+    return { kind: 'allowed', target, chap: undefined };
   }
 
-  list(): Iterable<IscsiTarget> {
-    return this.#targets.values();
+  discover(_initiator: Initiator, portalAddress: string): Iterable<IscsiTarget> {
+    return isLoopbackAddress(portalAddress) ? this.#targets.values() : [];
+  }
+
+  discoveryChap(): undefined {
+    return undefined;
+  }
+
+  onEvent(): void {
+    // Nobody keeps an audit log yet.
   }
 
   add(target: string, device: BlockDevice): void {
     const name = normalizeName(target) ?? target;
-    this.#targets.set(name, {
-      name,
-      luns: new Map([[0, device]]),
-      allow: (_initiator, portalAddress) => isLoopbackAddress(portalAddress),
-    });
+    const luns = new Map([[0, { device, readOnly: false, state: undefined }]]);
+    this.#targets.set(name, { name, luns: () => luns });
   }
 
   async remove(target: string): Promise<void> {

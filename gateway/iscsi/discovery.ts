@@ -10,8 +10,8 @@ export interface PortalAddress {
 }
 
 export interface DiscoveryScope {
+  /** What the initiator may see where it asks. */
   readonly targets: Iterable<IscsiTarget>;
-  readonly initiatorName: string;
   /** What the gateway listens on or, where configured, what it is known as outside. */
   readonly portals: readonly PortalAddress[];
   /** The local end of the connection that asks. */
@@ -26,7 +26,6 @@ export function sendTargets(request: string, scope: DiscoveryScope): KeyValue[] 
   const pairs: KeyValue[] = [];
   for (const target of scope.targets) {
     if (request !== 'All' && target.name !== request) continue;
-    if (!target.allow(scope.initiatorName, scope.local.host)) continue;
     pairs.push(['TargetName', target.name]);
     for (const portal of reachable(scope.portals, scope.local))
       pairs.push(['TargetAddress', `${bracketed(portal.host)}:${portal.port},${PORTAL_GROUP_TAG}`]);

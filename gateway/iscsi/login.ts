@@ -34,7 +34,7 @@ export interface NormalIdentity extends IdentityCore {
 export type Access =
   | { readonly kind: 'allowed'; readonly targetName: string }
   | { readonly kind: 'not-found' }
-  | { readonly kind: 'forbidden' };
+  | { readonly kind: 'forbidden'; readonly reason: string };
 
 /** What a login needs to know of the rest of the gateway; answers must not depend on time within one login. */
 export interface LoginPolicy {

@@ -17,7 +17,7 @@ import { Session } from './session.ts';
 import { SessionTable } from './session-table.ts';
 import type { IscsiSettings } from './settings.ts';
 import { normalizeAddress } from './target-registry.ts';
-import type { TargetRegistry } from './target-registry.ts';
+import type { Initiator, IscsiTarget, TargetRegistry } from './target-registry.ts';
 
 export interface IscsiServerDeps {
   readonly log: Log;
@@ -108,7 +108,8 @@ export class IscsiTargetServer {
       socket.destroy();
       return;
     }
-    const peer = `${normalizeAddress(socket.remoteAddress ?? '')}:${socket.remotePort ?? 0}`;
+    const address = normalizeAddress(socket.remoteAddress ?? '');
+    const peer = `${address}:${socket.remotePort ?? 0}`;
     const local = { host: normalizeAddress(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
     const connectionLog = log.child({ peer });
     const connection: Connection = new Connection({
@@ -117,7 +118,7 @@ export class IscsiTargetServer {
       log: connectionLog,
       overLimit: excess >= 0,
       policy: {
-        authorize: (targetName, initiatorName) => this.#authorize(targetName, initiatorName, local.host),
+        authorize: (targetName, name) => this.#authorize(targetName, { name, address }, local.host),
         sessionExists: (tsih) => this.#sessions.has(tsih),
       },
       queueDepth: () => this.#queueDepth(),
@@ -127,7 +128,7 @@ export class IscsiTargetServer {
             joined(LOGIN_STATUS.outOfResources);
             return;
           }
-          const session = this.#makeSession(joining, tsih, local, connectionLog);
+          const session = this.#makeSession(joining, tsih, { local, address }, connectionLog);
           if (typeof session !== 'number') {
             this.#sessions.add(session, joining.cut);
             this.#details.set(session, { peer, since: this.#deps.clock.now() });
@@ -146,22 +147,31 @@ export class IscsiTargetServer {
     this.#connections.add(connection);
   }
 
-  #authorize(targetName: string, initiatorName: string, portalAddress: string): Access {
-    const target = this.#deps.targets.find(targetName);
-    if (target === undefined) return { kind: 'not-found' };
-    return target.allow(initiatorName, portalAddress)
-      ? { kind: 'allowed', targetName: target.name }
-      : { kind: 'forbidden' };
+  #authorize(targetName: string, initiator: Initiator, portalAddress: string): Access {
+    const answer = this.#deps.targets.authorize(targetName, initiator, portalAddress);
+    return answer.kind === 'allowed' ? { kind: 'allowed', targetName: answer.target.name } : answer;
   }
 
   /** The session, or a login status: the target may have gone while the login waited. */
-  #makeSession(joining: Joining, tsih: number, local: PortalAddress, log: Log): Session | number {
+  #makeSession(
+    joining: Joining,
+    tsih: number,
+    { local, address }: { local: PortalAddress; address: string },
+    log: Log,
+  ): Session | number {
     const { identity } = joining;
-    const target = identity.sessionType === 'normal' ? this.#deps.targets.find(identity.targetName) : undefined;
-    if (identity.sessionType === 'normal' && target === undefined) return LOGIN_STATUS.notFound;
+    const { targets } = this.#deps;
+    const initiator = { name: identity.initiatorName, address };
+    let target: IscsiTarget | undefined;
+    if (identity.sessionType === 'normal') {
+      const answer = targets.authorize(identity.targetName, initiator, local.host);
+      if (answer.kind !== 'allowed') return LOGIN_STATUS.notFound;
+      target = answer.target;
+    }
     log.info({ initiator: identity.initiatorName, target: target?.name, tsih }, 'logged in');
     return new Session({
       ...joining,
+      initiator,
       tsih,
       target,
       settings: this.#deps.settings,
@@ -172,8 +182,7 @@ export class IscsiTargetServer {
       sessions: () => this.#sessions.sessions(),
       sendTargets: (request) =>
         sendTargets(request, {
-          targets: this.#deps.targets.list(),
-          initiatorName: identity.initiatorName,
+          targets: targets.discover(initiator, local.host),
           portals: this.#deps.settings.advertise ?? this.#portals,
           local,
         }),

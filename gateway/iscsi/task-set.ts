@@ -324,15 +324,19 @@ export class TaskSet {
 
   /** The nexus to the unit that is mapped to the LUN now; a unit mapped anew is a new nexus. */
   nexusOf(lun: number): UnitNexus | undefined {
-    const device = this.#deps.luns().get(lun)?.device;
+    const mapped = this.#deps.luns().get(lun);
     const known = this.#nexuses.get(lun);
     if (known !== undefined) {
-      if (known.unit.device === device) return known;
+      if (known.unit.device === mapped?.device) {
+        known.setReadOnly(mapped.readOnly);
+        return known;
+      }
       known.unit.leave(known);
       this.#nexuses.delete(lun);
     }
-    if (device === undefined) return undefined;
-    const nexus = this.#deps.units.of(device, undefined).join(this.#deps.port, this.#deps.initiator);
+    if (mapped === undefined) return undefined;
+    const nexus = this.#deps.units.of(mapped.device, mapped.state).join(this.#deps.port, this.#deps.initiator);
+    nexus.setReadOnly(mapped.readOnly);
     this.#nexuses.set(lun, nexus);
     return nexus;
   }
@@ -344,7 +348,7 @@ export class TaskSet {
 
   /** The unit of every mapped LUN. */
   allUnits(): LogicalUnit[] {
-    return [...this.#deps.luns().values()].map(({ device }) => this.#deps.units.of(device, undefined));
+    return [...this.#deps.luns().values()].map(({ device, state }) => this.#deps.units.of(device, state));
   }
 
   /**

@@ -6,7 +6,15 @@ import { MIB } from '../../gateway/base/units.ts';
 import { IscsiTargetServer } from '../../gateway/iscsi/server.ts';
 import { DEFAULT_ISCSI_SETTINGS } from '../../gateway/iscsi/settings.ts';
 import type { IscsiSettings } from '../../gateway/iscsi/settings.ts';
-import type { IscsiTarget } from '../../gateway/iscsi/target-registry.ts';
+import type {
+  AccessEvent,
+  Authorization,
+  ChapRequirement,
+  Initiator,
+  IscsiTarget,
+  MappedLun,
+  TargetRegistry,
+} from '../../gateway/iscsi/target-registry.ts';
 import { RamDevice } from './ram-device.ts';
 import { RawInitiator } from './raw-initiator.ts';
 import type { LoginOptions } from './raw-initiator.ts';
@@ -51,7 +59,38 @@ export class ManualClock implements Clock {
 export interface WorldOptions {
   readonly settings?: Partial<IscsiSettings>;
   readonly luns?: ReadonlyMap<number, BlockDevice>;
-  readonly allow?: IscsiTarget['allow'];
+}
+
+/** Everything is open to everybody until a test says otherwise, at any time. */
+export class WorldRegistry implements TargetRegistry {
+  readonly targets = new Map<string, IscsiTarget>();
+  readonly events: AccessEvent[] = [];
+  /** Overrules `authorize` where it gives an answer. */
+  judge: (targetName: string, initiator: Initiator, portalAddress: string) => Authorization | undefined = () =>
+    undefined;
+  /** What may be discovered. */
+  shows: (target: IscsiTarget, initiator: Initiator, portalAddress: string) => boolean = () => true;
+  chap: ChapRequirement | undefined;
+  chapForDiscovery: (initiator: Initiator) => ChapRequirement | undefined = () => undefined;
+
+  authorize(targetName: string, initiator: Initiator, portalAddress: string): Authorization {
+    const judged = this.judge(targetName, initiator, portalAddress);
+    if (judged !== undefined) return judged;
+    const target = this.targets.get(targetName);
+    return target === undefined ? { kind: 'not-found' } : { kind: 'allowed', target, chap: this.chap };
+  }
+
+  discover(initiator: Initiator, portalAddress: string): IscsiTarget[] {
+    return [...this.targets.values()].filter((target) => this.shows(target, initiator, portalAddress));
+  }
+
+  discoveryChap(initiator: Initiator): ChapRequirement | undefined {
+    return this.chapForDiscovery(initiator);
+  }
+
+  onEvent(event: AccessEvent): void {
+    this.events.push(event);
+  }
 }
 
 /** A target server on loopback with one RAM device (and whatever else the test maps), and initiators to talk to it. */
@@ -59,21 +98,34 @@ export class IscsiWorld {
   readonly clock = new ManualClock();
   readonly device = new RamDevice({ bytes: 8 * MIB });
   readonly luns: Map<number, BlockDevice>;
-  readonly targets = new Map<string, IscsiTarget>();
+  /** LUNs an initiator does not see, or may only read. */
+  masked: (lun: number, initiator: Initiator) => boolean = () => false;
+  readOnly: (lun: number, initiator: Initiator) => boolean = () => false;
+  readonly registry = new WorldRegistry();
+  readonly targets = this.registry.targets;
   readonly server: IscsiTargetServer;
   readonly #initiators: RawInitiator[] = [];
   port = 0;
 
   private constructor(options: WorldOptions) {
     this.luns = new Map(options.luns ?? [[0, this.device]]);
-    this.targets.set(TARGET, { name: TARGET, luns: this.luns, allow: options.allow ?? (() => true) });
+    this.targets.set(TARGET, { name: TARGET, luns: (initiator) => this.#seenBy(initiator) });
     this.server = new IscsiTargetServer({
       log: silentLog,
       clock: this.clock,
       random: systemRandom,
-      targets: { find: (name) => this.targets.get(name), list: () => this.targets.values() },
+      targets: this.registry,
       settings: { ...DEFAULT_ISCSI_SETTINGS, ...options.settings },
     });
+  }
+
+  #seenBy(initiator: Initiator): ReadonlyMap<number, MappedLun> {
+    const seen = new Map<number, MappedLun>();
+    for (const [lun, device] of this.luns) {
+      if (this.masked(lun, initiator)) continue;
+      seen.set(lun, { device, readOnly: this.readOnly(lun, initiator), state: undefined });
+    }
+    return seen;
   }
 
   static async start(options: WorldOptions = {}): Promise<IscsiWorld> {

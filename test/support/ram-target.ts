@@ -42,15 +42,24 @@ const sectorSize = values.sector === '4096' ? 4096 : 512;
 const luns = new Map(
   Array.from({ length: Number(values.luns) }, (_, lun) => [
     lun,
-    new RamDevice({ bytes: Number(values['size-mib']) * MIB, sectorSize, name: `ram${lun}` }),
+    {
+      device: new RamDevice({ bytes: Number(values['size-mib']) * MIB, sectorSize, name: `ram${lun}` }),
+      readOnly: false,
+      state: undefined,
+    },
   ]),
 );
-const target = { name: values.iqn, luns, allow: () => true };
+const target = { name: values.iqn, luns: () => luns };
 const server = new IscsiTargetServer({
   log: values.verbose ? consoleLog : silentLog,
   clock: systemClock,
   random: systemRandom,
-  targets: { find: (name) => (name === target.name ? target : undefined), list: () => [target] },
+  targets: {
+    authorize: (name) => (name === target.name ? { kind: 'allowed', target, chap: undefined } : { kind: 'not-found' }),
+    discover: () => [target],
+    discoveryChap: () => undefined,
+    onEvent: () => undefined,
+  },
   settings: DEFAULT_ISCSI_SETTINGS,
 });
 const [portal] = await server.listen([{ host: '127.0.0.1', port: Number(values.port) }]);

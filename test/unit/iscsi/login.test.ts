@@ -13,7 +13,7 @@ const DISCOVERY = { InitiatorName: INITIATOR, SessionType: 'Discovery' };
 const policy: LoginPolicy = {
   authorize: (targetName) => {
     if (targetName === TARGET) return { kind: 'allowed', targetName };
-    return targetName === 'iqn.2026-11.dev.farshore:secret' ? { kind: 'forbidden' } : { kind: 'not-found' };
+    return targetName === 'iqn.2026-11.dev.farshore:secret' ? { kind: 'forbidden', reason: 'not this one' } : { kind: 'not-found' };
   },
   sessionExists: (tsih) => tsih === 7,
 };

@@ -28,8 +28,8 @@ describe('login', () => {
   });
 
   test('a target that the initiator may not use is refused with 0202 and not listed', async () => {
-    await world.stop();
-    world = await IscsiWorld.start({ allow: (_initiator, address) => address !== '127.0.0.1' });
+    world.registry.judge = () => ({ kind: 'forbidden', reason: 'not here' });
+    world.registry.shows = () => false;
     const initiator = await world.connect();
     expect((await initiator.login({ target: TARGET })).word36 >>> 16).toBe(0x0202);
     const other = await world.connect();
@@ -83,8 +83,7 @@ describe('discovery', () => {
   test('a normal session asks for its own target with an empty value', async () => {
     world.targets.set('iqn.2026-11.dev.farshore.test:other', {
       name: 'iqn.2026-11.dev.farshore.test:other',
-      luns: new Map(),
-      allow: () => true,
+      luns: () => new Map(),
     });
     const initiator = await world.ready();
     expect((await initiator.text({ SendTargets: '' }))['TargetName']).toBe(TARGET);
@@ -93,7 +92,7 @@ describe('discovery', () => {
   test('a long list comes in parts, each asked for with the tag of the last', async () => {
     for (let index = 0; index < 300; index += 1) {
       const name = `iqn.2026-11.dev.farshore.test:volume-${index}`;
-      world.targets.set(name, { name, luns: new Map(), allow: () => true });
+      world.targets.set(name, { name, luns: () => new Map() });
     }
     const initiator = await world.connect();
     await initiator.login();
