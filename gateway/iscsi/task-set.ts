@@ -160,7 +160,6 @@ export class TaskSet {
 
   /** RFC 7143 11.7: SCSI Data-Out. */
   dataOut(request: DataOutRequest, header: Buffer, data: Buffer, intact: boolean): void {
-    this.#secondsWithoutData = 0;
     const task = this.#tasks.get(request.initiatorTaskTag);
     const transfer = task?.transfer;
     if (task?.state !== 'collecting' || transfer === undefined) {
@@ -182,6 +181,7 @@ export class TaskSet {
   #takeData(transfer: WriteTransfer, request: DataOutRequest, header: Buffer, data: Buffer): void {
     const fault = transfer.check(request, data.length);
     if (fault === undefined) {
+      this.#secondsWithoutData = 0; // what nobody waits for is no sign of progress
       transfer.receive(request, data);
       return;
     }
@@ -229,9 +229,10 @@ export class TaskSet {
     this.#room.sent();
   }
 
-  /** Seconds since the last Data-Out, if any write waits for one; called once a second. */
+  /** Seconds without any data that was waited for, if any write waits for some; called once a second. */
   secondsWithoutData(): number {
-    const waits = [...this.#tasks.values()].some((task) => task.transfer?.inBurst === true);
+    let waits = false;
+    for (const { transfer } of this.#tasks.values()) waits ||= transfer?.inBurst === true;
     this.#secondsWithoutData = waits ? this.#secondsWithoutData + 1 : 0;
     return this.#secondsWithoutData;
   }

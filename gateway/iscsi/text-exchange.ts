@@ -21,7 +21,9 @@ const LAST_TAG = 0xffff_fff0;
 export class TextExchange {
   readonly #outbox: Outbox;
   readonly #deps: TextDeps;
+  /** The request so far: room that grows by doubling, since it may come byte by byte, and how much of it is used. */
   #request: Buffer = NOTHING;
+  #requestBytes = 0;
   /** What is left of an answer that did not fit one PDU, and the tag the initiator asks for more under. */
   #answer: { readonly tag: number; readonly rest: Buffer } | undefined;
   #nextTag = 1;
@@ -34,29 +36,40 @@ export class TextExchange {
   receive(request: TextRequest, header: Buffer, data: Buffer): void {
     if (request.targetTransferTag === NO_TAG) {
       // A new exchange; what was left of an older one is forgotten.
-      this.#answer = undefined;
-      this.#request = NOTHING;
+      this.#reset();
     } else if (this.#answer !== undefined && this.#answer.tag === request.targetTransferTag && data.length === 0) {
       this.#send(request, this.#answer.rest);
       return;
     }
-    if (this.#request.length + data.length > MAX_TEXT_BYTES || (request.final && request.continued)) {
+    if (this.#requestBytes + data.length > MAX_TEXT_BYTES || (request.final && request.continued)) {
       this.#reset();
       this.#outbox.reject(REJECT.protocolError, header);
       return;
     }
-    this.#request = this.#request.length === 0 ? Buffer.from(data) : Buffer.concat([this.#request, data]);
+    this.#gather(data);
     if (request.continued) {
       this.#askForMore(request);
       return;
     }
-    const pairs = parseText(this.#request);
+    const pairs = parseText(this.#request.subarray(0, this.#requestBytes));
     this.#reset();
     if (pairs === undefined) {
       this.#outbox.reject(REJECT.protocolError, header);
       return;
     }
     this.#send(request, formatText(this.#replies(pairs)));
+  }
+
+  /** Copies, since the chunk the data lies in may be large. */
+  #gather(data: Buffer): void {
+    const bytes = this.#requestBytes + data.length;
+    if (bytes > this.#request.length) {
+      const roomier = Buffer.allocUnsafeSlow(Math.min(Math.max(2 * this.#request.length, bytes), MAX_TEXT_BYTES));
+      this.#request.copy(roomier, 0, 0, this.#requestBytes);
+      this.#request = roomier;
+    }
+    data.copy(this.#request, this.#requestBytes);
+    this.#requestBytes = bytes;
   }
 
   #replies(pairs: readonly KeyValue[]): KeyValue[] {
@@ -118,6 +131,7 @@ export class TextExchange {
 
   #reset(): void {
     this.#request = NOTHING;
+    this.#requestBytes = 0;
     this.#answer = undefined;
   }
 }

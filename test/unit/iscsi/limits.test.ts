@@ -65,6 +65,22 @@ describe('time', () => {
     await initiator.closed();
   });
 
+  test('data that nobody waits for does not keep such a peer', async () => {
+    const w = await start({ settings: { dataTimeoutSeconds: 5 } });
+    const initiator = await w.ready({ keys: { ImmediateData: 'No' } });
+    const itt = initiator.command({ cdb: write10(0, 1), write: true, expectedBytes: 512 });
+    await initiator.expect(KIND.r2t);
+    for (let second = 0; second < 6; second += 1) {
+      initiator.send(
+        buildDataOut({ itt: itt + 1, dataSn: 0, offset: 0, data: Buffer.alloc(512) }),
+        buildRequest({ opcode: 0, itt: 7, immediate: true, word20: 0xffff_ffff, cmdSn: initiator.cmdSn }),
+      );
+      await initiator.expect(KIND.nopIn); // it has been read
+      w.clock.advance(1000);
+    }
+    await initiator.closed();
+  });
+
   test('a graceful stop asks for a logout, and waits for it', async () => {
     const w = await start({ settings: { logoutGraceSeconds: 7 } });
     const initiator = await w.ready();

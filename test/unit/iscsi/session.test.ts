@@ -1,5 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { buildCommand, buildLogin, buildRequest, cdb, KIND, read10, senseOf } from '../../support/iscsi-wire.ts';
+import {
+  buildCommand,
+  buildLogin,
+  buildRequest,
+  cdb,
+  keysOf,
+  KIND,
+  read10,
+  senseOf,
+} from '../../support/iscsi-wire.ts';
 import { IscsiWorld, TARGET } from '../../support/iscsi-world.ts';
 import { RamDevice } from '../../support/ram-device.ts';
 import { MIB } from '../../../gateway/base/units.ts';
@@ -215,6 +224,37 @@ describe('other requests', () => {
     expect((await initiator.expect(KIND.dataIn)).data.length).toBe(512);
     expect((await initiator.expect(KIND.dataIn)).data.length).toBe(512);
   });
+});
+
+test('a text that comes byte by byte is put together, and one without end is refused', async () => {
+  const initiator = await world.ready();
+  const part = (tag: number, last: boolean, data: Buffer): Buffer =>
+    buildRequest({
+      opcode: 0x04,
+      itt: 77,
+      immediate: true,
+      flags: last ? 0x80 : 0x40,
+      word20: tag,
+      cmdSn: initiator.cmdSn,
+      data,
+    });
+  let tag = 0xffff_ffff;
+  const request = Buffer.from('X-a=1\0X-b=2\0');
+  for (const [index] of request.entries()) {
+    const last = index === request.length - 1;
+    initiator.send(part(tag, last, request.subarray(index, index + 1)));
+    const response = await initiator.expect(KIND.text);
+    tag = response.word20;
+    if (last) expect(keysOf(response.data)).toEqual({ 'X-a': 'NotUnderstood', 'X-b': 'NotUnderstood' });
+    else expect(response.data.length).toBe(0);
+  }
+  tag = 0xffff_ffff;
+  for (let sent = 0; sent < 64; sent += 8) {
+    initiator.send(part(tag, false, Buffer.alloc(8192, 'x')));
+    tag = (await initiator.expect(KIND.text)).word20;
+  }
+  initiator.send(part(tag, false, Buffer.from('x')));
+  expect((await initiator.expect(KIND.reject)).byte2).toBe(0x04);
 });
 
 describe('logical units', () => {
