@@ -1,6 +1,15 @@
 import type { AttributeValue } from '@aws-sdk/client-dynamodb';
 import { FarshoreError, invariant } from '../base/errors.ts';
-import type { CheckpointPointer, FenceNotice, GatewayBeat, VersionItem, VolumeItem, VolumeRef } from './version-log.ts';
+import type {
+  AccessItem,
+  CheckpointPointer,
+  FenceNotice,
+  GatewayBeat,
+  VersionItem,
+  VolumeItem,
+  VolumeRef,
+} from './version-log.ts';
+import { MAX_ACCESS_BYTES } from './version-log.ts';
 
 /** Values ⇄ DynamoDB items. Every item says its format; another one is refused with `damaged`. */
 export const ITEM_FORMAT = 1;
@@ -23,6 +32,7 @@ export const binary = (value: Buffer): AttributeValue.BMember => ({ B: value });
 
 const key = (pk: string, sk: string): ItemKey => ({ pk: text(pk), sk: text(sk) });
 export const volumeKey = ({ lineage, volume }: VolumeRef): ItemKey => key(`lineage#${lineage}`, `volume#${volume}`);
+export const accessKey = ({ lineage, volume }: VolumeRef): ItemKey => key(`lineage#${lineage}`, `access#${volume}`);
 export const numbersKey = (lineage: string): ItemKey => key(`lineage#${lineage}`, 'numbers');
 export const rangeKey = (lineage: string, from: number): ItemKey =>
   key(`lineage#${lineage}`, `range#${from.toString(16).padStart(9, '0')}`);
@@ -183,6 +193,26 @@ export function decodeVersion(item: Item, volume: string): VersionItem {
     chain: reader.binary('chain', HASH_BYTES),
     inline: reader.has('inline') ? reader.binary('inline') : Buffer.alloc(0),
   };
+}
+
+export function encodeAccess(ref: VolumeRef, item: AccessItem): Item {
+  invariant(
+    item.body.length > 0 && item.body.length <= MAX_ACCESS_BYTES,
+    `the access of a volume has 1 to ${MAX_ACCESS_BYTES} bytes`,
+  );
+  return {
+    ...accessKey(ref),
+    format: number(ITEM_FORMAT),
+    epoch: number(item.epoch),
+    revision: number(item.revision),
+    body: binary(item.body),
+  };
+}
+
+export function decodeAccess(item: Item, ref: VolumeRef): AccessItem {
+  const reader = new Reader(item, `access item of volume ${ref.volume}`);
+  reader.checkFormat();
+  return { epoch: reader.number('epoch'), revision: reader.number('revision'), body: reader.binary('body') };
 }
 
 export function encodeName(name: string, ref: VolumeRef): Item {

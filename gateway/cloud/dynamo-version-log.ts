@@ -15,11 +15,14 @@ import type { CallTools } from './cloud-call.ts';
 import {
   ITEM_FORMAT,
   NAMES_PARTITION,
+  accessKey,
   beatAttributes,
+  decodeAccess,
   decodeName,
   decodeNotices,
   decodeVersion,
   decodeVolume,
+  encodeAccess,
   encodeName,
   encodeNotice,
   encodePointer,
@@ -38,6 +41,7 @@ import {
 } from './dynamo-items.ts';
 import type { Item, ItemKey } from './dynamo-items.ts';
 import type {
+  AccessItem,
   CheckpointPointer,
   FenceNotice,
   GatewayBeat,
@@ -157,6 +161,29 @@ export class DynamoVersionLog implements VersionLog {
     return this.#delete(`remove volume ${ref.volume}`, volumeKey(ref), {
       condition: '#epoch = :epoch AND attribute_exists(#deletedAt)',
       names: names('epoch', 'deletedAt'),
+      values: { ':epoch': number(epoch) },
+    });
+  }
+
+  async getAccess(ref: VolumeRef): Promise<AccessItem | undefined> {
+    const item = await this.#get(`read the access of volume ${ref.volume}`, accessKey(ref));
+    return item === undefined ? undefined : decodeAccess(item, ref);
+  }
+
+  putAccess(ref: VolumeRef, item: AccessItem): Promise<Outcome> {
+    invariant(item.revision >= 1, 'revisions count from 1');
+    const isFirst = item.revision === 1;
+    return this.#put(`write the access of volume ${ref.volume}`, encodeAccess(ref, item), {
+      condition: isFirst ? 'attribute_not_exists(#pk)' : '#revision = :before AND #epoch <= :epoch',
+      names: isFirst ? names('pk') : names('revision', 'epoch'),
+      ...(isFirst ? {} : { values: { ':before': number(item.revision - 1), ':epoch': number(item.epoch) } }),
+    });
+  }
+
+  removeAccess(ref: VolumeRef, epoch: Epoch): Promise<Outcome> {
+    return this.#delete(`remove the access of volume ${ref.volume}`, accessKey(ref), {
+      condition: 'attribute_not_exists(#pk) OR #epoch <= :epoch',
+      names: names('pk', 'epoch'),
       values: { ':epoch': number(epoch) },
     });
   }

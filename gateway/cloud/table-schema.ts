@@ -5,6 +5,7 @@
  * | pk                  | sk                        | item                                             |
  * |---------------------|---------------------------|--------------------------------------------------|
  * | `lineage#<lineage>` | `volume#<volume>`         | volume                                           |
+ * | `lineage#<lineage>` | `access#<volume>`         | access control and reservations of the volume    |
  * | `lineage#<lineage>` | `numbers`                 | next free segment number                         |
  * | `lineage#<lineage>` | `range#<from, 9 hex>`     | ledger entry of a range of numbers               |
  * | `log#<volume>`      | `<n, 16 hex>`             | version n                                        |

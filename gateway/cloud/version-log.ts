@@ -75,6 +75,22 @@ export interface GatewayBeat {
   readonly dirtyBlocks: BlockCount;
 }
 
+/**
+ * What belongs to a volume besides its data (access control, reservations), so that it comes back with a restore. The table does not look
+ * into `body`; docs/FORMAT.md describes it.
+ */
+export interface AccessItem {
+  /** Of the writer. A taker writes the item anew under its own, and no older epoch can change it any more. */
+  readonly epoch: Epoch;
+  /** Counts the writes, from 1. */
+  readonly revision: number;
+  /** At most MAX_ACCESS_BYTES. */
+  readonly body: Buffer;
+}
+
+/** An item of the table has at most 400 KB; a volume's access stays far below it. */
+export const MAX_ACCESS_BYTES: ByteCount = 256 * 1024;
+
 /** Changes a maintainer or administrator may make; undefined fields stay. `deletedAt: null` clears it. */
 export interface VolumeChanges {
   readonly bytes?: ByteCount;
@@ -104,6 +120,15 @@ export interface VersionLog {
   raiseFloor(ref: VolumeRef, floor: VersionNumber, maintenanceEpoch: number): Promise<'ok' | 'conflict'>;
   /** Removes the volume item, conditional on epoch and on `deletedAt` being set (purge). */
   removeVolume(ref: VolumeRef, epoch: Epoch): Promise<'ok' | 'conflict'>;
+
+  getAccess(ref: VolumeRef): Promise<AccessItem | undefined>;
+  /**
+   * Writes `item` where revision `item.revision - 1` lies (0: nothing), unless that is of an epoch above `item.epoch`. 'conflict' may be our
+   * own earlier attempt: read it.
+   */
+  putAccess(ref: VolumeRef, item: AccessItem): Promise<'ok' | 'conflict'>;
+  /** Removes it (purge), unless it is of an epoch above `epoch`; 'ok' also when there is none. */
+  removeAccess(ref: VolumeRef, epoch: Epoch): Promise<'ok' | 'conflict'>;
 
   /** The fence, rule 1: succeeds when nothing lies at n, or something of an epoch below `previousEpoch` (that of record n-1). */
   putVersion(volume: string, item: VersionItem, previousEpoch: Epoch): Promise<'ok' | 'conflict'>;

@@ -178,6 +178,65 @@ export function versionLogContract(name: string, open: () => Promise<OpenedVersi
       });
     });
 
+    describe('the access of a volume', () => {
+      const item = (revision: number, epoch: number, body = `revision ${revision} of epoch ${epoch}`) => ({
+        revision,
+        epoch,
+        body: Buffer.from(body),
+      });
+
+      beforeEach(() => {
+        const made = ref;
+        cleanUp.push(() => log.removeAccess(made, 2 ** 40));
+      });
+
+      it('keeps every byte of the newest revision', async () => {
+        expect(await log.getAccess(ref)).toBeUndefined();
+        const first = { revision: 1, epoch: 3, body: randomBytes(200_000) };
+        expect(await log.putAccess(ref, first)).toBe('ok');
+        expect(await log.getAccess(ref)).toEqual(first);
+        expect(await log.putAccess(ref, item(2, 3))).toBe('ok');
+        expect(await log.getAccess(ref)).toEqual(item(2, 3));
+      });
+
+      it('takes each revision once, and only after the one before', async () => {
+        expect(await log.putAccess(ref, item(2, 1))).toBe('conflict');
+        expect(await log.putAccess(ref, item(1, 1))).toBe('ok');
+        expect(await log.putAccess(ref, item(1, 1, 'another'))).toBe('conflict');
+        expect(await log.putAccess(ref, item(3, 1))).toBe('conflict');
+        expect(await log.putAccess(ref, item(2, 1))).toBe('ok');
+        expect(await log.putAccess(ref, item(2, 1, 'late'))).toBe('conflict');
+        expect(await log.getAccess(ref)).toEqual(item(2, 1));
+      });
+
+      it('takes nothing of an older epoch once a taker has written', async () => {
+        expect(await log.putAccess(ref, item(1, 1))).toBe('ok');
+        expect(await log.putAccess(ref, item(2, 5))).toBe('ok');
+        expect(await log.putAccess(ref, item(3, 4))).toBe('conflict');
+        expect(await log.removeAccess(ref, 4)).toBe('conflict');
+        expect(await log.getAccess(ref)).toEqual(item(2, 5));
+      });
+
+      it('lets exactly one of many simultaneous writers of a revision win', async () => {
+        const tries = Array.from({ length: 8 }, (_, index) => log.putAccess(ref, item(1, 1, `writer ${index}`)));
+        expect((await Promise.all(tries)).filter((outcome) => outcome === 'ok')).toHaveLength(1);
+      });
+
+      it('is removed, present or not, and begins again at revision 1', async () => {
+        expect(await log.removeAccess(ref, 1)).toBe('ok');
+        expect(await log.putAccess(ref, item(1, 1))).toBe('ok');
+        expect(await log.removeAccess(ref, 1)).toBe('ok');
+        expect(await log.getAccess(ref)).toBeUndefined();
+        expect(await log.putAccess(ref, item(1, 1))).toBe('ok');
+      });
+
+      it('belongs to one volume of the lineage', async () => {
+        const other = { ...ref, volume: fresh('v') };
+        expect(await log.putAccess(ref, item(1, 1))).toBe('ok');
+        expect(await log.getAccess(other)).toBeUndefined();
+      });
+    });
+
     describe('the log', () => {
       it('keeps every byte of a version', async () => {
         const item = versionItem(1, 3, { inline: randomBytes(9000), record: randomBytes(300) });

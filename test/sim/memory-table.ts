@@ -1,5 +1,6 @@
 import { invariant } from '../../gateway/base/errors.ts';
 import type {
+  AccessItem,
   CheckpointPointer,
   FenceNotice,
   GatewayBeat,
@@ -25,6 +26,7 @@ export interface LedgerEntry extends NumberRange {
 export class MemoryTable {
   readonly #volumes = new Map<string, VolumeItem>();
   readonly #versions = new Map<string, Map<number, VersionItem>>();
+  readonly #access = new Map<string, AccessItem>();
   readonly #names = new Map<string, VolumeRef>();
   readonly #notices = new Map<string, FenceNotice[]>();
   readonly #beats = new Map<string, GatewayBeat>();
@@ -35,6 +37,7 @@ export class MemoryTable {
     if (copied === undefined) return;
     for (const [key, item] of copied.#volumes) this.#volumes.set(key, item);
     for (const [volume, versions] of copied.#versions) this.#versions.set(volume, new Map(versions));
+    for (const [key, item] of copied.#access) this.#access.set(key, item);
     for (const [name, ref] of copied.#names) this.#names.set(name, ref);
     for (const [lineage, next] of copied.#nextNumber) this.#nextNumber.set(lineage, next);
     this.ledger.push(...copied.ledger);
@@ -91,6 +94,23 @@ export class MemoryTable {
     const item = this.#volumes.get(keyOf(ref));
     if (item?.epoch !== epoch || item.deletedAt === undefined) return 'conflict';
     this.#volumes.delete(keyOf(ref));
+    return 'ok';
+  }
+
+  getAccess(ref: VolumeRef): AccessItem | undefined {
+    return this.#access.get(keyOf(ref));
+  }
+
+  putAccess(ref: VolumeRef, item: AccessItem): Outcome {
+    const present = this.#access.get(keyOf(ref));
+    if ((present?.revision ?? 0) !== item.revision - 1 || (present?.epoch ?? 0) > item.epoch) return 'conflict';
+    this.#access.set(keyOf(ref), { ...item });
+    return 'ok';
+  }
+
+  removeAccess(ref: VolumeRef, epoch: number): Outcome {
+    if ((this.#access.get(keyOf(ref))?.epoch ?? 0) > epoch) return 'conflict';
+    this.#access.delete(keyOf(ref));
     return 'ok';
   }
 

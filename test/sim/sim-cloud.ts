@@ -201,6 +201,12 @@ function logOver(call: Call, table: MemoryTable): VersionLog {
     raiseFloor: (ref, floor, maintenanceEpoch) =>
       call(`raiseFloor ${floor}`, () => table.raiseFloor(ref, floor, maintenanceEpoch)),
     removeVolume: (ref, epoch) => call('removeVolume', () => table.removeVolume(ref, epoch)),
+    getAccess: (ref) => call('getAccess', () => table.getAccess(ref)),
+    putAccess: (ref, item) => {
+      const sent = { ...item, body: Buffer.from(item.body) };
+      return call(`putAccess revision=${item.revision} epoch=${item.epoch}`, () => table.putAccess(ref, sent));
+    },
+    removeAccess: (ref, epoch) => call('removeAccess', () => table.removeAccess(ref, epoch)),
     putVersion: (volume, item, previousEpoch) => {
       const sent = copyItem(item);
       return call(`putVersion n=${item.n} epoch=${item.epoch} over<${previousEpoch}`, () =>
