@@ -45,6 +45,8 @@ export class ByteBudget {
   /** Bytes taken before cannot come back until their holder has got more; negative: they can again. */
   park(bytes: ByteCount): void {
     this.#parked += bytes;
+    // It may have been the last that could come back: then somebody who waits already has to be let through.
+    if (bytes > 0 && this.#used <= this.#parked) this.#serve();
   }
 
   wait(waiter: BudgetWaiter): void {

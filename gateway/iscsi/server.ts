@@ -16,6 +16,7 @@ import type { Access } from './login.ts';
 import { Session } from './session.ts';
 import { SessionTable } from './session-table.ts';
 import type { IscsiSettings } from './settings.ts';
+import { TaskOrder } from './task-order.ts';
 import { normalizeAddress } from './target-registry.ts';
 import type { Initiator, IscsiTarget, TargetRegistry } from './target-registry.ts';
 
@@ -52,6 +53,7 @@ export class IscsiTargetServer {
   readonly #connections = new Set<Connection>();
   readonly #sessions = new SessionTable();
   readonly #units = new LogicalUnits();
+  readonly #order = new TaskOrder();
   readonly #writeBudget: ByteBudget;
   readonly #readBudget: ByteBudget;
   readonly #details = new Map<Session, { readonly peer: string; readonly since: WallMillis }>();
@@ -176,6 +178,7 @@ export class IscsiTargetServer {
       target,
       settings: this.#deps.settings,
       units: this.#units,
+      order: this.#order,
       writeBudget: this.#writeBudget,
       readBudget: this.#readBudget,
       log,

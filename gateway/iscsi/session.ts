@@ -11,6 +11,7 @@ import type { LogoutRequest, NopOutRequest, Request, TaskManagementRequest } fro
 import type { IscsiSettings } from './settings.ts';
 import type { Initiator, IscsiTarget, MappedLun } from './target-registry.ts';
 import type { Task } from './task.ts';
+import type { TaskOrder } from './task-order.ts';
 import { manageTasks } from './task-management.ts';
 import { TaskSet } from './task-set.ts';
 import type { SessionParameters } from './text-keys.ts';
@@ -38,6 +39,7 @@ export interface SessionDeps {
   readonly outbox: Outbox;
   readonly link: SessionLink;
   readonly units: LogicalUnits;
+  readonly order: TaskOrder;
   readonly writeBudget: ByteBudget;
   readonly readBudget: ByteBudget;
   readonly log: Log;
@@ -67,6 +69,7 @@ export class Session {
     this.tasks = new TaskSet({
       luns: () => deps.target?.luns(deps.initiator) ?? NO_LUNS,
       units: deps.units,
+      order: deps.order,
       port: { targetName: deps.target?.name ?? '', portalGroupTag: PORTAL_GROUP_TAG },
       initiator: { name: deps.identity.initiatorName, isid: deps.identity.isid },
       parameters,

@@ -16,6 +16,8 @@ import { NO_RESIDUAL } from './responses.ts';
 import { ReadRoom } from './read-room.ts';
 import type { MappedLun } from './target-registry.ts';
 import type { Task } from './task.ts';
+import { ATTRIBUTE } from './task-order.ts';
+import type { OrderedSet, TaskOrder } from './task-order.ts';
 import type { SessionParameters } from './text-keys.ts';
 import { WriteGrants } from './write-grants.ts';
 import { WriteTransfer } from './write-transfer.ts';
@@ -24,6 +26,7 @@ export interface TaskSetDeps {
   /** What the initiator sees at this moment; asked for every command. */
   luns(): ReadonlyMap<number, MappedLun>;
   readonly units: LogicalUnits;
+  readonly order: TaskOrder;
   readonly port: TargetPort;
   readonly initiator: InitiatorPort;
   readonly parameters: SessionParameters;
@@ -44,7 +47,7 @@ const TASK_SET_FULL = plainStatus(STATUS.taskSetFull);
 const NO_DATA: readonly Buffer[] = [];
 
 /** The SCSI commands of one session, from arrival to answer. */
-export class TaskSet {
+export class TaskSet implements OrderedSet {
   readonly #deps: TaskSetDeps;
   readonly #tasks = new Map<number, Task>();
   readonly #nexuses = new Map<number, UnitNexus>();
@@ -59,6 +62,7 @@ export class TaskSet {
 
   constructor(deps: TaskSetDeps) {
     this.#deps = deps;
+    deps.order.join(this);
     const { writeBudget, readBudget, sessionWriteBytes, sessionReadBytes, outbox, parameters } = deps;
     const sendSoon = (): void => {
       deps.sendSoon();
@@ -111,11 +115,18 @@ export class TaskSet {
       this.#answerAtOnce(request, admission.result);
       return;
     }
-    this.#start(request, immediate, {
+    if (request.attribute === ATTRIBUTE.aca) {
+      // NORMACA is 0: there is never an auto contingent allegiance that such a command could belong to.
+      this.#answerAtOnce(request, checkCondition(SENSE.invalidMessage));
+      return;
+    }
+    const task: Task = {
       state: 'collecting',
       initiatorTaskTag: request.initiatorTaskTag,
       lun: request.lun,
       nexus: admission.nexus,
+      attribute: request.attribute,
+      order: undefined,
       command: admission.command,
       expectedInBytes: expectedInBytes(request),
       expectedOutBytes: request.write ? request.expectedBytes : 0,
@@ -123,7 +134,9 @@ export class TaskSet {
       transfer: undefined,
       writeReserved: 0,
       readReserved: 0,
-    });
+    };
+    if (this.#deps.order.concerns(request.attribute)) this.#deps.order.enter(task, this);
+    this.#start(request, immediate, task);
   }
 
   /** Data that was not agreed on (RFC 7143 13.10, 13.11, 13.14). */
@@ -149,6 +162,7 @@ export class TaskSet {
     const unsolicited = !request.final && immediate.length < unsolicitedEnd;
     if (!this.#grants.reserve(task, unsolicited ? unsolicitedEnd : immediate.length)) {
       this.#answerAtOnce(request, TASK_SET_FULL);
+      task.order?.leave(task);
       return;
     }
     // What has to wait for more is copied, so that it does not keep the whole received chunk in memory.
@@ -213,8 +227,14 @@ export class TaskSet {
     }
   }
 
-  /** Runs a command whose data is complete, or lets a read wait for room. */
+  /** Runs a command whose data is complete, or lets it wait for older commands, and a read for room. */
   #run(task: Task): void {
+    if (task.order?.mayRun(task) === false) {
+      task.state = 'held';
+      this.#register(task);
+      this.#grants.suspend(task);
+      return;
+    }
     const bytes = readBytes(task.nexus, task.command, task.expectedInBytes);
     if (bytes > 0 && !this.#room.enter(task, bytes)) {
       task.state = 'waiting';
@@ -222,6 +242,19 @@ export class TaskSet {
       return;
     }
     this.#execute(task);
+  }
+
+  /** The commands that this one was held for have ended. */
+  resume(task: Task): void {
+    this.#grants.withdraw(task);
+    this.#run(task);
+    this.#deps.sendSoon();
+  }
+
+  *tasksIn(unit: LogicalUnit): Iterable<Task> {
+    if (this.#tasks.size === 0 && this.#lingering.size === 0) return;
+    for (const task of this.#lingering) if (task.nexus.unit === unit) yield task;
+    for (const task of this.#tasks.values()) if (task.nexus.unit === unit) yield task;
   }
 
   /** The kernel has taken everything that was to be sent: there is room for more. */
@@ -289,6 +322,13 @@ export class TaskSet {
     this.#lingering.delete(task);
     this.#room.release(task);
     this.#grants.release(task);
+    task.order?.leave(task);
+    if (this.#ended) this.#leaveOrder();
+  }
+
+  /** Of a session that is over only what lingers in a device matters to others. */
+  #leaveOrder(): void {
+    if (this.#lingering.size === 0) this.#deps.order.leave(this);
   }
 
   #answer(task: Task, result: ScsiResult): void {
@@ -394,6 +434,7 @@ export class TaskSet {
     this.#room.end();
     for (const nexus of this.#nexuses.values()) nexus.unit.leave(nexus);
     this.#nexuses.clear();
+    this.#leaveOrder();
   }
 }
 

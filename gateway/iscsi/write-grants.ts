@@ -26,7 +26,9 @@ export class WriteGrants implements BudgetWaiter {
   /** In the order of their arrival. */
   readonly #waiting = new Set<Task>();
   #heldBytes: ByteCount = 0;
-  /** Held by the writes that wait. */
+  /** Have all their data, and must not run before others have ended, which may be waiting here. */
+  readonly #suspended = new Set<Task>();
+  /** Held by the writes that wait, and by the suspended ones. */
   #parkedBytes: ByteCount = 0;
   #nextTag = 1;
 
@@ -48,9 +50,17 @@ export class WriteGrants implements BudgetWaiter {
     this.#grant();
   }
 
-  /** The task needs nothing more. */
+  /** The task has its data, but must not run yet: what it holds must not keep those from going on that it waits for. */
+  suspend(task: Task): void {
+    if (task.writeReserved === 0) return;
+    this.#suspended.add(task);
+    this.#park(task.writeReserved);
+    this.#grant();
+  }
+
+  /** The task needs nothing more, and runs or ends. */
   withdraw(task: Task): void {
-    if (this.#waiting.delete(task)) this.#park(0 - task.writeReserved);
+    if (this.#waiting.delete(task) || this.#suspended.delete(task)) this.#park(0 - task.writeReserved);
   }
 
   /** The task is over. */
@@ -73,7 +83,7 @@ export class WriteGrants implements BudgetWaiter {
 
   /** The session is over. */
   end(): void {
-    for (const task of this.#waiting) this.withdraw(task);
+    for (const task of [...this.#waiting, ...this.#suspended]) this.withdraw(task);
     this.#deps.budget.forget(this);
   }
 

@@ -44,6 +44,7 @@ export const SENSE = {
   parameterListLength: { key: KEY.illegalRequest, asc: 0x1a, ascq: 0x00 },
   invalidFieldInParameters: { key: KEY.illegalRequest, asc: 0x26, ascq: 0x00 },
   savingNotSupported: { key: KEY.illegalRequest, asc: 0x39, ascq: 0x00 },
+  invalidMessage: { key: KEY.illegalRequest, asc: 0x49, ascq: 0x00 },
   powerOn: { key: KEY.unitAttention, asc: 0x29, ascq: 0x00 },
   busDeviceReset: { key: KEY.unitAttention, asc: 0x29, ascq: 0x03 },
   nexusLoss: { key: KEY.unitAttention, asc: 0x29, ascq: 0x07 },
