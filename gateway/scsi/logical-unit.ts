@@ -1,6 +1,7 @@
 import type { BlockDevice, DeviceGeometry } from '../base/block-device.ts';
 import { SENSE } from './sense.ts';
 import type { Sense } from './sense.ts';
+import { UnitDocument } from './unit-document.ts';
 import type { UnitStateStore } from './unit-state.ts';
 
 /** The target port a nexus goes through, as VPD 83h names it. */
@@ -70,14 +71,14 @@ export class UnitNexus {
 /** One block device as SCSI sees it: shared by every session of every target that maps it. */
 export class LogicalUnit {
   readonly device: BlockDevice;
-  /** Undefined: nothing of this unit is kept over power loss. */
-  readonly state: UnitStateStore | undefined;
+  /** What is kept over power loss. */
+  readonly document: UnitDocument;
   readonly #nexuses = new Set<UnitNexus>();
   #knownSectors: number;
 
   constructor(device: BlockDevice, state: UnitStateStore | undefined) {
     this.device = device;
-    this.state = state;
+    this.document = new UnitDocument(state);
     this.#knownSectors = device.geometry().sectors;
   }
 
