@@ -214,12 +214,20 @@ export class Session {
 
   /** RFC 7143 11.5; answered when what was aborted has left the devices. */
   #manageTasks(request: TaskManagementRequest): void {
-    const { response, affected, concerns } = manageTasks(request, this, this.#deps.sessions());
+    const { response, affected, concerns, ends } = manageTasks(request, this, this.#deps.sessions());
     whenSettled(affected, concerns, () => {
       if (this.#state !== 'open') return;
       this.#deps.outbox.taskManagement(request.initiatorTaskTag, response);
       this.#deps.link.sendSoon();
+      for (const session of ends) session.drop('the target was reset', session !== this);
     });
+  }
+
+  /** Ends the session, telling its initiator first (RFC 7143 11.9.1, event 3) if it is `told`. */
+  drop(reason: string, told: boolean): void {
+    if (this.#state !== 'open') return;
+    if (told) this.#deps.outbox.asyncMessage(ASYNC_EVENT.sessionDropped, 0, 0, 0);
+    this.#deps.link.closeAfterSending(reason);
   }
 
   /**

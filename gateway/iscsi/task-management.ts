@@ -15,7 +15,11 @@ export interface Managed {
   readonly affected: readonly Session[];
   /** Which of those: commands elsewhere that do not end must not hold up the answer. */
   readonly concerns: (task: Task) => boolean;
+  /** Sessions that end when the response has been sent. */
+  readonly ends: readonly Session[];
 }
+
+const NOBODY: readonly Session[] = [];
 
 /**
  * Task management functions (RFC 7143 11.5, 11.6; SAM-5 7). `sessions` are all sessions of the server, the asking one
@@ -35,11 +39,12 @@ export function manageTasks(request: TaskManagementRequest, own: Session, sessio
     case TASK_FUNCTION.logicalUnitReset:
       return onUnit(request, own, (unit) => resetUnits([unit], [...sessions]));
     case TASK_FUNCTION.targetWarmReset:
+      return resetTarget(request, own, [...sessions], NOBODY);
     case TASK_FUNCTION.targetColdReset: {
-      own.cancelHeld(undefined, request.cmdSn);
-      const units = own.tasks.allUnits();
-      const concerns = (task: Task): boolean => units.includes(task.nexus.unit);
-      return { response: TASK_RESPONSE.complete, affected: resetUnits(units, [...sessions]), concerns };
+      // RFC 7143 11.5.1: all connections of all initiators to the target are ended.
+      const all = [...sessions];
+      const ends = all.filter(({ target }) => target !== undefined && target.name === own.target?.name);
+      return resetTarget(request, own, all, ends);
     }
     case TASK_FUNCTION.taskReassign:
       return answer(TASK_RESPONSE.reassignNotSupported);
@@ -49,7 +54,7 @@ export function manageTasks(request: TaskManagementRequest, own: Session, sessio
 }
 
 function answer(response: number): Managed {
-  return { response, affected: [], concerns: () => false };
+  return { response, affected: NOBODY, concerns: () => false, ends: NOBODY };
 }
 
 function abortTask(request: TaskManagementRequest, own: Session): Managed {
@@ -57,7 +62,7 @@ function abortTask(request: TaskManagementRequest, own: Session): Managed {
   const found = own.tasks.abort(concerns) > 0;
   // A second ABORT TASK, when the first one has not been answered in time, must wait for the same write.
   if (found || own.tasks.isSettling(concerns) || own.cancelUnseen(request.refCmdSn, request.cmdSn))
-    return { response: TASK_RESPONSE.complete, affected: [own], concerns };
+    return { response: TASK_RESPONSE.complete, affected: [own], concerns, ends: NOBODY };
   const complete = own.identity.initiatorName.startsWith(WANTS_COMPLETE_FOR_FINISHED_TASKS);
   return answer(complete ? TASK_RESPONSE.complete : TASK_RESPONSE.noSuchTask);
 }
@@ -67,7 +72,21 @@ function onUnit(request: TaskManagementRequest, own: Session, act: (unit: Logica
   if (nexus === undefined) return answer(TASK_RESPONSE.noSuchLun);
   const { unit } = nexus;
   own.cancelHeld(request.lun, request.cmdSn);
-  return { response: TASK_RESPONSE.complete, affected: act(unit), concerns: (task) => task.nexus.unit === unit };
+  const concerns = (task: Task): boolean => task.nexus.unit === unit;
+  return { response: TASK_RESPONSE.complete, affected: act(unit), concerns, ends: NOBODY };
+}
+
+/** LOGICAL UNIT RESET of every unit the initiator sees in the target. */
+function resetTarget(
+  request: TaskManagementRequest,
+  own: Session,
+  sessions: Session[],
+  ends: readonly Session[],
+): Managed {
+  own.cancelHeld(undefined, request.cmdSn);
+  const units = own.tasks.allUnits();
+  const concerns = (task: Task): boolean => units.includes(task.nexus.unit);
+  return { response: TASK_RESPONSE.complete, affected: resetUnits(units, sessions), concerns, ends };
 }
 
 /** Ends the commands of every session in the unit; the other initiators are told (SAM-5 7.5). */

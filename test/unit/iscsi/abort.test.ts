@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FarshoreError } from '../../../gateway/base/errors.ts';
+import { MIB } from '../../../gateway/base/units.ts';
 import {
   KIND,
   buildDataOut,
@@ -11,7 +12,7 @@ import {
   write10,
 } from '../../support/iscsi-wire.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
-import type { RamDevice } from '../../support/ram-device.ts';
+import { RamDevice } from '../../support/ram-device.ts';
 
 const DATA = Buffer.alloc(512, 0xdd);
 
@@ -184,6 +185,38 @@ describe('task management', () => {
     for (const initiator of [victim, other])
       expect(senseOf((await initiator.run({ cdb: cdb(0) })).last)).toEqual({ key: 6, asc: 0x29, ascq: 3 });
     expect(isWritten()).toBe(false);
+  });
+
+  test('TARGET COLD RESET is answered, then every session of the target ends, and none of another', async () => {
+    const OTHER = `${TARGET}.other`;
+    const elsewhere = new RamDevice({ bytes: MIB, name: 'elsewhere' });
+    world.targets.set(OTHER, {
+      name: OTHER,
+      luns: () => new Map([[0, { device: elsewhere, readOnly: false, state: undefined }]]),
+    });
+    const victim = await world.ready({ isid: '00023d000002', keys: { ImmediateData: 'No' } });
+    const itt = victim.command({ cdb: write10(0, 1), write: true, expectedBytes: 512 });
+    const r2t = await victim.expect(KIND.r2t);
+    const bystander = await world.connect();
+    await bystander.login({ target: OTHER });
+    await bystander.clear();
+    const initiator = await world.ready();
+    const { entered, release } = holdWrites(world.device);
+    initiator.command({ cdb: write10(4, 1), write: true, expectedBytes: 512, data: DATA });
+    await entered;
+    const answer = manage(initiator, { function: 7 });
+    await bystander.clear();
+    expect(initiator.isClosed || victim.isClosed).toBe(false); // a write is still in the device
+    release();
+    expect(await answer).toBe(0);
+    await initiator.closed();
+    const message = await victim.expect(KIND.async);
+    expect(message.word36 >>> 24).toBe(3);
+    victim.send(buildDataOut({ itt, ttt: r2t.word20, dataSn: 0, offset: 0, data: DATA }));
+    await victim.closed();
+    await bystander.clear();
+    expect(isWritten()).toBe(false);
+    await world.ready();
   });
 
   test('CLEAR TASK SET tells the other initiators whose commands it ended', async () => {
