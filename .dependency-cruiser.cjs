@@ -36,6 +36,7 @@ module.exports = {
     only('scsi-sees-base', 'gateway/scsi', g('base')),
     only('iscsi-sees-scsi', 'gateway/iscsi', g('base', 'scsi')),
     only('initiator-stands-alone', 'gateway/initiator', g('base')),
+    only('isns-client-stands-alone', 'gateway/isns', g('base')),
     only('embedded-cloud-stands-alone', 'gateway/embedded', g('base', 'cloud')),
     only('lambdas-see-maintenance', 'lambdas', g('base', 'format', 'cloud', 'maintenance')),
     {
