@@ -1,6 +1,9 @@
 import { spawn } from 'node:child_process';
 import { runTool } from '../support/processes.ts';
 
+/** Debian's libiscsi-bin; `--tool` of the scripts names another build of it. */
+export const SUITE_TOOL = 'iscsi-test-cu';
+
 /**
  * pass · skip (passed, but said [SKIPPED]) · fail · hang (no end within the limit) · crash (ended without a verdict) ·
  * notrun (the suite's own set-up refused)
@@ -15,46 +18,80 @@ export interface TestOutcome {
   readonly detail: string;
 }
 
+/** What some tests need of a LUN, since they skip or misjudge every other one. */
+export type LunKind = 'plain' | 'read-only' | 'removable' | '512n';
+
+/** The LUNs of one target; the tests write to all of them. */
+export interface SuiteLuns {
+  /** One lane each, side by side. */
+  readonly plain: readonly string[];
+  /** LUNs of a special kind, where the target can have them; without one the test runs on a plain LUN. */
+  readonly special?: Readonly<Partial<Record<Exclude<LunKind, 'plain'>, string>>>;
+}
+
 export interface SuiteOptions {
-  /** One URL per lane; each needs a LUN of its own, for the tests write. */
-  readonly urls: readonly string[];
+  readonly luns: SuiteLuns;
   readonly limitMs: number;
+  readonly tool?: string;
   readonly onOutcome?: (outcome: TestOutcome) => void;
 }
 
 const MAX_DETAIL = 600;
 
 /** `ALL.<suite>.<test>` of every test of libiscsi's conformance suite. */
-export function listTests(): string[] {
-  return runTool('iscsi-test-cu', ['--list'])
+export function listTests(tool = SUITE_TOOL): string[] {
+  return runTool(tool, ['--list'])
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line.startsWith('ALL.') && line.split('.').length === 3);
 }
 
-/** Runs every test in a process of its own, one after the other on each URL. */
+/** The LUN a test is for; every target gets it where it has one. */
+export function lunKindOf(test: string): LunKind {
+  const suite = test.split('.')[1] ?? '';
+  if (suite === 'ReadOnly') return 'read-only';
+  if (['PreventAllow', 'StartStopUnit', 'NoMedia'].includes(suite)) return 'removable';
+  // It asks for the status of LBA i+1 and expects that of i+8 when eight logical blocks make a physical one.
+  return test === 'ALL.GetLBAStatus.UnmapSingle' ? '512n' : 'plain';
+}
+
+/** Runs every test in a process of its own: one after the other on each LUN, the plain LUNs side by side. */
 export async function runSuite(tests: readonly string[], options: SuiteOptions): Promise<TestOutcome[]> {
+  const { plain, special = {} } = options.luns;
   const outcomes: TestOutcome[] = [];
-  const waiting = tests.values();
+  const run = async (test: string, url: string): Promise<void> => {
+    const outcome = await runTest(test, url, options);
+    outcomes.push(outcome);
+    options.onOutcome?.(outcome);
+  };
+  const specialUrl = (test: string): string | undefined => {
+    const kind = lunKindOf(test);
+    return kind === 'plain' ? undefined : special[kind];
+  };
+  const waiting = tests.filter((test) => specialUrl(test) === undefined).values();
   await Promise.all(
-    options.urls.map(async (url) => {
-      for (const test of waiting) {
-        const outcome = await runTest(test, url, options.limitMs);
-        outcomes.push(outcome);
-        options.onOutcome?.(outcome);
-      }
+    plain.map(async (url) => {
+      for (const test of waiting) await run(test, url);
     }),
   );
-  return outcomes;
+  for (const test of tests) {
+    const url = specialUrl(test);
+    if (url !== undefined) await run(test, url);
+  }
+  return outcomes.toSorted((a, b) => tests.indexOf(a.test) - tests.indexOf(b.test));
 }
 
 /** `-d` lets it write, `-S` run SANITIZE; MultipathIO takes the URL twice. */
-export function runTest(test: string, url: string, limitMs: number): Promise<TestOutcome> {
+export function runTest(
+  test: string,
+  url: string,
+  options: Pick<SuiteOptions, 'limitMs' | 'tool'>,
+): Promise<TestOutcome> {
   const words = ['-d', '-S', '-v', '-t', test, url];
   if (test.includes('.MultipathIO.')) words.push(url);
   const from = performance.now();
   return new Promise((resolve, reject) => {
-    const child = spawn('iscsi-test-cu', words, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(options.tool ?? SUITE_TOOL, words, { stdio: ['ignore', 'pipe', 'pipe'] });
     const pieces: Buffer[] = [];
     const collect = (piece: Buffer): void => {
       pieces.push(piece);
@@ -65,7 +102,7 @@ export function runTest(test: string, url: string, limitMs: number): Promise<Tes
     const limit = setTimeout(() => {
       hung = true;
       child.kill('SIGKILL');
-    }, limitMs);
+    }, options.limitMs);
     child.once('error', reject);
     child.once('close', () => {
       clearTimeout(limit);
@@ -87,11 +124,11 @@ export function verdictOf(output: string, test: string): Verdict {
 }
 
 /** With -d the tool looks for reservations to clear before every test and says so when there can be none. */
-const SET_UP_NOTE = '[SKIPPED] PERSISTENT RESERVE IN is not implemented.';
+const SET_UP_NOTE = /^(\S+ \S+ +)?\[SKIPPED\] PERSISTENT RESERVE IN is not implemented\.$/;
 
 function skipLines(output: string, test: string): string[] {
   const lines = [...new Set((output.match(/\[SKIPPED\][^\n]*/g) ?? []).map((line) => line.trim()))];
-  return /^ALL\.Pr(in|out)/.test(test) ? lines : lines.filter((line) => line !== SET_UP_NOTE);
+  return /^ALL\.Pr(in|out)/.test(test) ? lines : lines.filter((line) => !SET_UP_NOTE.test(line));
 }
 
 function detailOf(output: string, verdict: Verdict, test: string): string {
@@ -124,6 +161,13 @@ export function countVerdicts(outcomes: readonly TestOutcome[]): Record<Verdict,
 
 /** What is known not to pass: the test's name and `skip` or `fail`, with the reason. */
 export type Baseline = Readonly<Record<string, { readonly verdict: 'skip' | 'fail'; readonly reason: string }>>;
+
+/** libiscsi-baseline.json: what holds at either sector size, and what at one. */
+export type Baselines = Readonly<Record<'both' | '512' | '4096', Baseline>>;
+
+export function baselineOf(baselines: Baselines, sector: 512 | 4096): Baseline {
+  return { ...baselines.both, ...baselines[sector] };
+}
 
 /** One sentence for each outcome that is worse than the baseline allows; a hang or a crash is never allowed. */
 export function regressions(outcomes: readonly TestOutcome[], baseline: Baseline): string[] {
