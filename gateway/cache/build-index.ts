@@ -5,7 +5,7 @@ import type { BlockIndex } from './block-index.ts';
 import type { Chunk } from './chunk.ts';
 import { KIND_UNMAP } from './descriptor.ts';
 import { placeOf, SLOT_BYTES, slotPosition, type ChunkGeometry } from './layout.ts';
-import { RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
+import { type KeyLimit, RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
 import { judgeGap, judgeMissingBlock, judgeRecord, type RecoveryMarks } from './recovery-rules.ts';
 import { decodeUnmap, type BlockRange } from './unmap-payload.ts';
 
@@ -35,13 +35,14 @@ export async function buildIndex(
   marks: RecoveryMarks,
   index: BlockIndex,
   sink: DirtySink,
+  limit: KeyLimit,
 ): Promise<BuiltIndex> {
   // What was reclaimed was in a version once. If the remote does not reach that far any more, what is left here is not a whole.
   if (marks.reclaimedThrough > marks.committedThrough)
     throw lostWrites(marks.committedThrough + 1, marks.reclaimedThrough);
-  const writes = new RecordStream(chunks, volume, geometry, 'writes', 0);
+  const writes = new RecordStream(chunks, volume, geometry, 'writes', 0, limit);
   // Fills of a volume nobody has written to yet are as of sequence 0.
-  const fills = new RecordStream(chunks, volume, geometry, 'fills', -1);
+  const fills = new RecordStream(chunks, volume, geometry, 'fills', -1, limit);
   let previous = firstSeq - 1;
   let dirtyOps = 0;
   let distrusted = 0;

@@ -23,8 +23,9 @@ import type { LogOp } from './log-op.ts';
 import { PoolState } from './pool-state.ts';
 import { RamTier } from './ram-tier.ts';
 import { readRun } from './reader.ts';
+import type { KeyLimit } from './record-stream.ts';
 import { recoverTail, type RecoveredTail } from './recover-tail.ts';
-import { scanPool } from './scan.ts';
+import { scanPool, type PoolScan } from './scan.ts';
 import { chunksOf, type CacheSettings } from './settings.ts';
 import { readTail, type TailOp } from './tail-reader.ts';
 import { SyncGroup } from './sync-group.ts';
@@ -81,6 +82,10 @@ export class CacheLog {
   readonly #settings: CacheSettings;
   readonly #state: PoolState;
   readonly #synced: ReadonlyMap<number, WriteSeq>;
+  /** Chunks of a lower generation were written by earlier processes. */
+  readonly #firstGeneration: number;
+  /** Where the log of a volume ends that was recovered or closed in this process. */
+  readonly #ends = new Map<number, WriteSeq>();
   readonly #volumes = new Map<number, VolumeLog>();
   readonly #slab: LeafSlab;
   readonly #pool: ChunkPool;
@@ -101,7 +106,7 @@ export class CacheLog {
       throw new FarshoreError('input', `the cache was made with chunks of ${state.slots} slots, not ${geometry.slots}`);
     }
     const scan = await scanPool(deps.disk, state, geometry, deps.log);
-    const cache = new CacheLog(deps, settings, state, geometry, maxChunks, scan.synced);
+    const cache = new CacheLog(deps, settings, state, geometry, maxChunks, scan);
     cache.#pool.adopt(scan.chunks, scan.nextGeneration);
     await cache.#pool.prepare(2);
     if (cache.#pool.chunks.size < 2) {
@@ -117,13 +122,14 @@ export class CacheLog {
     state: PoolState,
     geometry: ChunkGeometry,
     maxChunks: number,
-    synced: ReadonlyMap<number, WriteSeq>,
+    scan: PoolScan,
   ) {
     this.#deps = deps;
     this.#settings = settings;
     this.#state = state;
     this.geometry = geometry;
-    this.#synced = synced;
+    this.#synced = scan.synced;
+    this.#firstGeneration = scan.nextGeneration;
     this.ram = new RamTier(settings.ramBytes);
     this.#slab = new LeafSlab(settings.indexBytes);
     this.#pool = new ChunkPool({
@@ -207,28 +213,45 @@ export class CacheLog {
   async release(number: number): Promise<void> {
     invariant(!this.#volumes.has(number), 'an attached volume keeps its number');
     await this.#state.release(number);
+    this.#ends.delete(number);
     this.ram.removeVolume(number);
     this.#pool.kick();
   }
 
-  /** Finds the end of a volume's log, and makes it final (see recoverTail). Once per start, before `attach`. */
+  /** Finds the end of a volume's log, and makes it final (see recoverTail): once per process, before the volume is attached. */
   recover(number: number, firstSeq: WriteSeq): Promise<RecoveredTail> {
-    return this.#pool.mutex.run(() => {
+    return this.#pool.mutex.run(async () => {
+      const known = this.#ends.get(number);
+      // What this process recovered, or wrote itself, has no torn end.
+      if (known !== undefined) return { lastSeq: known, kept: 0, discarded: 0 };
       // Only now: while we waited, a chunk of the volume may have been reclaimed, and the log begins behind it.
       const { reclaimedThrough, syncedThrough } = this.#state.marks(number);
       const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, syncedThrough, firstSeq - 1);
-      return recoverTail([...this.#pool.chunks.values()], number, this.geometry, synced);
+      const chunks = [...this.#pool.chunks.values()];
+      const cutOff = async (lastSeq: WriteSeq): Promise<() => void> => {
+        const end = { beforeGeneration: this.#firstGeneration, lastSeq };
+        await this.#state.cutOff(number, end, Math.min(...chunks.map(({ generation }) => generation)));
+        return () => {
+          this.#state.forgetEnd(number, end);
+        };
+      };
+      const tail = await recoverTail(chunks, number, this.geometry, synced, this.#limitOf(number), cutOff);
+      this.#ends.set(number, tail.lastSeq);
+      return tail;
     });
   }
 
   /** Tells of every operation of a recovered, unattached volume above `after`, in order (for salvage). */
   readTail(number: number, after: WriteSeq, visit: (op: TailOp) => Promise<void>): Promise<void> {
-    return this.#pool.mutex.run(() => readTail([...this.#pool.chunks.values()], number, this.geometry, after, visit));
+    return this.#pool.mutex.run(() =>
+      readTail([...this.#pool.chunks.values()], number, this.geometry, after, this.#limitOf(number), visit),
+    );
   }
 
   /** Builds the volume's index and lets it append. Rejects with `damaged` or `stopped` (see buildIndex). */
   async attach(request: AttachRequest): Promise<{ readonly log: VolumeLog; readonly built: BuiltIndex }> {
     const { number, firstSeq, lastSeq, committedThrough } = request;
+    if (this.#stopped !== undefined) throw this.#stopped;
     invariant(this.#state.isRegistered(number) && !this.#volumes.has(number), 'a number is attached once');
     const index = new BlockIndex(this.#slab);
     const built = await this.#pool.mutex.run(async () => {
@@ -243,6 +266,7 @@ export class CacheLog {
           marks,
           index,
           request.sink,
+          this.#limitOf(number),
         );
       } catch (error) {
         index.clearAll();
@@ -265,6 +289,7 @@ export class CacheLog {
   /** The volume's blocks stay in the log, and dirty ones keep their chunks; nothing of it may be under way any more. */
   async detach(log: VolumeLog): Promise<void> {
     this.#volumes.delete(log.number);
+    this.#ends.set(log.number, log.appendedThrough);
     log.index.clearAll();
     this.ram.removeVolume(log.number);
     // Without the first, its clean chunks could not be reclaimed while it is closed; the second tells damage from a torn end.
@@ -385,6 +410,10 @@ export class CacheLog {
     this.#sync.stop(error);
     this.#admission.stop(error);
     for (const log of [...this.#volumes.values()]) log.onStopped(error);
+  }
+
+  #limitOf(number: number): KeyLimit {
+    return (chunk) => this.#state.keyLimit(number, chunk.generation);
   }
 
   #press(): void {

@@ -28,6 +28,9 @@ const schema = z.strictObject({
       reclaimedThrough: z.number().int().nonnegative(),
       committedThrough: z.number().int().nonnegative(),
       syncedThrough: z.number().int().nonnegative(),
+      ends: z.array(
+        z.strictObject({ beforeGeneration: z.number().int().positive(), lastSeq: z.number().int().nonnegative() }),
+      ),
     }),
   ),
 });
@@ -44,8 +47,22 @@ export interface VolumeMarks {
   readonly syncedThrough: WriteSeq;
 }
 
+/**
+ * The log of a volume was cut off here: in chunks of a lower generation, records with a key above `lastSeq` do not exist, whatever the disk
+ * may show. Their descriptors are destroyed too, but only this is safe from a crash in between that leaves old sectors behind a page
+ * cache that has the new ones.
+ */
+export interface LogEnd {
+  readonly beforeGeneration: number;
+  readonly lastSeq: WriteSeq;
+}
+
+/** Cuts that were never finished and whose chunks are still there; each takes a crash in the middle of a recovery. */
+const MAX_ENDS = 64;
+
 interface PoolVolume extends VolumeMarks {
   readonly volume: string;
+  readonly ends: readonly LogEnd[];
 }
 
 const NO_MARKS: VolumeMarks = { forgetThrough: 0, reclaimedThrough: 0, committedThrough: 0, syncedThrough: 0 };
@@ -88,7 +105,10 @@ export class PoolState {
         `${FILE} in the state directory is damaged in both of its copies; move the state directory aside and restore the volumes with --takeover`,
       );
     }
-    return new PoolState(file, newest.content, newest.sequence);
+    const state = new PoolState(file, newest.content, newest.sequence);
+    // The last process may have died between writing and syncing it: before anybody acts on what we read, it has to be durable.
+    await state.#save();
+    return state;
   }
 
   /** A new pool without volumes; durable when it resolves. */
@@ -102,6 +122,36 @@ export class PoolState {
 
   marks(number: number): VolumeMarks {
     return this.#volumes.get(number) ?? NO_MARKS;
+  }
+
+  /** The highest key that records of the volume may have in a chunk of this generation. */
+  keyLimit(number: number, generation: number): WriteSeq {
+    const ends = this.#volumes.get(number)?.ends ?? [];
+    return ends.reduce(
+      (limit, { beforeGeneration, lastSeq }) => (generation < beforeGeneration ? Math.min(limit, lastSeq) : limit),
+      Infinity,
+    );
+  }
+
+  /** Cuts the volume's log off; durable when it resolves. `lowestGeneration`: of the chunks there are. */
+  async cutOff(number: number, end: LogEnd, lowestGeneration: number): Promise<void> {
+    const entry = this.#volumes.get(number);
+    invariant(entry !== undefined, 'only a registered volume has a log');
+    const ends = [...entry.ends.filter(({ beforeGeneration }) => beforeGeneration > lowestGeneration), end];
+    if (ends.length > MAX_ENDS) {
+      throw new FarshoreError(
+        'stopped',
+        `volume ${entry.volume} was interrupted ${MAX_ENDS} times while it was recovered; find out what kills the gateway, then move the state directory aside and restore the volume with --takeover`,
+      );
+    }
+    this.#volumes.set(number, { ...entry, ends });
+    await this.#save();
+  }
+
+  /** What lay behind the cut is destroyed, durably: the cut need not be remembered (saved at the next occasion). */
+  forgetEnd(number: number, end: LogEnd): void {
+    const entry = this.#volumes.get(number);
+    if (entry !== undefined) this.#volumes.set(number, { ...entry, ends: entry.ends.filter((each) => each !== end) });
   }
 
   isRegistered(number: number): boolean {
@@ -127,7 +177,7 @@ export class PoolState {
     let number = 1;
     while (this.#volumes.has(number) || isPresent(number)) number++;
     invariant(number <= 65_535, 'a pool number has 16 bits');
-    this.#volumes.set(number, { volume, ...NO_MARKS });
+    this.#volumes.set(number, { volume, ...NO_MARKS, ends: [] });
     await this.#save();
     return number;
   }
@@ -143,7 +193,7 @@ export class PoolState {
     for (const [number, marks] of raised) {
       const entry = this.#volumes.get(number);
       if (entry === undefined) continue;
-      const next: { volume: string } & Record<(typeof MARKS)[number], WriteSeq> = { ...entry };
+      const next: Record<(typeof MARKS)[number], WriteSeq> & Pick<PoolVolume, 'volume' | 'ends'> = { ...entry };
       for (const mark of MARKS) next[mark] = Math.max(entry[mark], marks[mark] ?? 0);
       if (MARKS.every((mark) => next[mark] === entry[mark])) continue;
       this.#volumes.set(number, next);
@@ -160,11 +210,14 @@ export class PoolState {
   #save(): Promise<void> {
     return this.#saving.run(async () => {
       const sequence = this.#sequence + 1;
-      const volumes = [...this.#volumes].map(([number, entry]) => ({ number, ...entry }));
+      const volumes = [...this.#volumes].map(([number, entry]) => ({ number, ...entry, ends: [...entry.ends] }));
       const content = { format: 1 as const, poolId: this.poolId.toString('hex'), slots: this.slots, volumes };
-      await this.#file.write([encodeCopy(content, sequence)], (sequence % 2) * COPY_BYTES);
+      const copy = encodeCopy(content, sequence);
+      await this.#file.write([copy], (sequence % 2) * COPY_BYTES);
       await this.#file.sync();
       this.#sequence = sequence;
+      // A second one against bits that flip; the next save writes over it first, so it needs no sync of its own.
+      await this.#file.write([copy], ((sequence + 1) % 2) * COPY_BYTES);
     });
   }
 }

@@ -24,6 +24,11 @@ export async function readTable(chunk: Chunk, geometry: ChunkGeometry): Promise<
   return wordsOf(table);
 }
 
+/** The highest key that records of the volume may have in a chunk (see LogEnd). */
+export type KeyLimit = (chunk: Chunk) => WriteSeq;
+
+const UNLIMITED: KeyLimit = () => Infinity;
+
 /**
  * The records of one volume in the order of their keys, chunk by chunk. Writes and unmaps are one stream, fills another: within each
  * the order of placing is the order of keys. `load` brings the next table; between loads `next` is synchronous.
@@ -33,18 +38,22 @@ export class RecordStream {
   readonly #geometry: ChunkGeometry;
   readonly #chunks: Chunk[];
   readonly #wantFills: boolean;
+  readonly #limit: KeyLimit;
+  #chunkLimit: WriteSeq = Infinity;
   #chunk: Chunk | undefined;
   #words: Uint32Array = new Uint32Array(0);
   #slot = 0;
 
-  /** Only chunks that have something above `above` are read. */
+  /** Only chunks that have something above `above` are read; records above their chunk's `limit` do not exist. */
   constructor(
     chunks: Iterable<Chunk>,
     volume: number,
     geometry: ChunkGeometry,
     which: 'writes' | 'fills',
     above: WriteSeq,
+    limit: KeyLimit = UNLIMITED,
   ) {
+    this.#limit = limit;
     this.#volume = volume;
     this.#geometry = geometry;
     this.#wantFills = which === 'fills';
@@ -76,6 +85,7 @@ export class RecordStream {
     if (chunk === undefined) return;
     this.#words = await readTable(chunk, this.#geometry);
     this.#chunk = chunk;
+    this.#chunkLimit = this.#limit(chunk);
     this.#slot = this.#geometry.firstSlot - 1;
     this.next();
   }
@@ -92,7 +102,7 @@ export class RecordStream {
         return;
       }
       if (!isDescriptor(words, slot, chunk.generation, slot) || volumeAt(words, slot) !== this.#volume) continue;
-      if ((kindAt(words, slot) === KIND_FILL) === this.#wantFills) return;
+      if ((kindAt(words, slot) === KIND_FILL) === this.#wantFills && seqAt(words, slot) <= this.#chunkLimit) return;
     }
   }
 

@@ -3,7 +3,7 @@ import { isKind } from '../base/errors.ts';
 import type { WriteSeq } from '../base/units.ts';
 import type { Chunk } from './chunk.ts';
 import { DESCRIPTOR_BYTES, descriptorPosition, SLOT_BYTES, slotPosition, type ChunkGeometry } from './layout.ts';
-import { isComplete, RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
+import { isComplete, type KeyLimit, RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
 import { prefixGoesOn } from './recovery-rules.ts';
 
 /** What recovery made of the end of a volume's log. */
@@ -19,17 +19,20 @@ export interface RecoveredTail {
 /**
  * Finds the end of the volume's log. Up to `synced` everything was on stable storage once, so what is missing there is damage and judged
  * later. Beyond it a power cut may have kept any part: the longest run of whole operations with good data is the log, and whatever lies
- * behind is destroyed, so that its sequences can be given out again and it can't come back. What is kept is written once more and synced:
- * after a failed sync of the last process the page cache may be the only place that has it. Doing all that twice changes nothing.
+ * behind is cut off (`cutOff` makes that durable, and answers what to call when it is destroyed as well), so that its sequences can be given
+ * out again. What is kept is written once more and synced: after a failed sync of the last process the page cache may be the only place
+ * that has it. Doing all that twice changes nothing.
  */
 export async function recoverTail(
   chunks: readonly Chunk[],
   volume: number,
   geometry: ChunkGeometry,
   synced: WriteSeq,
+  limit: KeyLimit,
+  cutOff: (lastSeq: WriteSeq) => Promise<() => void>,
 ): Promise<RecoveredTail> {
   const touched = new Set<Chunk>();
-  const stream = new RecordStream(chunks, volume, geometry, 'writes', synced);
+  const stream = new RecordStream(chunks, volume, geometry, 'writes', synced, limit);
   let lastSeq = synced;
   let kept = 0;
   if (stream.mustLoad) await stream.load();
@@ -42,13 +45,15 @@ export async function recoverTail(
     lastSeq = op.seq;
     kept++;
   }
+  const beyond = chunks.filter((chunk) => (chunk.shares.get(volume)?.maxKey ?? 0) > lastSeq);
+  const forget = beyond.length > 0 ? await cutOff(lastSeq) : undefined;
   let discarded = 0;
-  for (const chunk of chunks) {
-    if ((chunk.shares.get(volume)?.maxKey ?? 0) <= lastSeq) continue;
+  for (const chunk of beyond) {
     discarded += await destroyAbove(chunk, volume, geometry, lastSeq);
     touched.add(chunk);
   }
   for (const chunk of touched) await chunk.file.sync();
+  forget?.();
   return { lastSeq, kept, discarded };
 }
 

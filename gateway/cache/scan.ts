@@ -27,6 +27,8 @@ export interface PoolScan {
  */
 export async function scanPool(disk: Disk, state: PoolState, geometry: ChunkGeometry, diary: Log): Promise<PoolScan> {
   const numbers: number[] = [];
+  // The last process may have died between renaming a new chunk and making that durable.
+  await disk.syncDirectory(CACHE_DIRECTORY);
   for (const name of await disk.list(CACHE_DIRECTORY)) {
     const number = chunkOfName(name);
     if (number !== undefined) numbers.push(number);

@@ -4,7 +4,7 @@ import type { BlockNumber, WriteSeq } from '../base/units.ts';
 import type { Chunk } from './chunk.ts';
 import { KIND_UNMAP } from './descriptor.ts';
 import { SLOT_BYTES, slotPosition, type ChunkGeometry } from './layout.ts';
-import { RecordStream, takeOp } from './record-stream.ts';
+import { type KeyLimit, RecordStream, takeOp } from './record-stream.ts';
 import { decodeUnmap, type BlockRange } from './unmap-payload.ts';
 
 /** An operation as it is salvaged; blocks that can't be read any more are undefined. */
@@ -23,9 +23,10 @@ export async function readTail(
   volume: number,
   geometry: ChunkGeometry,
   after: WriteSeq,
+  limit: KeyLimit,
   visit: (op: TailOp) => Promise<void>,
 ): Promise<void> {
-  const stream = new RecordStream(chunks, volume, geometry, 'writes', after);
+  const stream = new RecordStream(chunks, volume, geometry, 'writes', after, limit);
   if (stream.mustLoad) await stream.load();
   while (!stream.ended) {
     const op = await takeOp(stream);

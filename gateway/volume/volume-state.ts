@@ -42,6 +42,9 @@ export interface VolumeState {
 /** undefined when the gateway has never opened the volume. Rejects with `damaged` when the file can't be understood. */
 export async function loadVolumeState(disk: Disk, ref: VolumeRef): Promise<VolumeState | undefined> {
   const path = pathOf(ref);
+  // What the last process did may be visible and not durable yet; before anybody acts on it, it has to be.
+  await disk.makeDirectory(DIRECTORY);
+  await disk.syncDirectory(DIRECTORY);
   const content = await readWhole(disk, path, MAX_BYTES);
   if (content === undefined) return undefined;
   let json: unknown;

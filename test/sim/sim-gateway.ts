@@ -62,7 +62,7 @@ export interface SimGateway {
   epoch: number;
   /** What its disk belongs to; undefined for an empty one. */
   line: History | undefined;
-  /** The last data of the log when the line began. */
+  /** The last data of the log at its last opening: when nobody has written since, it resumes. */
   base: string;
   severity: Severity;
   snapshot: Snapshot | undefined;

@@ -258,9 +258,10 @@ export class World implements WorkloadWorld {
       this.counts.foreign++;
       this.#mustEqual(life, shown, restored.values);
       this.note(`${life.name} opened epoch ${opened.epoch} from the cloud`);
-      gateway.base = originName(opened.lastData);
     }
     gateway.line = line;
+    // As the state file has it: a later start resumes when nobody has written since, whoever's copy this disk is.
+    gateway.base = originName(opened.lastData);
     gateway.severity = 'none';
     gateway.disk.failedSyncs = 0;
     gateway.running = running;

@@ -81,7 +81,9 @@ export class MemoryRemote implements RemoteVolume {
 
   commit(batch: CommitBatch): Promise<Committed> {
     const result = this.#tail.then(() => this.#commit(batch));
-    this.#tail = result.catch(() => undefined);
+    // A failure is final: what comes after a batch that failed must not be committed.
+    this.#tail = result;
+    this.#tail.catch(() => undefined);
     return result;
   }
 

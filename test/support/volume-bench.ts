@@ -65,20 +65,22 @@ export class VolumeBench {
 
   /** Starts a process and opens the volume. */
   async start(request: Partial<OpenVolumeRequest> = {}): Promise<Volume> {
+    this.#running = await this.settle(this.open(request));
+    return this.#running.volume;
+  }
+
+  /** Starts a process that opens the volume while the caller runs the clock. */
+  async open(request: Partial<OpenVolumeRequest> = {}): Promise<{ volume: Volume; cache: CacheLog }> {
     this.life = { alive: true, name: 'bench' };
     const disk = this.disk.mount(this.life);
     const clock = this.clock.forLife(this.life, 0);
     const random = this.random.split(`process ${this.shore.epoch}`);
-    const open = async (): Promise<{ volume: Volume; cache: CacheLog }> => {
-      const cache = await CacheLog.open({ disk, clock, random, log: silentLog }, this.settings);
-      const remote = new MemoryRemote(this.shore, openLogReader(disk), clock, () => 0.5 + random.fraction() * 4);
-      const settings = { rpoMs: this.options.rpoMs ?? 1000, hydrate: this.options.hydrate ?? false };
-      const deps = { disk, clock, random, log: silentLog, cache, remote, settings };
-      const volume = await Volume.open(deps, { ref: REF, gateway: 'gw', ...request });
-      return { volume, cache };
-    };
-    this.#running = await this.settle(open());
-    return this.#running.volume;
+    const cache = await CacheLog.open({ disk, clock, random, log: silentLog }, this.settings);
+    const remote = new MemoryRemote(this.shore, openLogReader(disk), clock, () => 0.5 + random.fraction() * 4);
+    const settings = { rpoMs: this.options.rpoMs ?? 1000, hydrate: this.options.hydrate ?? false };
+    const deps = { disk, clock, random, log: silentLog, cache, remote, settings };
+    const volume = await Volume.open(deps, { ref: REF, gateway: 'gw', ...request });
+    return { volume, cache };
   }
 
   /** Ends the process without a word. */

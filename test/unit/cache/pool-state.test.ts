@@ -49,6 +49,18 @@ describe('the state of a pool', () => {
     expect((await clock.settle(PoolState.open(port)))?.isRegistered(1)).toBe(false);
   });
 
+  test('remembers where a log was cut off for as long as chunks from before are there', async () => {
+    const { random, clock, port } = await setUp(1);
+    const state = await clock.settle(PoolState.create(port, random, 384));
+    await clock.settle(state.register('a', never));
+    await clock.settle(state.cutOff(1, { beforeGeneration: 5, lastSeq: 100 }, 1));
+    await clock.settle(state.cutOff(1, { beforeGeneration: 9, lastSeq: 200 }, 3));
+    const again = await clock.settle(PoolState.open(port));
+    expect([4, 5, 8, 9].map((generation) => again?.keyLimit(1, generation))).toEqual([100, 200, 200, Infinity]);
+    await clock.settle(again?.cutOff(1, { beforeGeneration: 12, lastSeq: 300 }, 6) ?? Promise.resolve());
+    expect([4, 8, 11, 12].map((generation) => again?.keyLimit(1, generation))).toEqual([200, 200, 300, Infinity]);
+  });
+
   test('is the old or the new one after a power cut in the middle of saving', async () => {
     for (let seed = 1; seed <= 60; seed++) {
       const { random, clock, disk, life, port } = await setUp(seed);
@@ -71,7 +83,10 @@ describe('the state of a pool', () => {
     await clock.settle(state.raiseMarks([[1, { forgetThrough: 5 }]]));
     disk.file('cache/pool.state')?.flipBit(30, 0);
     expect((await clock.settle(PoolState.open(port)))?.isRegistered(1)).toBe(true);
+    // Opening has mended it.
     disk.file('cache/pool.state')?.flipBit(256 * 1024 + 30, 0);
+    expect((await clock.settle(PoolState.open(port)))?.marks(1).forgetThrough).toBe(5);
+    for (const at of [30, 256 * 1024 + 30]) disk.file('cache/pool.state')?.flipBit(at, 0);
     await expect(clock.settle(PoolState.open(port))).rejects.toMatchObject({ kind: 'damaged' });
   });
 });
