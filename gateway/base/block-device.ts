@@ -28,6 +28,11 @@ export interface DeviceLimits {
   /** Longest single read or write. */
   readonly maxTransferBytes: ByteCount;
   readonly maxUnmapRanges: number;
+  /**
+   * A write that lies within so many bytes from the 4096-byte border at or before its start is one operation: after a crash, here
+   * or on another gateway, it is there whole or not at all. A multiple of 4096.
+   */
+  readonly maxAtomicBytes: ByteCount;
 }
 
 export interface Provisioning {

@@ -1,5 +1,5 @@
 import type { ScsiResult } from '../scsi/result.ts';
-import { fixedSense } from '../scsi/sense.ts';
+import { encodeSense } from '../scsi/sense.ts';
 import { STATUS } from '../scsi/constants.ts';
 import { DEFAULT_MAX_RECV_BYTES, NO_TAG } from './constants.ts';
 import {
@@ -123,7 +123,7 @@ export class Outbox {
     const bytes = Math.min(result.dataInBytes, answered.expectedBytes);
     const dataSn = bytes > 0 ? this.#dataIn(answered, result.dataIn, bytes) : 0;
     if (bytes > 0 && result.status === STATUS.good) return;
-    const sense = result.sense === undefined ? undefined : fixedSense(result.sense);
+    const sense = result.sense === undefined ? undefined : encodeSense(result.sense);
     const data = sense === undefined ? undefined : Buffer.concat([Buffer.from([0, sense.length]), sense]);
     const at = this.#sender.openHeader();
     const response = {

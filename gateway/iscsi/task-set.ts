@@ -1,11 +1,12 @@
 import type { ByteCount } from '../base/units.ts';
 import { admit } from '../scsi/admission.ts';
 import { STATUS } from '../scsi/constants.ts';
-import { changesMedium, dataOutBytes, execute, readBytes } from '../scsi/dispatch.ts';
+import { execute } from '../scsi/dispatch.ts';
 import type { InitiatorPort, LogicalUnit, LogicalUnits, TargetPort, UnitNexus } from '../scsi/logical-unit.ts';
 import { plainStatus } from '../scsi/result.ts';
 import type { ScsiResult } from '../scsi/result.ts';
 import { SENSE, checkCondition } from '../scsi/sense.ts';
+import { changesMedium, dataOutBytes, readBytes } from '../scsi/traits.ts';
 import type { ByteBudget } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
 import { NO_TAG, REJECT } from './constants.ts';
@@ -120,6 +121,12 @@ export class TaskSet implements OrderedSet {
       this.#answerAtOnce(request, checkCondition(SENSE.invalidMessage));
       return;
     }
+    const takes = dataOutBytes(admission.nexus, admission.command);
+    if (takes > 0 && !request.write) {
+      // Without the W bit there is no data, and a command without its data must not be taken for done.
+      this.#answerAtOnce(request, checkCondition(SENSE.wrongDataLength));
+      return;
+    }
     const task: Task = {
       state: 'collecting',
       initiatorTaskTag: request.initiatorTaskTag,
@@ -130,7 +137,7 @@ export class TaskSet implements OrderedSet {
       command: admission.command,
       expectedInBytes: expectedInBytes(request),
       expectedOutBytes: request.write ? request.expectedBytes : 0,
-      dataOutBytes: dataOutBytes(admission.nexus, admission.command),
+      dataOutBytes: takes,
       transfer: undefined,
       writeReserved: 0,
       readReserved: 0,
@@ -274,7 +281,7 @@ export class TaskSet implements OrderedSet {
     task.state = 'executing';
     const { transfer } = task;
     const announced = { in: task.expectedInBytes, out: task.expectedOutBytes };
-    const outcome = execute(task.nexus, task.command, transfer?.pieces ?? NO_DATA, announced);
+    const outcome = execute(task.nexus, task.command, transfer?.pieces ?? NO_DATA, announced, task);
     if (!(outcome instanceof Promise)) {
       this.#finish(task, outcome);
       return;

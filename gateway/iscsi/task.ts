@@ -1,5 +1,5 @@
 import type { ByteCount } from '../base/units.ts';
-import type { UnitCommand } from '../scsi/dispatch.ts';
+import type { UnitCommand } from '../scsi/traits.ts';
 import type { UnitNexus } from '../scsi/logical-unit.ts';
 import type { UnitOrder } from './task-order.ts';
 import type { WriteTransfer } from './write-transfer.ts';

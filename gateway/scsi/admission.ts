@@ -1,13 +1,14 @@
 import { decodeCdb } from './cdb.ts';
 import type { BadCdb, Command } from './cdb.ts';
-import { refuse } from './dispatch.ts';
-import type { UnitCommand } from './dispatch.ts';
+import { withDescriptors } from './dispatch.ts';
 import { inquiryOfUnmapped } from './inquiry.ts';
 import type { UnitNexus } from './logical-unit.ts';
+import { refuse } from './refusals.ts';
 import { reportLuns } from './report-luns.ts';
 import { parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, descriptorSense, fixedSense, invalidCdbField } from './sense.ts';
+import type { UnitCommand } from './traits.ts';
 
 /** A command is either answered at once, or may run when its data is there. */
 export type Admission =
@@ -35,11 +36,11 @@ export function admit(nexus: UnitNexus | undefined, lun: number, luns: () => Ite
   nexus.unit.geometry(); // notices a changed capacity before the command relies on it
   if (nexus.hasAttention) {
     const attention = nexus.takeAttention();
-    if (attention !== undefined) return answer(checkCondition(attention));
+    if (attention !== undefined) return answerFrom(nexus, checkCondition(attention));
   }
-  if (isBad(command)) return answer(badCdb(command));
+  if (isBad(command)) return answerFrom(nexus, badCdb(command));
   const refused = refuse(nexus, command);
-  return refused === undefined ? { kind: 'run', nexus, command } : answer(refused);
+  return refused === undefined ? { kind: 'run', nexus, command } : answerFrom(nexus, refused);
 }
 
 /** What a LUN without a logical unit answers (SPC-4 6.6.1, 6.33, 6.39). */
@@ -61,6 +62,11 @@ function withoutUnit(lun: number, luns: () => Iterable<number>, command: Command
 
 function answer(result: ScsiResult): Admission {
   return { kind: 'answer', result };
+}
+
+/** Sense data has the format that the unit's mode parameters ask for. */
+function answerFrom(nexus: UnitNexus, result: ScsiResult): Admission {
+  return answer(nexus.unit.media.mode.descriptorSense ? withDescriptors(result) : result);
 }
 
 function isBad(command: Command | BadCdb): command is BadCdb {

@@ -1,4 +1,15 @@
 import type { Lba, SectorCount } from '../base/units.ts';
+import { decodeCompareAndWrite, decodeOrWrite, decodeWriteAtomic } from './cdb-atomic.ts';
+import { flag, lba21, protectionBits, readLba64 } from './cdb-fields.ts';
+import {
+  decodeExtendedCopy,
+  decodeLogSense,
+  decodeModeSelect,
+  decodeReadDefectData,
+  decodeReceiveCopyResults,
+  decodeSanitize,
+  decodeStartStop,
+} from './cdb-unit.ts';
 import { OPCODE, SERVICE_ACTION } from './constants.ts';
 
 /** How VERIFY and its kin compare (SBC-3 5.29): not at all, with as many sectors, or with one sector repeated. */
@@ -15,7 +26,10 @@ export type Command =
   | { readonly kind: 'request-sense'; readonly descriptor: boolean; readonly allocationLength: number }
   | { readonly kind: 'inquiry'; readonly vital: boolean; readonly page: number; readonly allocationLength: number }
   | (ModeSense & { readonly kind: 'mode-sense' })
-  | { readonly kind: 'start-stop'; readonly powerCondition: number; readonly start: boolean; readonly eject: boolean }
+  | { readonly kind: 'mode-select'; readonly ten: boolean; readonly parameterBytes: number }
+  | (LogSense & { readonly kind: 'log-sense' })
+  | (ReadDefectData & { readonly kind: 'read-defect-data' })
+  | (StartStop & { readonly kind: 'start-stop' })
   | { readonly kind: 'prevent-allow'; readonly prevent: boolean }
   | { readonly kind: 'read-capacity-10' }
   | { readonly kind: 'read-capacity-16'; readonly allocationLength: number }
@@ -24,10 +38,16 @@ export type Command =
   | (Extent & { readonly kind: 'write'; readonly fua: boolean })
   | (Extent & { readonly kind: 'write-and-verify'; readonly byteCheck: ByteCheck })
   | (Extent & { readonly kind: 'verify'; readonly byteCheck: ByteCheck })
-  | (Extent & { readonly kind: 'prefetch' })
+  | (Extent & { readonly kind: 'compare-and-write'; readonly fua: boolean })
+  | (Extent & { readonly kind: 'or-write'; readonly fua: boolean })
+  | (Extent & { readonly kind: 'write-atomic'; readonly fua: boolean })
+  | (Extent & { readonly kind: 'prefetch'; readonly immediate: boolean })
   | (Extent & { readonly kind: 'synchronize-cache' })
   | (Extent & { readonly kind: 'write-same'; readonly unmap: boolean; readonly noData: boolean })
   | { readonly kind: 'unmap'; readonly parameterBytes: number }
+  | (Sanitize & { readonly kind: 'sanitize' })
+  | { readonly kind: 'extended-copy'; readonly parameterBytes: number }
+  | (CopyResults & { readonly kind: 'copy-results' })
   | { readonly kind: 'report-luns'; readonly select: number; readonly allocationLength: number }
   | (ReportOpcodes & { readonly kind: 'report-opcodes' })
   | { readonly kind: 'report-task-management'; readonly extended: boolean; readonly allocationLength: number };
@@ -39,6 +59,46 @@ export interface ModeSense {
   readonly pageControl: number;
   readonly page: number;
   readonly subpage: number;
+  readonly allocationLength: number;
+}
+
+export interface LogSense {
+  readonly pageControl: number;
+  readonly page: number;
+  readonly subpage: number;
+  readonly parameterPointer: number;
+  readonly allocationLength: number;
+}
+
+export interface ReadDefectData {
+  readonly twelve: boolean;
+  /** PLIST and GLIST bits (10h, 08h), as they are given back. */
+  readonly lists: number;
+  readonly format: number;
+  readonly allocationLength: number;
+}
+
+export interface StartStop {
+  readonly powerCondition: number;
+  readonly noFlush: boolean;
+  /** LOEJ. */
+  readonly eject: boolean;
+  readonly start: boolean;
+}
+
+export type SanitizeMethod = 'overwrite' | 'block-erase' | 'cryptographic-erase';
+
+export interface Sanitize {
+  readonly action: SanitizeMethod | 'exit-failure-mode';
+  readonly immediate: boolean;
+  /** AUSE: whether EXIT FAILURE MODE may end what a failure leaves behind. */
+  readonly mayFail: boolean;
+  readonly parameterBytes: number;
+}
+
+export interface CopyResults {
+  readonly results: 'status' | 'data' | 'operating-parameters' | 'failed-segment';
+  readonly listId: number;
   readonly allocationLength: number;
 }
 
@@ -117,9 +177,15 @@ export function decodeCdb(cdb: Buffer): Decoded {
     case OPCODE.verify16:
       return decodeVerify(cdb, readLba64(cdb, 2), cdb.readUInt32BE(10));
     case OPCODE.prefetch10:
-      return { kind: 'prefetch', lba: cdb.readUInt32BE(2), sectors: cdb.readUInt16BE(7) };
+      return { kind: 'prefetch', lba: cdb.readUInt32BE(2), sectors: cdb.readUInt16BE(7), immediate: flag(cdb, 1, 1) };
     case OPCODE.prefetch16:
-      return { kind: 'prefetch', lba: readLba64(cdb, 2), sectors: cdb.readUInt32BE(10) };
+      return { kind: 'prefetch', lba: readLba64(cdb, 2), sectors: cdb.readUInt32BE(10), immediate: flag(cdb, 1, 1) };
+    case OPCODE.compareAndWrite:
+      return decodeCompareAndWrite(cdb);
+    case OPCODE.orWrite16:
+      return decodeOrWrite(cdb);
+    case OPCODE.writeAtomic16:
+      return decodeWriteAtomic(cdb);
     case OPCODE.writeSame10:
       return decodeWriteSame(cdb, cdb.readUInt32BE(2), cdb.readUInt16BE(7));
     case OPCODE.writeSame16:
@@ -135,13 +201,22 @@ export function decodeCdb(cdb: Buffer): Decoded {
     case OPCODE.modeSense6:
     case OPCODE.modeSense10:
       return decodeModeSense(cdb);
+    case OPCODE.modeSelect6:
+    case OPCODE.modeSelect10:
+      return decodeModeSelect(cdb);
+    case OPCODE.logSense:
+      return decodeLogSense(cdb);
+    case OPCODE.readDefectData10:
+    case OPCODE.readDefectData12:
+      return decodeReadDefectData(cdb);
     case OPCODE.startStopUnit:
-      return {
-        kind: 'start-stop',
-        powerCondition: cdb.readUInt8(4) >> 4,
-        eject: flag(cdb, 4, 1),
-        start: flag(cdb, 4, 0),
-      };
+      return decodeStartStop(cdb);
+    case OPCODE.sanitize:
+      return decodeSanitize(cdb);
+    case OPCODE.extendedCopy:
+      return decodeExtendedCopy(cdb);
+    case OPCODE.receiveCopyResults:
+      return decodeReceiveCopyResults(cdb);
     case OPCODE.preventAllow:
       return { kind: 'prevent-allow', prevent: flag(cdb, 4, 0) };
     case OPCODE.readCapacity10:
@@ -267,21 +342,4 @@ function decodeMaintenanceIn(cdb: Buffer): Decoded {
     default:
       return { kind: 'invalid-field', byte: 1, bit: 4 };
   }
-}
-
-function flag(cdb: Buffer, byte: number, bit: number): boolean {
-  return ((cdb.readUInt8(byte) >> bit) & 1) !== 0;
-}
-
-/** RDPROTECT, WRPROTECT or VRPROTECT other than 000b. */
-function protectionBits(cdb: Buffer): boolean {
-  return (cdb.readUInt8(1) & 0xe0) !== 0;
-}
-
-function readLba64(cdb: Buffer, at: number): Lba {
-  return cdb.readUInt32BE(at) * 2 ** 32 + cdb.readUInt32BE(at + 4);
-}
-
-function lba21(cdb: Buffer): Lba {
-  return cdb.readUInt32BE(0) & 0x1f_ffff;
 }

@@ -1,119 +1,30 @@
 import type { MaybePromise } from '../base/block-device.ts';
 import type { ByteCount } from '../base/units.ts';
+import { compareAndWrite, orWrite, writeAtomic } from './atomic-writes.ts';
 import { readCapacity10, readCapacity16 } from './capacity.ts';
-import type { Command } from './cdb.ts';
+import { readDefectData } from './defect-data.ts';
+import type { Access } from './extent-lock.ts';
 import { inquiry } from './inquiry.ts';
-import { INTERNAL_CHUNK_BYTES, MAX_PARAMETER_BYTES, maxWriteSameSectors } from './limits.ts';
+import { maxWriteSameSectors } from './limits.ts';
+import { logSense } from './log-sense.ts';
 import type { UnitNexus } from './logical-unit.ts';
-import { prefetch, read, synchronizeCache, verify, write, writeAndVerify } from './medium.ts';
+import { read, synchronizeCache, verify, write, writeAndVerify } from './medium.ts';
+import { modeSelect } from './mode-select.ts';
 import { modeSense } from './mode-sense.ts';
+import { prefetch } from './prefetch.ts';
 import { getLbaStatus, unmap, writeSame } from './provisioning.ts';
-import { GOOD, parameterData } from './result.ts';
+import { GOOD, parameterData, plainStatus } from './result.ts';
 import type { ScsiResult } from './result.ts';
-import { SENSE, checkCondition, descriptorSense, fixedSense, invalidCdbField } from './sense.ts';
+import { SENSE, checkCondition, descriptorSense, fixedSense, resultOfError } from './sense.ts';
+import { startStop } from './start-stop.ts';
 import { reportSupportedOpcodes, reportTaskManagement } from './supported-commands.ts';
+import { STATUS } from './constants.ts';
+import { reportTargetPortGroups } from './target-port-groups.ts';
+import { refuseNow } from './refusals.ts';
+import { accessOf, extentOf } from './traits.ts';
+import type { UnitCommand } from './traits.ts';
 
-/** Commands about one logical unit; REPORT LUNS is about the target. */
-export type UnitCommand = Exclude<Command, { kind: 'report-luns' }>;
-
-/**
- * Everything that can be wrong with a command before its data is known: the answer, or undefined when it may run.
- * A command that has passed stays valid: a device does not shrink while it is served.
- */
-export function refuse(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
-  switch (command.kind) {
-    case 'read':
-    case 'write':
-    case 'verify':
-    case 'write-and-verify':
-      return refuseExtent(nexus, command) ?? refuseTooLong(nexus, command);
-    case 'prefetch':
-    case 'synchronize-cache':
-      return refuseExtent(nexus, command);
-    case 'get-lba-status':
-      return refuseExtent(nexus, command);
-    case 'write-same':
-      return refuseExtent(nexus, command) ?? refuseWriteSame(nexus, command);
-    case 'start-stop':
-      return command.eject && command.powerCondition === 0 ? invalidCdbField(4, 1) : undefined;
-    default:
-      return undefined;
-  }
-}
-
-interface Extent {
-  readonly lba: number;
-  readonly sectors: number;
-}
-
-function refuseExtent(nexus: UnitNexus, { lba, sectors }: Extent): ScsiResult | undefined {
-  const end = nexus.unit.geometry().sectors;
-  return lba > end || lba + sectors > end || (lba === end && sectors > 0)
-    ? checkCondition(SENSE.lbaOutOfRange)
-    : undefined;
-}
-
-/** Longer than MAXIMUM TRANSFER LENGTH of VPD B0h (SBC-3 6.5.3). */
-function refuseTooLong(nexus: UnitNexus, { sectors }: Extent): ScsiResult | undefined {
-  const { device } = nexus.unit;
-  return sectors * device.geometry().sectorSize > device.limits.maxTransferBytes
-    ? checkCondition(SENSE.invalidFieldInCdb)
-    : undefined;
-}
-
-function refuseWriteSame(nexus: UnitNexus, { sectors }: Extent): ScsiResult | undefined {
-  // WSNZ is 0: a length of 0 means "to the end", which is subject to the same limit.
-  return sectors > maxWriteSameSectors(nexus.unit.device.geometry().sectorSize)
-    ? checkCondition(SENSE.invalidFieldInCdb)
-    : undefined;
-}
-
-/** How many bytes the command takes from the initiator. */
-export function dataOutBytes(nexus: UnitNexus, command: UnitCommand): ByteCount {
-  switch (command.kind) {
-    case 'write':
-    case 'write-and-verify':
-      return command.sectors * nexus.unit.device.geometry().sectorSize;
-    case 'verify':
-      if (command.byteCheck === 'none' || command.sectors === 0) return 0;
-      return (command.byteCheck === 'full' ? command.sectors : 1) * nexus.unit.device.geometry().sectorSize;
-    case 'write-same':
-      return command.noData ? 0 : nexus.unit.device.geometry().sectorSize;
-    case 'unmap':
-      return Math.min(command.parameterBytes, MAX_PARAMETER_BYTES);
-    default:
-      return 0;
-  }
-}
-
-/**
- * How many bytes of medium data the command has in memory at a time, when the initiator takes `announcedBytes`;
- * parameter data is too small to count.
- */
-export function readBytes(nexus: UnitNexus, command: UnitCommand, announcedBytes: ByteCount): ByteCount {
-  switch (command.kind) {
-    case 'read':
-      return Math.min(command.sectors * nexus.unit.device.geometry().sectorSize, announcedBytes);
-    case 'verify':
-    case 'write-and-verify':
-      return Math.min(command.sectors * nexus.unit.device.geometry().sectorSize, INTERNAL_CHUNK_BYTES);
-    default:
-      return 0;
-  }
-}
-
-/** Whether the command changes the medium: those must have ended before their nexus may be taken over. */
-export function changesMedium(command: UnitCommand): boolean {
-  switch (command.kind) {
-    case 'write':
-    case 'write-and-verify':
-    case 'write-same':
-    case 'unmap':
-      return true;
-    default:
-      return false;
-  }
-}
+export type { UnitCommand };
 
 /** Expected data transfer length in either direction. */
 export interface Announced {
@@ -121,38 +32,113 @@ export interface Announced {
   readonly out: ByteCount;
 }
 
+/** The life of a command as far as one needs to know that waits or takes long. */
+export interface CommandLife {
+  /** `aborted`: nobody wants the outcome any more; it must change nothing from now on, and end. */
+  readonly state: string;
+}
+
+/** Nobody hears of it: its initiator has aborted it. */
+const ABORTED = plainStatus(STATUS.taskAborted);
+
 /**
  * Runs a command that `refuse` has passed. `data` is what the command takes from the initiator, or less when it announced
- * less. Answered in the same turn where the device can.
+ * less. Answered in the same turn where the device can, unless it has to wait for a command that is atomic, or is one.
  */
 export function execute(
   nexus: UnitNexus,
   command: UnitCommand,
   data: readonly Buffer[],
   announced: Announced,
+  life: CommandLife,
 ): MaybePromise<ScsiResult> {
-  const { device } = nexus.unit;
+  const { media } = nexus.unit;
+  const access = accessOf(command);
+  const outcome =
+    access === 'exclusive' || (access === 'shared' && !media.extents.isIdle)
+      ? executeInTurn(nexus, command, access, data, announced, life)
+      : run(nexus, command, data, announced, life);
+  return media.mode.descriptorSense ? inDescriptorFormat(outcome) : outcome;
+}
+
+/** Waits for the commands that must not be interrupted, or must not interrupt this one. */
+async function executeInTurn(
+  nexus: UnitNexus,
+  command: UnitCommand,
+  access: Access,
+  data: readonly Buffer[],
+  announced: Announced,
+  life: CommandLife,
+): Promise<ScsiResult> {
+  const { extents } = nexus.unit.media;
+  const { first, end } = extentOf(command);
+  if (access === 'shared' && extents.isFree(first, end)) return run(nexus, command, data, announced, life);
+  let release;
+  try {
+    release = await extents.acquire(first, end, access);
+  } catch (error) {
+    return resultOfError(error);
+  }
+  try {
+    if (life.state === 'aborted') return ABORTED;
+    return await run(nexus, command, data, announced, life);
+  } finally {
+    release();
+  }
+}
+
+function inDescriptorFormat(outcome: MaybePromise<ScsiResult>): MaybePromise<ScsiResult> {
+  if (outcome instanceof Promise) return outcome.then(withDescriptors);
+  return withDescriptors(outcome);
+}
+
+/** The result with its sense data, if any, in descriptor format. */
+export function withDescriptors(result: ScsiResult): ScsiResult {
+  return result.sense === undefined ? result : { ...result, sense: { ...result.sense, inDescriptorFormat: true } };
+}
+
+function run(
+  nexus: UnitNexus,
+  command: UnitCommand,
+  data: readonly Buffer[],
+  announced: Announced,
+  life: CommandLife,
+): MaybePromise<ScsiResult> {
+  const late = refuseNow(nexus, command); // what it waited for may have taken long
+  if (late !== undefined) return late;
+  const { device, media } = nexus.unit;
+  const { extents } = media;
   switch (command.kind) {
     case 'read':
-      return read(device, command, announced.in);
+      return read(device, extents, command, announced.in);
     case 'write':
-      return write(device, command, data, announced.out);
+      return write(device, extents, command, data, announced.out);
     case 'synchronize-cache':
       return synchronizeCache(device);
     case 'test-unit-ready':
-    case 'start-stop':
     case 'prevent-allow':
       return GOOD;
+    case 'start-stop':
+      return startStop(nexus, command);
     case 'write-and-verify':
-      return writeAndVerify(device, command, data, announced.out);
+      return counted(nexus, writeAndVerify(device, extents, command, data, announced.out));
     case 'verify':
-      return command.sectors === 0 ? GOOD : verify(device, command, data);
+      return command.sectors === 0 ? GOOD : counted(nexus, verify(device, command, data));
+    case 'compare-and-write':
+      return compareAndWrite(device, command, data, announced.out);
+    case 'or-write':
+      return orWrite(device, command, data, announced.out);
+    case 'write-atomic':
+      return writeAtomic(device, command, data, announced.out);
     case 'prefetch':
-      return prefetch();
+      return prefetch(device, media, command);
     case 'unmap':
-      return unmap(device, Buffer.concat(data));
+      return counted(
+        nexus,
+        withParameters(command, data, (parameters) => unmap(device, parameters)),
+      );
     case 'write-same':
-      return writeSameOf(nexus, command, data, announced.out);
+      return counted(nexus, writeSameOf(nexus, command, data, announced.out));
     case 'get-lba-status':
       return getLbaStatus(device, command.lba, command.allocationLength);
     case 'inquiry':
@@ -162,14 +148,58 @@ export function execute(
     case 'read-capacity-16':
       return readCapacity16(nexus.unit.geometry(), command.allocationLength);
     case 'mode-sense':
-      return modeSense(nexus.unit.geometry(), command);
+      return modeSense(nexus, command);
+    case 'mode-select':
+      return withParameters(command, data, (parameters) => modeSelect(nexus, command, parameters));
+    case 'log-sense':
+      return logSense(media.counters, command);
+    case 'read-defect-data':
+      return readDefectData(command);
     case 'request-sense':
       return requestSense(nexus, command);
     case 'report-opcodes':
       return reportSupportedOpcodes(command);
     case 'report-task-management':
       return reportTaskManagement(command);
+    case 'persistent-reserve-in':
+      return nexus.unit.reservations.in(command);
+    case 'persistent-reserve-out':
+      return nexus.unit.reservations.out(nexus, command, Buffer.concat(data), life);
+    case 'reserve':
+      return nexus.unit.reservations.reserve(nexus);
+    case 'release':
+      return nexus.unit.reservations.release(nexus);
+    case 'report-target-port-groups':
+      return reportTargetPortGroups(command);
+    case 'sanitize':
+    case 'extended-copy':
+    case 'copy-results':
+      return checkCondition(SENSE.invalidOpcode);
   }
+}
+
+/** A parameter list that is shorter than its command says is no list (SPC-4 4.3.5.5). */
+function withParameters(
+  command: { readonly parameterBytes: ByteCount },
+  data: readonly Buffer[],
+  act: (parameters: Buffer) => MaybePromise<ScsiResult>,
+): MaybePromise<ScsiResult> {
+  const parameters = Buffer.concat(data);
+  return parameters.length < command.parameterBytes ? checkCondition(SENSE.parameterListLength) : act(parameters);
+}
+
+/** Atomic commands that come later wait for this one while it is in the device. */
+function counted(nexus: UnitNexus, outcome: MaybePromise<ScsiResult>): MaybePromise<ScsiResult> {
+  if (!(outcome instanceof Promise)) return outcome;
+  const inFlight = nexus.unit.media.extents.enter();
+  return outcome.finally(() => {
+    inFlight.leave();
+  });
+}
+
+interface Extent {
+  readonly lba: number;
+  readonly sectors: number;
 }
 
 function writeSameOf(

@@ -2,6 +2,7 @@ import type { BlockDevice, DeviceGeometry } from '../base/block-device.ts';
 import { SENSE } from './sense.ts';
 import type { Sense } from './sense.ts';
 import { UnitDocument } from './unit-document.ts';
+import { UnitMedia } from './unit-media.ts';
 import type { UnitStateStore } from './unit-state.ts';
 
 /** The target port a nexus goes through, as VPD 83h names it. */
@@ -71,6 +72,8 @@ export class UnitNexus {
 /** One block device as SCSI sees it: shared by every session of every target that maps it. */
 export class LogicalUnit {
   readonly device: BlockDevice;
+  /** What its commands share beside the device. */
+  readonly media = new UnitMedia();
   /** What is kept over power loss. */
   readonly document: UnitDocument;
   readonly #nexuses = new Set<UnitNexus>();
@@ -111,6 +114,7 @@ export class LogicalUnit {
 
   /** Logical unit reset: tasks are ended by the caller; what is left is to tell every nexus (SAM-5 6.3.3). */
   reset(): void {
+    this.media.reset();
     this.raiseForAll(SENSE.busDeviceReset);
   }
 

@@ -1,10 +1,12 @@
 import type { BlockDevice, MaybePromise } from '../base/block-device.ts';
 import type { ByteCount, Lba, SectorCount } from '../base/units.ts';
+import { firstDifference } from './compare.ts';
 import { INTERNAL_CHUNK_BYTES } from './limits.ts';
 import { GOOD, mediumData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, resultOfError } from './sense.ts';
 import type { ByteCheck } from './cdb.ts';
+import type { ExtentLock } from './extent-lock.ts';
 
 const PLAIN_WRITE = { fua: false } as const;
 const FORCED_WRITE = { fua: true } as const;
@@ -22,6 +24,7 @@ interface Extent {
  */
 export function read(
   device: BlockDevice,
+  extents: ExtentLock,
   command: Extent & { readonly fua: boolean },
   announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {
@@ -30,23 +33,22 @@ export function read(
   const bytes = command.sectors * sectorSize;
   const sectors = Math.min(command.sectors, Math.ceil(announcedBytes / sectorSize));
   if (sectors === 0) return mediumData([], bytes);
-  if (command.fua) return forcedRead(device, { lba: command.lba, sectors }, bytes);
   try {
-    const pieces = device.read(command.lba, sectors);
+    const pieces = command.fua ? forcedRead(device, command.lba, sectors) : device.read(command.lba, sectors);
     if (!(pieces instanceof Promise)) return mediumData(pieces, bytes);
-    return pieces.then((read) => mediumData(read, bytes), resultOfError);
+    const inFlight = extents.enter();
+    return pieces.then((read) => {
+      inFlight.leave();
+      return mediumData(read, bytes);
+    }, inFlight.failed);
   } catch (error) {
     return resultOfError(error);
   }
 }
 
-async function forcedRead(device: BlockDevice, { lba, sectors }: Extent, bytes: ByteCount): Promise<ScsiResult> {
-  try {
-    await device.flush();
-    return mediumData(await device.read(lba, sectors), bytes);
-  } catch (error) {
-    return resultOfError(error);
-  }
+async function forcedRead(device: BlockDevice, lba: Lba, sectors: SectorCount): Promise<readonly Buffer[]> {
+  await device.flush();
+  return device.read(lba, sectors);
 }
 
 /**
@@ -55,6 +57,7 @@ async function forcedRead(device: BlockDevice, { lba, sectors }: Extent, bytes: 
  */
 export function write(
   device: BlockDevice,
+  extents: ExtentLock,
   command: Extent & { readonly fua: boolean },
   data: readonly Buffer[],
   announcedBytes: ByteCount,
@@ -67,7 +70,9 @@ export function write(
   if (command.sectors === 0) return GOOD;
   try {
     const done = device.write(command.lba, data, command.fua ? FORCED_WRITE : PLAIN_WRITE);
-    return done instanceof Promise ? done.then(returnGood, resultOfError) : GOOD;
+    if (!(done instanceof Promise)) return GOOD;
+    const inFlight = extents.enter();
+    return done.then(inFlight.good, inFlight.failed);
   } catch (error) {
     return resultOfError(error);
   }
@@ -115,28 +120,13 @@ export async function verify(
 /** WRITE AND VERIFY (10) - (16): the data reaches stable storage before it is read back and compared. */
 export async function writeAndVerify(
   device: BlockDevice,
+  extents: ExtentLock,
   command: Extent & { readonly byteCheck: ByteCheck },
   data: readonly Buffer[],
   announcedBytes: ByteCount,
 ): Promise<ScsiResult> {
-  const written = await write(device, { ...command, fua: true }, data, announcedBytes);
+  const written = await write(device, extents, { ...command, fua: true }, data, announcedBytes);
   if (written !== GOOD) return written;
   const sectors = Math.min(command.sectors, announcedBytes / device.geometry().sectorSize);
   return sectors === 0 ? GOOD : verify(device, { ...command, sectors }, data);
-}
-
-/** PRE-FETCH (10), (16): a hint, answered GOOD since not everything may fit the cache (SBC-3 5.10). */
-export function prefetch(): ScsiResult {
-  return GOOD;
-}
-
-/** Offset of the first byte in which the pieces differ from `expected`. */
-function firstDifference(pieces: readonly Buffer[], expected: Buffer): number | undefined {
-  let offset = 0;
-  for (const piece of pieces) {
-    const wanted = expected.subarray(offset, offset + piece.length);
-    if (!piece.equals(wanted)) return offset + piece.findIndex((byte, index) => byte !== wanted[index]);
-    offset += piece.length;
-  }
-  return undefined;
 }

@@ -11,6 +11,10 @@ export interface Sense {
   readonly ascq: number;
   /** INFORMATION field: an LBA or an offset, by the sense code. */
   readonly information?: number;
+  /** Progress indication: how much of 65536 is done (SPC-4 4.5.2.4.4). */
+  readonly progress?: number;
+  /** D_SENSE asks for descriptor format. */
+  readonly inDescriptorFormat?: boolean;
   /** Byte of the CDB (or of the parameter list) that is in error. */
   readonly field?: { readonly inCdb: boolean; readonly byte: number; readonly bit?: number };
 }
@@ -24,6 +28,7 @@ export const KEY = {
   illegalRequest: 0x5,
   unitAttention: 0x6,
   dataProtect: 0x7,
+  copyAborted: 0xa,
   abortedCommand: 0xb,
   miscompare: 0xe,
 } as const;
@@ -33,7 +38,10 @@ export const SENSE = {
   none: { key: KEY.noSense, asc: 0x00, ascq: 0x00 },
   becomingReady: { key: KEY.notReady, asc: 0x04, ascq: 0x01 },
   manualInterventionRequired: { key: KEY.notReady, asc: 0x04, ascq: 0x03 },
-  stoppedByInitiator: { key: KEY.notReady, asc: 0x04, ascq: 0x02 },
+  initializingCommandRequired: { key: KEY.notReady, asc: 0x04, ascq: 0x02 },
+  sanitizeInProgress: { key: KEY.notReady, asc: 0x04, ascq: 0x1b },
+  mediumNotPresent: { key: KEY.notReady, asc: 0x3a, ascq: 0x00 },
+  sanitizeFailed: { key: KEY.mediumError, asc: 0x31, ascq: 0x03 },
   unrecoveredReadError: { key: KEY.mediumError, asc: 0x11, ascq: 0x00 },
   internalTargetFailure: { key: KEY.hardwareError, asc: 0x44, ascq: 0x00 },
   invalidOpcode: { key: KEY.illegalRequest, asc: 0x20, ascq: 0x00 },
@@ -43,14 +51,27 @@ export const SENSE = {
   wrongDataLength: { key: KEY.illegalRequest, asc: 0x0e, ascq: 0x03 },
   parameterListLength: { key: KEY.illegalRequest, asc: 0x1a, ascq: 0x00 },
   invalidFieldInParameters: { key: KEY.illegalRequest, asc: 0x26, ascq: 0x00 },
+  operationInProgress: { key: KEY.illegalRequest, asc: 0x00, ascq: 0x16 },
+  tooManyTargetDescriptors: { key: KEY.illegalRequest, asc: 0x26, ascq: 0x06 },
+  unsupportedTargetDescriptor: { key: KEY.illegalRequest, asc: 0x26, ascq: 0x07 },
+  tooManySegmentDescriptors: { key: KEY.illegalRequest, asc: 0x26, ascq: 0x08 },
+  unsupportedSegmentDescriptor: { key: KEY.illegalRequest, asc: 0x26, ascq: 0x09 },
+  inlineDataLengthExceeded: { key: KEY.illegalRequest, asc: 0x26, ascq: 0x0b },
+  mediumRemovalPrevented: { key: KEY.illegalRequest, asc: 0x53, ascq: 0x02 },
   savingNotSupported: { key: KEY.illegalRequest, asc: 0x39, ascq: 0x00 },
   invalidMessage: { key: KEY.illegalRequest, asc: 0x49, ascq: 0x00 },
   powerOn: { key: KEY.unitAttention, asc: 0x29, ascq: 0x00 },
   busDeviceReset: { key: KEY.unitAttention, asc: 0x29, ascq: 0x03 },
   nexusLoss: { key: KEY.unitAttention, asc: 0x29, ascq: 0x07 },
+  modeParametersChanged: { key: KEY.unitAttention, asc: 0x2a, ascq: 0x01 },
   capacityChanged: { key: KEY.unitAttention, asc: 0x2a, ascq: 0x09 },
   commandsCleared: { key: KEY.unitAttention, asc: 0x2f, ascq: 0x00 },
   lunsChanged: { key: KEY.unitAttention, asc: 0x3f, ascq: 0x0e },
+  writeProtected: { key: KEY.dataProtect, asc: 0x27, ascq: 0x00 },
+  softwareWriteProtected: { key: KEY.dataProtect, asc: 0x27, ascq: 0x02 },
+  copyAborted: { key: KEY.copyAborted, asc: 0x00, ascq: 0x00 },
+  copyThirdPartyFailure: { key: KEY.copyAborted, asc: 0x0d, ascq: 0x01 },
+  copyTargetNotReachable: { key: KEY.copyAborted, asc: 0x0d, ascq: 0x02 },
   miscompare: { key: KEY.miscompare, asc: 0x1d, ascq: 0x00 },
   unexpectedUnsolicitedData: { key: KEY.abortedCommand, asc: 0x0c, ascq: 0x0c },
   protocolCrcError: { key: KEY.abortedCommand, asc: 0x47, ascq: 0x05 },
@@ -95,6 +116,11 @@ export function resultOfError(error: unknown): ScsiResult {
   return result;
 }
 
+/** Sense data in the format that the logical unit's D_SENSE bit asks for (SPC-4 7.5.8). */
+export function encodeSense(sense: Sense): Buffer {
+  return sense.inDescriptorFormat === true ? descriptorSense(sense) : fixedSense(sense);
+}
+
 /** Fixed format sense data, 18 bytes (SPC-4 4.5.3). */
 export function fixedSense(sense: Sense): Buffer {
   const bytes = Buffer.alloc(18);
@@ -107,7 +133,7 @@ export function fixedSense(sense: Sense): Buffer {
     bytes[0] = 0xf0;
     bytes.writeUInt32BE(sense.information, 3);
   }
-  writeFieldPointer(bytes, 15, sense);
+  writeKeySpecific(bytes, 15, sense);
   return bytes;
 }
 
@@ -119,17 +145,22 @@ export function descriptorSense(sense: Sense): Buffer {
     information.writeBigUInt64BE(BigInt(sense.information), 4);
     descriptors.push(information);
   }
-  if (sense.field !== undefined) {
-    const pointer = Buffer.from([0x02, 0x06, 0, 0, 0, 0, 0, 0]);
-    writeFieldPointer(pointer, 4, sense);
-    descriptors.push(pointer);
+  if (sense.field !== undefined || sense.progress !== undefined) {
+    const specific = Buffer.from([0x02, 0x06, 0, 0, 0, 0, 0, 0]);
+    writeKeySpecific(specific, 4, sense);
+    descriptors.push(specific);
   }
   const length = descriptors.reduce((sum, descriptor) => sum + descriptor.length, 0);
   return Buffer.concat([Buffer.from([0x72, sense.key, sense.asc, sense.ascq, 0, 0, 0, length]), ...descriptors]);
 }
 
-/** Sense-key specific field pointer, 3 bytes (SPC-4 4.5.2.4.2). */
-function writeFieldPointer(bytes: Buffer, at: number, sense: Sense): void {
+/** Sense-key specific bytes: a field pointer or a progress indication (SPC-4 4.5.2.4.2, 4.5.2.4.4). */
+function writeKeySpecific(bytes: Buffer, at: number, sense: Sense): void {
+  if (sense.progress !== undefined) {
+    bytes[at] = 0x80;
+    bytes.writeUInt16BE(Math.min(Math.max(Math.floor(sense.progress), 0), 0xffff), at + 1);
+    return;
+  }
   if (sense.field === undefined) return;
   const { inCdb, byte, bit } = sense.field;
   bytes[at] = 0x80 | (inCdb ? 0x40 : 0) | (bit === undefined ? 0 : 0x08 | bit);

@@ -1,5 +1,6 @@
 import type { BlockDevice } from '../base/block-device.ts';
 import { BLOCK_SIZE, MIB } from '../base/units.ts';
+import { MAX_COMPARE_AND_WRITE_SECTORS, maxAtomicSectors } from './atomic-writes.ts';
 import { PRODUCT_ID, VENDOR_ID } from './constants.ts';
 import type { TargetPort } from './logical-unit.ts';
 import { maxWriteSameSectors } from './limits.ts';
@@ -94,6 +95,7 @@ function blockLimits(device: BlockDevice): Buffer {
   const perBlock = BLOCK_SIZE / sectorSize;
   const maxTransfer = Math.floor(device.limits.maxTransferBytes / sectorSize);
   const body = Buffer.alloc(0x3c);
+  body[1] = MAX_COMPARE_AND_WRITE_SECTORS;
   body.writeUInt16BE(perBlock, 2); // optimal transfer length granularity
   body.writeUInt32BE(maxTransfer, 4);
   body.writeUInt32BE(Math.min(maxTransfer, OPTIMAL_TRANSFER_BYTES / sectorSize), 8);
@@ -102,6 +104,7 @@ function blockLimits(device: BlockDevice): Buffer {
   body.writeUInt32BE(perBlock, 24); // optimal unmap granularity
   body.writeUInt32BE(0x8000_0000, 28); // alignment 0, valid
   body.writeBigUInt64BE(BigInt(maxWriteSameSectors(sectorSize)), 32);
+  body.writeUInt32BE(maxAtomicSectors(device), 40); // no alignment, granularity or boundary: 0
   return body;
 }
 

@@ -30,7 +30,7 @@ import { provisioningOf } from './provisioning.ts';
 import { ReadPath } from './read-path.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
 import { Sealer } from './sealer.ts';
-import { WritePath } from './write-path.ts';
+import { OP_BYTES, WritePath } from './write-path.ts';
 
 export interface VolumeSettings {
   /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
@@ -79,7 +79,11 @@ const MAX_UNMAP_RANGES = 4096;
 /** One volume of this gateway: the block device that initiators see, over the cache log and the remote. */
 export class Volume implements BlockDevice, LogOpOwner {
   readonly identity: DeviceIdentity;
-  readonly limits: DeviceLimits = { maxTransferBytes: MAX_TRANSFER_BYTES, maxUnmapRanges: MAX_UNMAP_RANGES };
+  readonly limits: DeviceLimits = {
+    maxTransferBytes: MAX_TRANSFER_BYTES,
+    maxUnmapRanges: MAX_UNMAP_RANGES,
+    maxAtomicBytes: OP_BYTES,
+  };
   /** The volume item as it was taken over. */
   readonly item: OpenedRemote['item'];
   readonly #deps: VolumeDeps;

@@ -16,7 +16,8 @@ const MAX_PENDING_UNMAPS = 65_536;
 const UNMAP_WAIT_MS = 100;
 const MAX_UNMAP_WAITS = 200;
 
-const OP_BYTES: ByteCount = MAX_OP_BLOCKS * BLOCK_SIZE;
+/** Longest single operation of the log: it is recovered, and committed, whole or not at all. */
+export const OP_BYTES: ByteCount = MAX_OP_BLOCKS * BLOCK_SIZE;
 
 /** Writes and unmaps of a volume: back-pressure, read-modify-write, staging. */
 export class WritePath {

@@ -22,7 +22,7 @@ export type Intercept = (operation: 'read' | 'write' | 'flush' | 'unmap' | 'prov
 /** A BlockDevice in memory that answers in the same turn. Remembers which blocks are mapped. */
 export class RamDevice implements BlockDevice {
   readonly identity: DeviceIdentity;
-  readonly limits: DeviceLimits = { maxTransferBytes: 16 * MIB, maxUnmapRanges: 256 };
+  readonly limits: DeviceLimits = { maxTransferBytes: 16 * MIB, maxUnmapRanges: 256, maxAtomicBytes: MIB };
   readonly bytes: Buffer;
   readonly writes: { readonly lba: Lba; readonly sectors: SectorCount; readonly fua: boolean }[] = [];
   flushes = 0;

@@ -1,10 +1,12 @@
 import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { MIB } from '../../gateway/base/units.ts';
 import { admit } from '../../gateway/scsi/admission.ts';
-import { dataOutBytes, execute } from '../../gateway/scsi/dispatch.ts';
+import { execute } from '../../gateway/scsi/dispatch.ts';
+import type { CommandLife } from '../../gateway/scsi/dispatch.ts';
 import { LogicalUnits } from '../../gateway/scsi/logical-unit.ts';
 import type { InitiatorPort, UnitNexus } from '../../gateway/scsi/logical-unit.ts';
 import type { Sense } from '../../gateway/scsi/sense.ts';
+import { dataOutBytes } from '../../gateway/scsi/traits.ts';
 import { RamDevice } from './ram-device.ts';
 
 export interface Outcome {
@@ -40,6 +42,7 @@ export class ScsiBench {
     data: Buffer = Buffer.alloc(0),
     nexus = this.nexus,
     announced = data.length,
+    life: CommandLife = { state: 'executing' },
   ): Promise<Outcome> {
     const block = Buffer.alloc(16);
     (typeof cdb === 'string' ? Buffer.from(cdb.replaceAll(' ', ''), 'hex') : cdb).copy(block);
@@ -47,10 +50,13 @@ export class ScsiBench {
     const result =
       admission.kind === 'answer'
         ? admission.result
-        : await execute(nexus, admission.command, [data.subarray(0, dataOutBytes(nexus, admission.command))], {
-            in: Number.MAX_SAFE_INTEGER,
-            out: announced,
-          });
+        : await execute(
+            nexus,
+            admission.command,
+            [data.subarray(0, dataOutBytes(nexus, admission.command))],
+            { in: Number.MAX_SAFE_INTEGER, out: announced },
+            life,
+          );
     return { status: result.status, sense: result.sense, data: Buffer.concat(result.dataIn) };
   }
 }

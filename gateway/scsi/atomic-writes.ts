@@ -1,0 +1,91 @@
+import type { BlockDevice } from '../base/block-device.ts';
+import { BLOCK_SIZE } from '../base/units.ts';
+import type { ByteCount, Lba, SectorCount } from '../base/units.ts';
+import { firstDifference } from './compare.ts';
+import { GOOD } from './result.ts';
+import type { ScsiResult } from './result.ts';
+import { SENSE, checkCondition, invalidCdbField, resultOfError } from './sense.ts';
+
+/** What the one byte of NUMBER OF LOGICAL BLOCKS can say; MAXIMUM COMPARE AND WRITE LENGTH of VPD B0h. */
+export const MAX_COMPARE_AND_WRITE_SECTORS: SectorCount = 255;
+
+interface Extent {
+  readonly lba: Lba;
+  readonly sectors: SectorCount;
+  readonly fua: boolean;
+}
+
+/**
+ * MAXIMUM ATOMIC TRANSFER LENGTH of VPD B0h, in sectors: so much lies in one operation of the device wherever it begins, for
+ * alignment and granularity are left to the initiator.
+ */
+export function maxAtomicSectors(device: BlockDevice): SectorCount {
+  const { sectorSize } = device.geometry();
+  const head = sectorSize < BLOCK_SIZE ? BLOCK_SIZE : 0;
+  return (device.limits.maxAtomicBytes - head) / sectorSize;
+}
+
+/**
+ * COMPARE AND WRITE (SBC-3 5.2), under an exclusive claim: half of the data is compared with the medium, and the other half
+ * written when nothing differs. The sense data of a miscompare has the offset of the first byte that differs.
+ */
+export async function compareAndWrite(
+  device: BlockDevice,
+  { lba, sectors, fua }: Extent,
+  data: readonly Buffer[],
+  announcedBytes: ByteCount,
+): Promise<ScsiResult> {
+  const bytes = sectors * device.geometry().sectorSize;
+  if (announcedBytes !== 2 * bytes) return invalidCdbField(13, 7);
+  if (sectors === 0) return GOOD;
+  const both = Buffer.concat(data);
+  try {
+    const difference = firstDifference(await device.read(lba, sectors), both.subarray(0, bytes));
+    if (difference !== undefined) return checkCondition({ ...SENSE.miscompare, information: difference });
+    await device.write(lba, [both.subarray(bytes)], { fua });
+    return GOOD;
+  } catch (error) {
+    return resultOfError(error);
+  }
+}
+
+/** ORWRITE (16) (SBC-3 5.7), under an exclusive claim: the bits of the data are set on the medium. */
+export async function orWrite(
+  device: BlockDevice,
+  { lba, sectors, fua }: Extent,
+  data: readonly Buffer[],
+  announcedBytes: ByteCount,
+): Promise<ScsiResult> {
+  const bytes = sectors * device.geometry().sectorSize;
+  if (announcedBytes < bytes) return checkCondition(SENSE.wrongDataLength);
+  if (sectors === 0) return GOOD;
+  try {
+    const merged = Buffer.concat(await device.read(lba, sectors));
+    const mask = Buffer.concat(data);
+    for (let at = 0; at < bytes; at += 1) merged[at] = (merged[at] ?? 0) | (mask[at] ?? 0);
+    await device.write(lba, [merged], { fua });
+    return GOOD;
+  } catch (error) {
+    return resultOfError(error);
+  }
+}
+
+/**
+ * WRITE ATOMIC (16) (SBC-4 5.48), under an exclusive claim: one operation of the device, which a power failure leaves whole or
+ * not at all. Less data than the command is for cannot be written atomically.
+ */
+export async function writeAtomic(
+  device: BlockDevice,
+  { lba, sectors, fua }: Extent,
+  data: readonly Buffer[],
+  announcedBytes: ByteCount,
+): Promise<ScsiResult> {
+  if (announcedBytes < sectors * device.geometry().sectorSize) return checkCondition(SENSE.wrongDataLength);
+  if (sectors === 0) return GOOD;
+  try {
+    await device.write(lba, data, { fua });
+    return GOOD;
+  } catch (error) {
+    return resultOfError(error);
+  }
+}

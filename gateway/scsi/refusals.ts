@@ -1,0 +1,85 @@
+import type { Lba, SectorCount } from '../base/units.ts';
+import { MAX_COMPARE_AND_WRITE_SECTORS, maxAtomicSectors } from './atomic-writes.ts';
+import { maxWriteSameSectors } from './limits.ts';
+import type { UnitNexus } from './logical-unit.ts';
+import type { ScsiResult } from './result.ts';
+import { SENSE, checkCondition, invalidCdbField } from './sense.ts';
+import { changesMedium, needsMedium } from './traits.ts';
+import type { UnitCommand } from './traits.ts';
+
+/**
+ * Everything that can be wrong with a command before its data is known: the answer, or undefined when it may run.
+ * A command that has passed stays valid: a device does not shrink while it is served.
+ */
+export function refuse(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
+  const { media } = nexus.unit;
+  if (!media.isStarted && needsMedium(command)) return checkCondition(SENSE.initializingCommandRequired);
+  if (nexus.readOnly || media.mode.softwareWriteProtect) {
+    const refused = refuseChange(nexus, command);
+    if (refused !== undefined) return refused;
+  }
+  switch (command.kind) {
+    case 'read':
+    case 'write':
+    case 'verify':
+    case 'write-and-verify':
+    case 'or-write':
+      return refuseExtent(nexus, command) ?? refuseTooLong(nexus, command);
+    case 'prefetch':
+    case 'synchronize-cache':
+    case 'get-lba-status':
+      return refuseExtent(nexus, command);
+    case 'write-same':
+      return refuseExtent(nexus, command) ?? refuseWriteSame(nexus, command);
+    case 'compare-and-write':
+      return refuseExtent(nexus, command) ?? refuseMoreThan(command, MAX_COMPARE_AND_WRITE_SECTORS, 13);
+    case 'write-atomic':
+      return refuseExtent(nexus, command) ?? refuseMoreThan(command, maxAtomicSectors(nexus.unit.device), 12);
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * Write protection, by the initiator's mapping or by SWP (SBC-3 4.15). An initiator that may only read may not stop the unit
+ * or change mode parameters for the others either. A copy is refused by the unit it writes to, not by the one that manages it.
+ */
+function refuseChange(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
+  const isChange = changesMedium(command) && command.kind !== 'extended-copy';
+  if (nexus.readOnly) {
+    const disturbs = command.kind === 'mode-select' || (command.kind === 'start-stop' && !command.start);
+    return isChange || disturbs ? checkCondition(SENSE.writeProtected) : undefined;
+  }
+  return isChange ? checkCondition(SENSE.softwareWriteProtected) : undefined;
+}
+
+interface Extent {
+  readonly lba: Lba;
+  readonly sectors: SectorCount;
+}
+
+/** LOGICAL BLOCK ADDRESS OUT OF RANGE (SBC-3 4.5): an extent of no blocks may begin at the very end. */
+function refuseExtent(nexus: UnitNexus, { lba, sectors }: Extent): ScsiResult | undefined {
+  const end = nexus.unit.geometry().sectors;
+  return lba > end || lba + sectors > end ? checkCondition(SENSE.lbaOutOfRange) : undefined;
+}
+
+/** Longer than MAXIMUM TRANSFER LENGTH of VPD B0h (SBC-3 6.5.3). */
+function refuseTooLong(nexus: UnitNexus, { sectors }: Extent): ScsiResult | undefined {
+  const { device } = nexus.unit;
+  return sectors * device.geometry().sectorSize > device.limits.maxTransferBytes
+    ? checkCondition(SENSE.invalidFieldInCdb)
+    : undefined;
+}
+
+function refuseWriteSame(nexus: UnitNexus, { sectors }: Extent): ScsiResult | undefined {
+  // WSNZ is 0: a length of 0 means "to the end", which is subject to the same limit.
+  return sectors > maxWriteSameSectors(nexus.unit.device.geometry().sectorSize)
+    ? checkCondition(SENSE.invalidFieldInCdb)
+    : undefined;
+}
+
+/** Longer than VPD B0h says for the command; `byte` is where the CDB has its length. */
+function refuseMoreThan({ sectors }: Extent, most: SectorCount, byte: number): ScsiResult | undefined {
+  return sectors > most ? invalidCdbField(byte, 7) : undefined;
+}

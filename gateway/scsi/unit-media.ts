@@ -1,0 +1,27 @@
+import type { ByteCount } from '../base/units.ts';
+import { ExtentLock } from './extent-lock.ts';
+import { ModeParameters } from './mode-parameters.ts';
+
+/** What commands to a logical unit share: who may touch which extent, mode parameters, whether it is started, counters. */
+export class UnitMedia {
+  readonly extents = new ExtentLock();
+  readonly mode = new ModeParameters();
+  readonly counters: MediumCounters = { readBytes: 0, writtenBytes: 0, readErrors: 0, writeErrors: 0 };
+  /** False after a START STOP UNIT that stopped it; a power on starts it (SBC-3 4.20). */
+  isStarted = true;
+  /** A read into the cache is under way that nobody waits for. */
+  isPrefetching = false;
+
+  /** Logical unit reset (SAM-5 6.3.3): what initiators have set has its default values again. */
+  reset(): void {
+    this.mode.reset();
+  }
+}
+
+/** For the log pages: since the gateway serves the unit. */
+export interface MediumCounters {
+  readBytes: ByteCount;
+  writtenBytes: ByteCount;
+  readErrors: number;
+  writeErrors: number;
+}
