@@ -11,6 +11,9 @@ import {
   decodeStartStop,
 } from './cdb-unit.ts';
 import { OPCODE, SERVICE_ACTION } from './constants.ts';
+import { decodeLegacy10, decodeLegacy6, decodeReserveIn, decodeReserveOutCdb } from './reservations/cdb.ts';
+import type { ReserveInAction } from './reservations/parameter-data.ts';
+import type { ReserveOutCommand } from './reservations/parameter-list.ts';
 
 /** How VERIFY and its kin compare (SBC-3 5.29): not at all, with as many sectors, or with one sector repeated. */
 export type ByteCheck = 'none' | 'full' | 'repeated';
@@ -48,6 +51,10 @@ export type Command =
   | (Sanitize & { readonly kind: 'sanitize' })
   | { readonly kind: 'extended-copy'; readonly parameterBytes: number }
   | (CopyResults & { readonly kind: 'copy-results' })
+  | { readonly kind: 'persistent-reserve-in'; readonly action: ReserveInAction; readonly allocationLength: number }
+  | (ReserveOutCommand & { readonly kind: 'persistent-reserve-out' })
+  | { readonly kind: 'reserve' | 'release' }
+  | { readonly kind: 'report-target-port-groups'; readonly extended: boolean; readonly allocationLength: number }
   | { readonly kind: 'report-luns'; readonly select: number; readonly allocationLength: number }
   | (ReportOpcodes & { readonly kind: 'report-opcodes' })
   | { readonly kind: 'report-task-management'; readonly extended: boolean; readonly allocationLength: number };
@@ -223,6 +230,18 @@ export function decodeCdb(cdb: Buffer): Decoded {
       return decodeReadCapacity10(cdb);
     case OPCODE.serviceActionIn16:
       return decodeServiceActionIn(cdb);
+    case OPCODE.persistentReserveIn:
+      return decodeReserveIn(cdb);
+    case OPCODE.persistentReserveOut:
+      return decodeReserveOutCdb(cdb);
+    case OPCODE.reserve6:
+      return decodeLegacy6('reserve', cdb);
+    case OPCODE.release6:
+      return decodeLegacy6('release', cdb);
+    case OPCODE.reserve10:
+      return decodeLegacy10('reserve', cdb);
+    case OPCODE.release10:
+      return decodeLegacy10('release', cdb);
     case OPCODE.reportLuns:
       return { kind: 'report-luns', select: cdb.readUInt8(2), allocationLength: cdb.readUInt32BE(6) };
     case OPCODE.maintenanceIn:
@@ -337,6 +356,11 @@ function decodeMaintenanceIn(cdb: Buffer): Decoded {
         serviceAction: cdb.readUInt16BE(4),
         allocationLength,
       };
+    case SERVICE_ACTION.reportTargetPortGroups: {
+      const format = cdb.readUInt8(1) >> 5;
+      if (format > 1) return { kind: 'invalid-field', byte: 1, bit: 7 };
+      return { kind: 'report-target-port-groups', extended: format === 1, allocationLength };
+    }
     case SERVICE_ACTION.reportSupportedTaskManagement:
       return { kind: 'report-task-management', extended: flag(cdb, 2, 7), allocationLength };
     default:

@@ -17,6 +17,8 @@ export const OPCODE = {
   write6: 0x0a,
   inquiry: 0x12,
   modeSelect6: 0x15,
+  reserve6: 0x16,
+  release6: 0x17,
   modeSense6: 0x1a,
   startStopUnit: 0x1b,
   preventAllow: 0x1e,
@@ -33,7 +35,11 @@ export const OPCODE = {
   sanitize: 0x48,
   logSense: 0x4d,
   modeSelect10: 0x55,
+  reserve10: 0x56,
+  release10: 0x57,
   modeSense10: 0x5a,
+  persistentReserveIn: 0x5e,
+  persistentReserveOut: 0x5f,
   extendedCopy: 0x83,
   receiveCopyResults: 0x84,
   read16: 0x88,
@@ -60,6 +66,7 @@ export const OPCODE = {
 export const SERVICE_ACTION = {
   readCapacity16: 0x10,
   getLbaStatus: 0x12,
+  reportTargetPortGroups: 0x0a,
   reportSupportedOperationCodes: 0x0c,
   reportSupportedTaskManagement: 0x0d,
   sanitizeOverwrite: 0x01,
@@ -75,6 +82,10 @@ export const SERVICE_ACTION = {
 
 /** Highest LUN that the peripheral device addressing method can name (SAM-5 4.7.7.2). */
 export const MAX_LUN = 255;
+
+/** The port of a target and the target port group it is in (SPC-4 3.1.136, 5.16); every target has one. */
+export const RELATIVE_TARGET_PORT = 1;
+export const TARGET_PORT_GROUP = 1;
 
 /** One constant for every LUN: ESXi offloads copies only between equal ones. */
 export const VENDOR_ID = 'FARSHORE';

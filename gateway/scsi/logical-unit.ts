@@ -1,4 +1,5 @@
-import type { BlockDevice, DeviceGeometry } from '../base/block-device.ts';
+import type { BlockDevice, DeviceGeometry, MaybePromise } from '../base/block-device.ts';
+import { Reservations } from './reservations/reservations.ts';
 import { SENSE } from './sense.ts';
 import type { Sense } from './sense.ts';
 import { UnitDocument } from './unit-document.ts';
@@ -69,6 +70,12 @@ export class UnitNexus {
   }
 }
 
+/**
+ * What the transport does for PREEMPT AND ABORT (SPC-4 5.13.11.2.6): at once it aborts the commands that came through
+ * these nexuses, but for the one that asks; the promise resolves when none of them can change the medium any more.
+ */
+export type AbortTasks = (nexuses: ReadonlySet<UnitNexus>, except: object) => MaybePromise<void>;
+
 /** One block device as SCSI sees it: shared by every session of every target that maps it. */
 export class LogicalUnit {
   readonly device: BlockDevice;
@@ -76,12 +83,16 @@ export class LogicalUnit {
   readonly media = new UnitMedia();
   /** What is kept over power loss. */
   readonly document: UnitDocument;
+  readonly reservations: Reservations;
+  readonly abortTasks: AbortTasks;
   readonly #nexuses = new Set<UnitNexus>();
   #knownSectors: number;
 
-  constructor(device: BlockDevice, state: UnitStateStore | undefined) {
+  constructor(device: BlockDevice, state: UnitStateStore | undefined, abortTasks: AbortTasks) {
     this.device = device;
+    this.abortTasks = abortTasks;
     this.document = new UnitDocument(state);
+    this.reservations = new Reservations(this);
     this.#knownSectors = device.geometry().sectors;
   }
 
@@ -94,7 +105,7 @@ export class LogicalUnit {
   }
 
   leave(nexus: UnitNexus): void {
-    this.#nexuses.delete(nexus);
+    if (this.#nexuses.delete(nexus)) this.reservations.nexusLost(nexus);
   }
 
   /** Raises a unit attention for every nexus but `except`. */
@@ -115,7 +126,13 @@ export class LogicalUnit {
   /** Logical unit reset: tasks are ended by the caller; what is left is to tell every nexus (SAM-5 6.3.3). */
   reset(): void {
     this.media.reset();
+    this.reservations.reset();
     this.raiseForAll(SENSE.busDeviceReset);
+  }
+
+  /** Every nexus there is now. */
+  nexuses(): Iterable<UnitNexus> {
+    return this.#nexuses;
   }
 
   /** How many initiators hold a nexus. */
@@ -127,12 +144,17 @@ export class LogicalUnit {
 /** The logical unit of each device, made on first use: two targets that map one device share its state. */
 export class LogicalUnits {
   readonly #byDevice = new WeakMap<BlockDevice, LogicalUnit>();
+  readonly #abortTasks: AbortTasks;
+
+  constructor(abortTasks: AbortTasks) {
+    this.#abortTasks = abortTasks;
+  }
 
   /** `state` is looked at when the unit is made. */
   of(device: BlockDevice, state: UnitStateStore | undefined): LogicalUnit {
     let unit = this.#byDevice.get(device);
     if (unit === undefined) {
-      unit = new LogicalUnit(device, state);
+      unit = new LogicalUnit(device, state, this.#abortTasks);
       this.#byDevice.set(device, unit);
     }
     return unit;

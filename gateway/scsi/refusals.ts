@@ -2,6 +2,8 @@ import type { Lba, SectorCount } from '../base/units.ts';
 import { MAX_COMPARE_AND_WRITE_SECTORS, maxAtomicSectors } from './atomic-writes.ts';
 import { maxWriteSameSectors } from './limits.ts';
 import type { UnitNexus } from './logical-unit.ts';
+import { STATUS } from './constants.ts';
+import { plainStatus } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, invalidCdbField } from './sense.ts';
 import { changesMedium, needsMedium } from './traits.ts';
@@ -14,10 +16,8 @@ import type { UnitCommand } from './traits.ts';
 export function refuse(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
   const { media } = nexus.unit;
   if (!media.isStarted && needsMedium(command)) return checkCondition(SENSE.initializingCommandRequired);
-  if (nexus.readOnly || media.mode.softwareWriteProtect) {
-    const refused = refuseChange(nexus, command);
-    if (refused !== undefined) return refused;
-  }
+  const refused = refuseNow(nexus, command);
+  if (refused !== undefined) return refused;
   switch (command.kind) {
     case 'read':
     case 'write':
@@ -41,16 +41,48 @@ export function refuse(nexus: UnitNexus, command: UnitCommand): ScsiResult | und
 }
 
 /**
+ * What can become wrong with a command while it waits for its data or for other commands: another initiator has reserved
+ * the unit (SPC-4 5.13.1: checked when processing begins), or the medium may not be written any more.
+ */
+export function refuseNow(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
+  const { unit } = nexus;
+  // Nobody knows who has reserved it.
+  if (unit.document.isDamaged && !isAboutIdentity(command)) return checkCondition(SENSE.manualInterventionRequired);
+  if (unit.reservations.refuses(nexus, command)) return RESERVATION_CONFLICT;
+  return nexus.readOnly || unit.media.mode.softwareWriteProtect ? refuseChange(nexus, command) : undefined;
+}
+
+const RESERVATION_CONFLICT = plainStatus(STATUS.reservationConflict);
+
+function isAboutIdentity(command: UnitCommand): boolean {
+  return command.kind === 'inquiry' || command.kind === 'request-sense';
+}
+
+/**
  * Write protection, by the initiator's mapping or by SWP (SBC-3 4.15). An initiator that may only read may not stop the unit
  * or change mode parameters for the others either. A copy is refused by the unit it writes to, not by the one that manages it.
  */
 function refuseChange(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
   const isChange = changesMedium(command) && command.kind !== 'extended-copy';
   if (nexus.readOnly) {
-    const disturbs = command.kind === 'mode-select' || (command.kind === 'start-stop' && !command.start);
-    return isChange || disturbs ? checkCondition(SENSE.writeProtected) : undefined;
+    return isChange || disturbsOthers(command) ? checkCondition(SENSE.writeProtected) : undefined;
   }
   return isChange ? checkCondition(SENSE.softwareWriteProtected) : undefined;
+}
+
+/** May not be done by who may only read: it takes something from those who may write. It may register, to be let read. */
+function disturbsOthers(command: UnitCommand): boolean {
+  switch (command.kind) {
+    case 'mode-select':
+    case 'reserve':
+      return true;
+    case 'start-stop':
+      return !command.start;
+    case 'persistent-reserve-out':
+      return command.action !== 'register' && command.action !== 'register-and-ignore' && command.action !== 'release';
+    default:
+      return false;
+  }
 }
 
 interface Extent {

@@ -26,6 +26,7 @@ export function dataOutBytes(nexus: UnitNexus, command: UnitCommand): ByteCount 
     case 'mode-select':
     case 'sanitize':
     case 'extended-copy':
+    case 'persistent-reserve-out':
       return Math.min(command.parameterBytes, MAX_PARAMETER_BYTES);
     default:
       return 0;
@@ -71,6 +72,11 @@ export function changesMedium(command: UnitCommand): boolean {
     default:
       return false;
   }
+}
+
+/** Whether the command, when aborted while it runs, may still change something that others rely on: they wait for its end. */
+export function leavesTraces(command: UnitCommand): boolean {
+  return command.kind === 'persistent-reserve-out' || changesMedium(command);
 }
 
 /** Whether the command cannot be processed while the unit is stopped (SBC-3 4.20.5): it needs the medium. */

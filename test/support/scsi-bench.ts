@@ -4,9 +4,10 @@ import { admit } from '../../gateway/scsi/admission.ts';
 import { execute } from '../../gateway/scsi/dispatch.ts';
 import type { CommandLife } from '../../gateway/scsi/dispatch.ts';
 import { LogicalUnits } from '../../gateway/scsi/logical-unit.ts';
-import type { InitiatorPort, UnitNexus } from '../../gateway/scsi/logical-unit.ts';
+import type { AbortTasks, InitiatorPort, TargetPort, UnitNexus } from '../../gateway/scsi/logical-unit.ts';
 import type { Sense } from '../../gateway/scsi/sense.ts';
 import { dataOutBytes } from '../../gateway/scsi/traits.ts';
+import type { UnitStateStore } from '../../gateway/scsi/unit-state.ts';
 import { RamDevice } from './ram-device.ts';
 
 export interface Outcome {
@@ -21,17 +22,23 @@ const INITIATOR = { name: 'iqn.2026-11.dev.farshore:initiator', isid: '800000000
 /** One RAM device behind the SCSI layer, without any transport. */
 export class ScsiBench {
   readonly device: RamDevice;
-  readonly units = new LogicalUnits();
+  readonly units: LogicalUnits = new LogicalUnits((nexuses, except) => this.abortTasks(nexuses, except));
   readonly nexus: UnitNexus;
+  /** Stands in for what a transport does for PREEMPT AND ABORT. */
+  abortTasks: AbortTasks = () => undefined;
+  readonly #state: UnitStateStore | undefined;
 
-  constructor(options: { readonly sectorSize?: 512 | 4096; readonly bytes?: number } = {}) {
+  constructor(
+    options: { readonly sectorSize?: 512 | 4096; readonly bytes?: number; readonly state?: UnitStateStore } = {},
+  ) {
+    this.#state = options.state;
     this.device = new RamDevice({ bytes: options.bytes ?? 4 * MIB, sectorSize: options.sectorSize ?? 512 });
     this.nexus = this.join();
   }
 
   /** Another initiator's nexus, its power on unit attention taken. */
-  join(device: BlockDevice = this.device, initiator: InitiatorPort = INITIATOR): UnitNexus {
-    const nexus = this.units.of(device, undefined).join(PORT, initiator);
+  join(device: BlockDevice = this.device, initiator: InitiatorPort = INITIATOR, port: TargetPort = PORT): UnitNexus {
+    const nexus = this.units.of(device, this.#state).join(port, initiator);
     nexus.takeAttention();
     return nexus;
   }
