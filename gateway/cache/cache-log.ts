@@ -20,11 +20,11 @@ import {
 } from './layout.ts';
 import { LeafSlab } from './leaf-slab.ts';
 import type { LogOp } from './log-op.ts';
-import { PoolState } from './pool-state.ts';
+import { MAX_ENDS, PoolState } from './pool-state.ts';
 import { RamTier } from './ram-tier.ts';
 import { readRun } from './reader.ts';
 import type { KeyLimit } from './record-stream.ts';
-import { recoverTail, type RecoveredTail } from './recover-tail.ts';
+import { finishCuts, recoverTail, type RecoveredTail } from './recover-tail.ts';
 import { scanPool, type PoolScan } from './scan.ts';
 import { chunksOf, type CacheSettings } from './settings.ts';
 import { readTail, type TailOp } from './tail-reader.ts';
@@ -228,14 +228,19 @@ export class CacheLog {
       const { reclaimedThrough, syncedThrough } = this.#state.marks(number);
       const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, syncedThrough, firstSeq - 1);
       const chunks = [...this.#pool.chunks.values()];
+      const limit = this.#limitOf(number);
       const cutOff = async (lastSeq: WriteSeq): Promise<() => void> => {
+        if (this.#state.cuts(number) >= MAX_ENDS) {
+          await finishCuts(chunks, number, this.geometry, limit);
+          this.#state.forgetEnds(number);
+        }
         const end = { beforeGeneration: this.#firstGeneration, lastSeq };
         await this.#state.cutOff(number, end, Math.min(...chunks.map(({ generation }) => generation)));
         return () => {
           this.#state.forgetEnd(number, end);
         };
       };
-      const tail = await recoverTail(chunks, number, this.geometry, synced, this.#limitOf(number), cutOff);
+      const tail = await recoverTail(chunks, number, this.geometry, synced, limit, cutOff);
       this.#ends.set(number, tail.lastSeq);
       return tail;
     });

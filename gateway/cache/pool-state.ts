@@ -12,17 +12,23 @@ export const MAX_POOL_VOLUMES = 1024;
 
 const FILE = `${CACHE_DIRECTORY}/pool.state`;
 const MAGIC = Buffer.from('FSPOOL01');
+/** 1 had no cuts; no release ever wrote it. */
+const FORMAT = 2 as const;
 /** Two copies of a size for the largest content, allocated at creation, so that saving needs no space and never finds the disk full. */
-const COPY_BYTES = 256 * KIB;
+const COPY_BYTES = 512 * KIB;
 const PREFIX_BYTES = 20;
 
+/** A descriptor has 16 bits for it. */
+const MAX_NUMBER = 65_535;
+
 const schema = z.strictObject({
-  format: z.literal(1),
+  format: z.literal(FORMAT),
   poolId: z.string().regex(/^[0-9a-f]{32}$/),
   slots: z.number().int().positive(),
+  lastNumber: z.number().int().min(0).max(MAX_NUMBER),
   volumes: z.array(
     z.strictObject({
-      number: z.number().int().min(1).max(65_535),
+      number: z.number().int().min(1).max(MAX_NUMBER),
       volume: z.string().min(1).max(100),
       forgetThrough: z.number().int().nonnegative(),
       reclaimedThrough: z.number().int().nonnegative(),
@@ -57,8 +63,8 @@ export interface LogEnd {
   readonly lastSeq: WriteSeq;
 }
 
-/** Cuts that were never finished and whose chunks are still there; each takes a crash in the middle of a recovery. */
-const MAX_ENDS = 64;
+/** Cuts of a volume that are remembered; more are not needed once the chunks from before them were gone through (`finishCuts`). */
+export const MAX_ENDS = 4;
 
 interface PoolVolume extends VolumeMarks {
   readonly volume: string;
@@ -76,10 +82,16 @@ export class PoolState {
   readonly #volumes: Map<number, PoolVolume>;
   readonly #saving = new Mutex();
   #sequence: number;
+  /** Handed out last: the next one is higher, so that what a crash brings back of a released volume meets nobody for long. */
+  #lastNumber: number;
+  /** Changes made in memory, and how many of them are on stable storage. */
+  #changes = 0;
+  #savedChanges = 0;
 
   private constructor(file: DiskFile, content: z.infer<typeof schema>, sequence: number) {
     this.#file = file;
     this.#sequence = sequence;
+    this.#lastNumber = content.lastNumber;
     this.poolId = Buffer.from(content.poolId, 'hex');
     this.slots = content.slots;
     this.#volumes = new Map(content.volumes.map(({ number, ...entry }) => [number, entry]));
@@ -95,7 +107,12 @@ export class PoolState {
       throw error;
     }
     const bytes = Buffer.alloc(2 * COPY_BYTES);
-    if ((await file.size()) === bytes.length) await file.read(bytes, 0);
+    const size = await file.size();
+    if (size !== bytes.length) {
+      await file.close();
+      throw otherRelease(`has ${size} bytes, not ${bytes.length}`);
+    }
+    await file.read(bytes, 0);
     const copies = [decodeCopy(bytes.subarray(0, COPY_BYTES)), decodeCopy(bytes.subarray(COPY_BYTES))];
     const newest = copies.reduce((a, b) => (a === undefined || (b !== undefined && b.sequence > a.sequence) ? b : a));
     if (newest === undefined) {
@@ -106,14 +123,19 @@ export class PoolState {
       );
     }
     const state = new PoolState(file, newest.content, newest.sequence);
-    // The last process may have died between writing and syncing it: before anybody acts on what we read, it has to be durable.
-    await state.#save();
+    try {
+      // The last process may have died between writing and syncing it: before anybody acts on what we read, it has to be durable.
+      await state.#saveChange();
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
     return state;
   }
 
   /** A new pool without volumes; durable when it resolves. */
   static async create(disk: Disk, random: Random, slots: number): Promise<PoolState> {
-    const content = { format: 1 as const, poolId: random.bytes(16).toString('hex'), slots, volumes: [] };
+    const content = { format: FORMAT, poolId: random.bytes(16).toString('hex'), slots, lastNumber: 0, volumes: [] };
     const copy = encodeCopy(content, 0);
     const padding = Buffer.alloc(COPY_BYTES - copy.length);
     await replaceFile(disk, FILE, Buffer.concat([copy, padding, copy, padding]));
@@ -133,22 +155,41 @@ export class PoolState {
     );
   }
 
-  /** Cuts the volume's log off; durable when it resolves. `lowestGeneration`: of the chunks there are. */
+  /**
+   * Chunks are made ready with at least this generation, even when the one with the highest is gone: a cut must never reach what is written
+   * after it.
+   */
+  get lowestNewGeneration(): number {
+    let lowest = 1;
+    for (const { ends } of this.#volumes.values())
+      for (const { beforeGeneration } of ends) lowest = Math.max(lowest, beforeGeneration);
+    return lowest;
+  }
+
+  /** Cuts the volume's log off; durable when it resolves. `lowestGeneration`: of the chunks there are, all durable. */
   async cutOff(number: number, end: LogEnd, lowestGeneration: number): Promise<void> {
     const entry = this.#volumes.get(number);
     invariant(entry !== undefined, 'only a registered volume has a log');
-    const ends = [...entry.ends.filter(({ beforeGeneration }) => beforeGeneration > lowestGeneration), end];
-    if (ends.length > MAX_ENDS) {
-      throw new FarshoreError(
-        'stopped',
-        `volume ${entry.volume} was interrupted ${MAX_ENDS} times while it was recovered; find out what kills the gateway, then move the state directory aside and restore the volume with --takeover`,
-      );
-    }
+    const isNeeded = ({ beforeGeneration, lastSeq }: LogEnd): boolean =>
+      beforeGeneration > lowestGeneration && (lastSeq < end.lastSeq || beforeGeneration > end.beforeGeneration);
+    const ends = [...entry.ends.filter(isNeeded), end];
+    invariant(ends.length <= MAX_ENDS, 'earlier cuts were finished before there were too many');
     this.#volumes.set(number, { ...entry, ends });
-    await this.#save();
+    await this.#saveChange();
   }
 
-  /** What lay behind the cut is destroyed, durably: the cut need not be remembered (saved at the next occasion). */
+  /** Cuts that are remembered of the volume. */
+  cuts(number: number): number {
+    return this.#volumes.get(number)?.ends.length ?? 0;
+  }
+
+  /** What lay behind all its cuts is destroyed, durably. */
+  forgetEnds(number: number): void {
+    const entry = this.#volumes.get(number);
+    if (entry !== undefined) this.#volumes.set(number, { ...entry, ends: [] });
+  }
+
+  /** What lay behind the cut is destroyed, durably: the cut need not be remembered. It stays true, so it goes with the next change that is saved. */
   forgetEnd(number: number, end: LogEnd): void {
     const entry = this.#volumes.get(number);
     if (entry !== undefined) this.#volumes.set(number, { ...entry, ends: entry.ends.filter((each) => each !== end) });
@@ -174,22 +215,26 @@ export class PoolState {
         `the cache already holds ${MAX_POOL_VOLUMES} volumes, salvage included; delete some`,
       );
     }
-    let number = 1;
-    while (this.#volumes.has(number) || isPresent(number)) number++;
-    invariant(number <= 65_535, 'a pool number has 16 bits');
+    let number = this.#lastNumber;
+    for (let tried = 0; ; tried++) {
+      invariant(tried < MAX_NUMBER, 'there are more numbers than volumes');
+      number = (number % MAX_NUMBER) + 1;
+      if (!this.#volumes.has(number) && !isPresent(number)) break;
+    }
+    this.#lastNumber = number;
     this.#volumes.set(number, { volume, ...NO_MARKS, ends: [] });
-    await this.#save();
+    await this.#saveChange();
     return number;
   }
 
   /** The volume's records are nobody's from now on. */
   async release(number: number): Promise<void> {
-    if (this.#volumes.delete(number)) await this.#save();
+    if (this.#volumes.delete(number)) this.#changes++;
+    await this.#saveAll();
   }
 
   /** Raises marks, never lowers one; numbers that are not registered are left out. */
   async raiseMarks(raised: Iterable<readonly [number: number, marks: Partial<VolumeMarks>]>): Promise<void> {
-    let changed = false;
     for (const [number, marks] of raised) {
       const entry = this.#volumes.get(number);
       if (entry === undefined) continue;
@@ -197,28 +242,49 @@ export class PoolState {
       for (const mark of MARKS) next[mark] = Math.max(entry[mark], marks[mark] ?? 0);
       if (MARKS.every((mark) => next[mark] === entry[mark])) continue;
       this.#volumes.set(number, next);
-      changed = true;
+      this.#changes++;
     }
-    if (changed) await this.#save();
+    await this.#saveAll();
   }
 
   close(): Promise<void> {
     return this.#file.close();
   }
 
-  /** The older copy is overwritten; whatever becomes of it, the other one is whole. Rejects with `busy` or `stopped`. */
-  #save(): Promise<void> {
+  #saveChange(): Promise<void> {
+    this.#changes++;
+    return this.#saveAll();
+  }
+
+  /**
+   * Resolves when every change so far is durable, also one whose saving failed before. The older copy is overwritten; whatever becomes of
+   * it, the other one is whole. Rejects with `busy` or `stopped`.
+   */
+  #saveAll(): Promise<void> {
+    if (this.#savedChanges >= this.#changes) return Promise.resolve();
+    const wanted = this.#changes;
     return this.#saving.run(async () => {
+      if (this.#savedChanges >= wanted) return;
+      const changes = this.#changes;
       const sequence = this.#sequence + 1;
-      const volumes = [...this.#volumes].map(([number, entry]) => ({ number, ...entry, ends: [...entry.ends] }));
-      const content = { format: 1 as const, poolId: this.poolId.toString('hex'), slots: this.slots, volumes };
-      const copy = encodeCopy(content, sequence);
+      const copy = encodeCopy(this.#content(), sequence);
       await this.#file.write([copy], (sequence % 2) * COPY_BYTES);
       await this.#file.sync();
       this.#sequence = sequence;
-      // A second one against bits that flip; the next save writes over it first, so it needs no sync of its own.
-      await this.#file.write([copy], ((sequence + 1) % 2) * COPY_BYTES);
+      this.#savedChanges = changes;
+      // A second one against bits that flip: the next save writes over it first, so it need not be synced, nor succeed.
+      await this.#file.write([copy], ((sequence + 1) % 2) * COPY_BYTES).catch(() => undefined);
     });
+  }
+
+  #content(): z.infer<typeof schema> {
+    return {
+      format: FORMAT,
+      poolId: this.poolId.toString('hex'),
+      slots: this.slots,
+      lastNumber: this.#lastNumber,
+      volumes: [...this.#volumes].map(([number, entry]) => ({ number, ...entry, ends: [...entry.ends] })),
+    };
   }
 }
 
@@ -239,8 +305,13 @@ function decodeCopy(copy: Buffer): { content: z.infer<typeof schema>; sequence: 
   const body = copy.subarray(PREFIX_BYTES, PREFIX_BYTES + length);
   if (crc32(body, crc32(copy.subarray(0, 16))) !== copy.readUInt32LE(16)) return undefined;
   const parsed = schema.safeParse(JSON.parse(body.toString('utf8')));
-  if (!parsed.success) {
-    throw new FarshoreError('damaged', `${FILE} has an unknown format; it was written by a newer Farshore`);
-  }
+  if (!parsed.success) throw otherRelease(`is not of format ${FORMAT}`);
   return { content: parsed.data, sequence: copy.readUInt32LE(8) };
+}
+
+function otherRelease(what: string): FarshoreError {
+  return new FarshoreError(
+    'damaged',
+    `${FILE} in the state directory ${what}: another release of Farshore wrote it. Go on with that one, or move the state directory aside and restore the volumes with --takeover`,
+  );
 }

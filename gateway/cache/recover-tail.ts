@@ -2,8 +2,17 @@ import { crc32 } from 'node:zlib';
 import { isKind } from '../base/errors.ts';
 import type { WriteSeq } from '../base/units.ts';
 import type { Chunk } from './chunk.ts';
-import { DESCRIPTOR_BYTES, descriptorPosition, SLOT_BYTES, slotPosition, type ChunkGeometry } from './layout.ts';
-import { isComplete, type KeyLimit, RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
+import { isDescriptor, seqAt, volumeAt } from './descriptor.ts';
+import {
+  DESCRIPTOR_BYTES,
+  DESCRIPTOR_WORDS,
+  descriptorPosition,
+  SLOT_BYTES,
+  slotPosition,
+  TABLE_OFFSET,
+  type ChunkGeometry,
+} from './layout.ts';
+import { isComplete, type KeyLimit, readTable, RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
 import { prefixGoesOn } from './recovery-rules.ts';
 
 /** What recovery made of the end of a volume's log. */
@@ -55,6 +64,29 @@ export async function recoverTail(
   for (const chunk of touched) await chunk.file.sync();
   forget?.();
   return { lastSeq, kept, discarded };
+}
+
+/**
+ * Destroys what lies behind earlier cuts for good. Whether the process that cut came to its end, nobody knows any more, and what it zeroed may
+ * show as zeros although the platter has the old records: so every table from before the cuts is written again, zeros and all, and synced.
+ */
+export async function finishCuts(
+  chunks: readonly Chunk[],
+  volume: number,
+  geometry: ChunkGeometry,
+  limit: KeyLimit,
+): Promise<void> {
+  for (const chunk of chunks) {
+    const highest = limit(chunk);
+    if (highest === Infinity) continue;
+    const words = await readTable(chunk, geometry);
+    for (let slot = geometry.firstSlot; slot < geometry.slots; slot++) {
+      if (!isDescriptor(words, slot, chunk.generation, slot) || volumeAt(words, slot) !== volume) continue;
+      if (seqAt(words, slot) > highest) words.fill(0, slot * DESCRIPTOR_WORDS, (slot + 1) * DESCRIPTOR_WORDS);
+    }
+    await chunk.file.write([Buffer.from(words.buffer, words.byteOffset, words.byteLength)], TABLE_OFFSET);
+    await chunk.file.sync();
+  }
 }
 
 /** Checks the data of a complete operation and writes it and its descriptors back where they are. Disk errors reject: they prove nothing. */

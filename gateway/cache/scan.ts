@@ -3,7 +3,7 @@ import { FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { WriteSeq } from '../base/units.ts';
 import { Chunk } from './chunk.ts';
-import { decodeChunkHeader, type ChunkHeader } from './chunk-header.ts';
+import { decodeChunkHeader, encodeChunkHeader, type ChunkHeader } from './chunk-header.ts';
 import { isDescriptor, KIND_FILL, kindAt, seqAt, syncedThroughAt, volumeAt } from './descriptor.ts';
 import { CACHE_DIRECTORY, chunkOfName, chunkPath, SLOT_BYTES, type ChunkGeometry } from './layout.ts';
 import type { PoolState } from './pool-state.ts';
@@ -37,7 +37,7 @@ export async function scanPool(disk: Disk, state: PoolState, geometry: ChunkGeom
   numbers.sort((a, b) => a - b);
   const chunks: Chunk[] = [];
   const synced = new Map<number, WriteSeq>();
-  let nextGeneration = 1;
+  let nextGeneration = state.lowestNewGeneration;
   for (let from = 0; from < numbers.length; from += SCAN_AT_ONCE) {
     const opened = await Promise.all(
       numbers.slice(from, from + SCAN_AT_ONCE).map((number) => openChunk(disk, number, state, geometry, diary)),
@@ -45,11 +45,25 @@ export async function scanPool(disk: Disk, state: PoolState, geometry: ChunkGeom
     for (const found of opened) {
       if (found === undefined) continue;
       noteRecords(found.chunk, found.words, geometry, synced);
+      if (found.chunk.shares.size === 0) await settleHeader(found.chunk, state, geometry);
       nextGeneration = Math.max(nextGeneration, found.chunk.generation + 1);
       chunks.push(found.chunk);
     }
   }
   return { chunks: chunks.sort((a, b) => a.generation - b.generation), nextGeneration, synced };
+}
+
+/**
+ * An empty chunk may have been made ready by a process that died before that was durable: a power cut would bring back what was in it
+ * before. With records in it, it was synced before they came.
+ */
+async function settleHeader(
+  { file, number, generation }: Chunk,
+  state: PoolState,
+  { slots }: ChunkGeometry,
+): Promise<void> {
+  await file.write([encodeChunkHeader({ chunk: number, generation, slots, poolId: state.poolId })], 0);
+  await file.sync();
 }
 
 async function openChunk(

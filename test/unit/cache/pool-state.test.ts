@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { PoolState } from '../../../gateway/cache/pool-state.ts';
 import { SimClock } from '../../sim/sim-clock.ts';
@@ -57,8 +58,40 @@ describe('the state of a pool', () => {
     await clock.settle(state.cutOff(1, { beforeGeneration: 9, lastSeq: 200 }, 3));
     const again = await clock.settle(PoolState.open(port));
     expect([4, 5, 8, 9].map((generation) => again?.keyLimit(1, generation))).toEqual([100, 200, 200, Infinity]);
+    expect(again?.lowestNewGeneration).toBe(9);
     await clock.settle(again?.cutOff(1, { beforeGeneration: 12, lastSeq: 300 }, 6) ?? Promise.resolve());
     expect([4, 8, 11, 12].map((generation) => again?.keyLimit(1, generation))).toEqual([200, 200, 300, Infinity]);
+  });
+
+  test('keeps one cut however often a start dies after it', async () => {
+    const { random, clock, port } = await setUp(1);
+    const state = await clock.settle(PoolState.create(port, random, 384));
+    await clock.settle(state.register('a', never));
+    for (let start = 1; start <= 20; start++)
+      await clock.settle(state.cutOff(1, { beforeGeneration: 4 + start, lastSeq: 100 - Math.floor(start / 8) }, 1));
+    expect(state.cuts(1)).toBe(1);
+    expect([1, 23, 24].map((generation) => state.keyLimit(1, generation))).toEqual([98, 98, Infinity]);
+  });
+
+  test('gives a released number to nobody else before all others', async () => {
+    const { random, clock, port } = await setUp(1);
+    const state = await clock.settle(PoolState.create(port, random, 384));
+    expect(await clock.settle(state.register('a', never))).toBe(1);
+    await clock.settle(state.release(1));
+    const again = await clock.settle(PoolState.open(port));
+    expect(await clock.settle(again?.register('b', never) ?? Promise.resolve(0))).toBe(2);
+  });
+
+  test('is durable when a saving that had failed is asked for again', async () => {
+    const { random, clock, disk, port } = await setUp(1);
+    const state = await clock.settle(PoolState.create(port, random, 384));
+    await clock.settle(state.register('a', never));
+    disk.faults.noSpace = 1;
+    await expect(clock.settle(state.raiseMarks([[1, { forgetThrough: 7 }]]))).rejects.toMatchObject({ kind: 'busy' });
+    disk.faults.noSpace = 0;
+    await clock.settle(state.raiseMarks([[1, { forgetThrough: 7 }]]));
+    disk.crash('power');
+    expect((await clock.settle(PoolState.open(port)))?.marks(1).forgetThrough).toBe(7);
   });
 
   test('is the old or the new one after a power cut in the middle of saving', async () => {
@@ -84,9 +117,30 @@ describe('the state of a pool', () => {
     disk.file('cache/pool.state')?.flipBit(30, 0);
     expect((await clock.settle(PoolState.open(port)))?.isRegistered(1)).toBe(true);
     // Opening has mended it.
-    disk.file('cache/pool.state')?.flipBit(256 * 1024 + 30, 0);
+    disk.file('cache/pool.state')?.flipBit(512 * 1024 + 30, 0);
     expect((await clock.settle(PoolState.open(port)))?.marks(1).forgetThrough).toBe(5);
-    for (const at of [30, 256 * 1024 + 30]) disk.file('cache/pool.state')?.flipBit(at, 0);
+    for (const at of [30, 512 * 1024 + 30]) disk.file('cache/pool.state')?.flipBit(at, 0);
     await expect(clock.settle(PoolState.open(port))).rejects.toMatchObject({ kind: 'damaged' });
+  });
+
+  test('of another release is refused, and the message says what it is and what to do', async () => {
+    const { clock, port } = await setUp(1);
+    const file = await clock.settle(port.open('cache/pool.state', 'create'));
+    await clock.settle(file.write([Buffer.alloc(512 * 1024)], 0));
+    const opening = clock.settle(PoolState.open(port));
+    await expect(opening).rejects.toThrow(/another release of Farshore.*--takeover/);
+    await expect(opening).rejects.toMatchObject({ kind: 'damaged' });
+  });
+
+  test('whose content is of another format is refused too', async () => {
+    const { clock, port } = await setUp(1);
+    const body = Buffer.from(JSON.stringify({ format: 1, poolId: '0'.repeat(32), slots: 384, volumes: [] }));
+    const prefix = Buffer.alloc(20);
+    prefix.write('FSPOOL01');
+    prefix.writeUInt32LE(body.length, 12);
+    prefix.writeUInt32LE(crc32(body, crc32(prefix.subarray(0, 16))), 16);
+    const file = await clock.settle(port.open('cache/pool.state', 'create'));
+    await clock.settle(file.write([prefix, body, Buffer.alloc(1024 * 1024 - 20 - body.length)], 0));
+    await expect(clock.settle(PoolState.open(port))).rejects.toThrow(/is not of format 2/);
   });
 });
