@@ -35,6 +35,7 @@ module.exports = {
     only('volume-joins-the-storage-half', 'gateway/volume', g('base', 'format', 'cloud', 'cache', 'replication')),
     only('scsi-sees-base', 'gateway/scsi', g('base')),
     only('iscsi-sees-scsi', 'gateway/iscsi', g('base', 'scsi')),
+    only('access-sees-the-target-side', 'gateway/access', g('base', 'cloud', 'iscsi', 'scsi')),
     only('initiator-stands-alone', 'gateway/initiator', g('base')),
     only('isns-client-stands-alone', 'gateway/isns', g('base')),
     only('embedded-cloud-stands-alone', 'gateway/embedded', g('base', 'cloud')),

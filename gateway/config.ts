@@ -12,6 +12,8 @@ import type { CloudSettings } from './cloud/aws-clients.ts';
 export interface Portal {
   readonly host: string;
   readonly port: number;
+  /** What initiators are told instead (behind NAT). */
+  readonly advertise?: readonly { readonly host: string; readonly port: number }[];
 }
 
 /** Where the far shore is; no endpoints means AWS. Credentials come from the SDK's default chain. */
@@ -29,16 +31,42 @@ export interface Settings {
   readonly ramBytes: ByteCount;
   readonly cloud: FarShoreSettings;
   readonly rpoSeconds: number;
+  /** An iSNS server (RFC 4171). */
+  readonly isns: { readonly host: string; readonly port: number } | undefined;
+  /** Absolute path of the key that wraps CHAP secrets; undefined: `access.key` of the state directory. */
+  readonly accessKeyFile: string | undefined;
+  readonly limits: {
+    readonly maxConnections: number | undefined;
+    readonly maxConnectionsPerAddress: number | undefined;
+    readonly maxSessionsPerInitiator: number | undefined;
+  };
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
 }
 
 const MIN_CACHE = 256 * MIB;
 const MIN_RAM = 16 * MIB;
 
+const MAX_PORTALS = 64;
+/** The port of iSNS (RFC 4171). */
+const ISNS_PORT = 3205;
+
+const limit = z.number().int().min(1).max(65_535).optional();
 const size = z.union([z.string(), z.number().int().nonnegative()]);
 const schema = z.strictObject({
   stateDir: z.string().min(1),
-  portals: z.array(z.string()).min(1).default(['127.0.0.1:3260']),
+  portals: z
+    .array(
+      z.union([
+        z.string(),
+        z.strictObject({
+          address: z.string(),
+          advertise: z.union([z.string(), z.array(z.string()).min(1).max(MAX_PORTALS)]).optional(),
+        }),
+      ]),
+    )
+    .min(1)
+    .max(MAX_PORTALS)
+    .default(['127.0.0.1:3260']),
   iqn: z.string(),
   cache: z
     .strictObject({ size: size.default(20 * GIB), ram: size.default(256 * MIB) })
@@ -51,6 +79,11 @@ const schema = z.strictObject({
     dynamodbEndpoint: z.string().optional(),
   }),
   replication: z.strictObject({ rpoSeconds: z.number().min(1).max(3600).default(5) }).default({ rpoSeconds: 5 }),
+  isns: z.strictObject({ server: z.string().min(1) }).optional(),
+  access: z.strictObject({ keyFile: z.string().min(1).optional() }).default({}),
+  limits: z
+    .strictObject({ maxConnections: limit, maxConnectionsPerAddress: limit, maxSessionsPerInitiator: limit })
+    .default({}),
   log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') }).default({ level: 'info' }),
 });
 
@@ -109,7 +142,7 @@ export function parseSettings(text: string, path: string): Settings {
   }
   return Object.freeze({
     stateDir: resolve(config.stateDir),
-    portals: Object.freeze(config.portals.map((portal) => parsePortal(portal, path))),
+    portals: Object.freeze(config.portals.map((portal) => portalOf(portal, path))),
     iqn: config.iqn,
     cacheBytes,
     ramBytes,
@@ -121,6 +154,13 @@ export function parseSettings(text: string, path: string): Settings {
       dynamodbEndpoint,
     }),
     rpoSeconds: config.replication.rpoSeconds,
+    isns: config.isns === undefined ? undefined : parseIsns(config.isns.server, path),
+    accessKeyFile: config.access.keyFile === undefined ? undefined : resolve(config.access.keyFile),
+    limits: Object.freeze({
+      maxConnections: config.limits.maxConnections,
+      maxConnectionsPerAddress: config.limits.maxConnectionsPerAddress,
+      maxSessionsPerInitiator: config.limits.maxSessionsPerInitiator,
+    }),
     logLevel: config.log.level,
   });
 }
@@ -134,6 +174,37 @@ export function parsePortal(text: string, where: string): Portal {
     throw new FarshoreError(
       'input',
       `${where}: portal "${text}" is not ADDRESS:PORT; write it like 127.0.0.1:3260 or [::1]:3260`,
+    );
+  }
+  return { host, port };
+}
+
+function portalOf(
+  given: string | { readonly address: string; readonly advertise?: string | string[] | undefined },
+  where: string,
+): Portal {
+  if (typeof given === 'string') return parsePortal(given, where);
+  const portal = parsePortal(given.address, where);
+  if (given.advertise === undefined) return portal;
+  const advertise = [given.advertise].flat().map((text) => {
+    // A bare address is told with the portal's own port.
+    const told = isIP(text) === 0 ? parsePortal(text, where) : { host: text, port: portal.port };
+    if (told.port !== 0) return told;
+    throw new FarshoreError('input', `${where}: "${text}" cannot be advertised; name the port that initiators reach`);
+  });
+  return { ...portal, advertise };
+}
+
+/** `isns.example.com`, `10.1.1.9:3205`, `[fd00::9]:3205`. */
+function parseIsns(text: string, where: string): { readonly host: string; readonly port: number } {
+  if (isIP(text) === 6) return { host: text, port: ISNS_PORT };
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))(?::(\d{1,5}))?$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = match?.[3] === undefined ? ISNS_PORT : Number(match[3]);
+  if (host === undefined || port < 1 || port > 65_535) {
+    throw new FarshoreError(
+      'input',
+      `${where}: isns.server "${text}" is not HOST or HOST:PORT; write it like isns.example.com or 10.1.1.9:3205`,
     );
   }
   return { host, port };
@@ -162,7 +233,9 @@ function explain(issue: z.core.$ZodIssue | undefined): string {
           ? `${path} is missing`
           : `${path} must be ${/^[aeiou]/.test(issue.expected) ? 'an' : 'a'} ${issue.expected === 'array' ? 'array (a list in [ ])' : issue.expected}`;
     case 'invalid_union':
-      return `${path} must be a size like 20G`;
+      return path.startsWith('portals')
+        ? `${path} must be like 127.0.0.1:3260, or { address: "10.1.1.5:3260", advertise: "203.0.113.9:3260" }`
+        : `${path} must be a size like 20G`;
     case 'too_small':
       return issue.origin === 'number' ? `${path} must be at least ${issue.minimum}` : `${path} is empty`;
     case 'too_big':

@@ -1,0 +1,363 @@
+import type { Clock } from '../base/clock.ts';
+import type { Disk } from '../base/disk.ts';
+import { FarshoreError } from '../base/errors.ts';
+import type { AccessBook } from './access-book.ts';
+import type { AccessControl } from './access-control.ts';
+import { type AuditLog, readAudit } from './audit-log.ts';
+import type { AccessDocument, Chap, LunMap } from './document.ts';
+import { MAX_SECRET_BYTES, MAX_USER_BYTES, MIN_SECRET_BYTES } from './limits.ts';
+import * as operations from './operations.ts';
+import { type AccessReport, type ReportScope, rightsOf, UseCollector } from './report.ts';
+import { ANY_INITIATOR, ANY_TARGET, DISCOVERY } from './resolve.ts';
+import type { SecretBox, SecretUse } from './secret-box.ts';
+
+export interface AdminDeps {
+  readonly book: AccessBook;
+  readonly secrets: SecretBox;
+  readonly control: AccessControl;
+  readonly audit: AuditLog;
+  readonly disk: Disk;
+  readonly clock: Clock;
+  /** The gateway's name, which short target names stand behind. */
+  readonly iqn: string;
+}
+
+/** Name and secret, as the administrator gives them. */
+export interface GivenCredential {
+  readonly user: string;
+  readonly secret: Buffer;
+}
+
+export interface GivenChap {
+  readonly initiator: GivenCredential;
+  readonly mutual: GivenCredential | undefined;
+}
+
+/** A target as people see it. */
+export interface TargetReport {
+  readonly name: string;
+  /** Whose default target it is; undefined: made with `target create`. */
+  readonly volume: string | undefined;
+  readonly since: number | undefined;
+  readonly by: string | undefined;
+  /** Names of the volumes mapped there. */
+  readonly volumes: readonly string[];
+  readonly initiators: number;
+}
+
+/** An initiator as people see it; secrets are never told. */
+export interface InitiatorReport {
+  readonly name: string;
+  readonly since: number;
+  readonly by: string;
+  readonly chap: readonly {
+    /** undefined: every target without a credential of its own. */
+    readonly target: string | undefined;
+    readonly user: string;
+    readonly mutualUser: string | undefined;
+    readonly since: number;
+    readonly readable: boolean;
+  }[];
+  readonly volumes: readonly string[];
+}
+
+/** Access control as an administrator asks for it: every change is in the audit log before it is made, with who asked. */
+export class AccessAdmin {
+  readonly #deps: AdminDeps;
+
+  constructor(deps: AdminDeps) {
+    this.#deps = deps;
+  }
+
+  targetName(text: string): string {
+    return operations.parseTargetName(text, this.#deps.iqn);
+  }
+
+  async createTarget(text: string, by: string): Promise<TargetReport> {
+    const name = this.targetName(text);
+    await this.#change({ event: 'target-create', by, target: name }, (document) =>
+      operations.createTarget(document, name, this.#grant(by)),
+    );
+    return this.#targetReport(name);
+  }
+
+  async deleteTarget(text: string, by: string): Promise<void> {
+    const name = this.targetName(text);
+    await this.#change({ event: 'target-delete', by, target: name }, (document) =>
+      operations.deleteTarget(document, name),
+    );
+  }
+
+  targets(): TargetReport[] {
+    const { document } = this.#deps.book;
+    const names = [...document.volumes.map((part) => part.target), ...document.targets.map((target) => target.name)];
+    return [...new Set(names)].sort().map((name) => this.#targetReport(name));
+  }
+
+  async addInitiator(text: string, by: string): Promise<InitiatorReport> {
+    const name = operations.parseIscsiName(text, 'the initiator');
+    await this.#change({ event: 'initiator-add', by, initiator: name }, (document) =>
+      operations.addInitiator(document, name, this.#grant(by)),
+    );
+    return this.#initiatorReport(name);
+  }
+
+  async removeInitiator(text: string, by: string): Promise<void> {
+    const name = operations.parseIscsiName(text, 'the initiator');
+    await this.#change({ event: 'initiator-remove', by, initiator: name }, (document) =>
+      operations.removeInitiator(document, name),
+    );
+  }
+
+  initiators(): InitiatorReport[] {
+    return this.#deps.book.document.initiators.map(({ name }) => this.#initiatorReport(name));
+  }
+
+  /** `given` undefined clears the credential. */
+  async setChap(
+    text: string,
+    target: string | undefined,
+    given: GivenChap | undefined,
+    by: string,
+  ): Promise<InitiatorReport> {
+    const name = operations.parseIscsiName(text, 'the initiator');
+    const targetName = target === undefined ? undefined : this.targetName(target);
+    const audit = { by, initiator: name, target: targetName ?? null, ...toldOf(given) };
+    if (given !== undefined) checkChap(given);
+    await this.#deps.book.change(async (document) => {
+      // Looked at first: a secret is not wrapped for somebody nobody knows.
+      if (given !== undefined) requireKnown(document, name);
+      const bound = { initiator: name, target: targetName ?? ANY_TARGET };
+      const chap = given === undefined ? undefined : await this.#wrap(given, bound, by);
+      return {
+        document: operations.setChap(document, name, targetName, chap),
+        result: undefined,
+        audit: { event: given === undefined ? 'chap-clear' : 'chap-set', ...audit },
+      };
+    });
+    return this.#initiatorReport(name);
+  }
+
+  /** Credentials of discovery sessions; `given` undefined clears them. */
+  async setDiscoveryChap(text: string | undefined, given: GivenChap | undefined, by: string): Promise<void> {
+    const name = text === undefined ? undefined : operations.parseIscsiName(text, 'the initiator');
+    if (given !== undefined) checkChap(given);
+    await this.#deps.book.change(async (document) => {
+      if (name !== undefined && given !== undefined) requireKnown(document, name);
+      const bound = { initiator: name ?? ANY_INITIATOR, target: DISCOVERY };
+      const chap = given === undefined ? undefined : await this.#wrap(given, bound, by);
+      return {
+        document: operations.setDiscoveryChap(document, name, chap),
+        result: undefined,
+        audit: {
+          event: given === undefined ? 'discovery-chap-clear' : 'discovery-chap-set',
+          by,
+          initiator: name ?? null,
+          ...toldOf(given),
+        },
+      };
+    });
+  }
+
+  map(
+    request: Omit<operations.MapRequest, 'initiator'> & { readonly initiator: string },
+    by: string,
+  ): Promise<LunMap & { readonly volume: string }> {
+    const initiator = operations.parseIscsiName(request.initiator, 'the initiator');
+    const target = request.target === undefined ? undefined : this.targetName(request.target);
+    return this.#deps.book.change((document) => {
+      const mapped = operations.mapVolume(document, { ...request, initiator, target }, this.#grant(by));
+      const { target: at, lun, readOnly, addresses } = mapped.map;
+      const before = document.volumes
+        .find((part) => part.name === request.volume)
+        ?.maps.find((map) => map.initiator === initiator && map.target === at);
+      return {
+        document: mapped.document,
+        result: { volume: request.volume, ...mapped.map },
+        audit: {
+          event: before === undefined ? 'map' : 'map-change',
+          by,
+          volume: request.volume,
+          initiator,
+          target: at,
+          lun,
+          readOnly,
+          addresses,
+          ...(before === undefined
+            ? {}
+            : { before: { lun: before.lun, readOnly: before.readOnly, since: before.since } }),
+        },
+      };
+    });
+  }
+
+  unmap(
+    request: { readonly volume: string; readonly initiator: string; readonly target: string | undefined },
+    by: string,
+  ): Promise<readonly LunMap[]> {
+    const initiator = operations.parseIscsiName(request.initiator, 'the initiator');
+    const target = request.target === undefined ? undefined : this.targetName(request.target);
+    return this.#deps.book.change((document) => {
+      const { document: after, maps } = operations.unmapVolume(document, { ...request, initiator, target });
+      return {
+        document: after,
+        result: maps,
+        audit: {
+          event: 'unmap',
+          by,
+          volume: request.volume,
+          initiator,
+          maps: maps.map((map) => ({ target: map.target, lun: map.lun, readOnly: map.readOnly, since: map.since })),
+        },
+      };
+    });
+  }
+
+  async report(scope: ReportScope): Promise<AccessReport> {
+    const { book, disk } = this.#deps;
+    const { document } = book;
+    const initiator =
+      scope.initiator === undefined ? undefined : operations.parseIscsiName(scope.initiator, 'the initiator');
+    if (scope.volume !== undefined && !document.volumes.some((part) => part.name === scope.volume)) {
+      throw new FarshoreError(
+        'not-found',
+        `volume ${scope.volume} is not served here; farshore status shows which are`,
+      );
+    }
+    const narrowed = { volume: scope.volume, initiator };
+    const collector = new UseCollector(document, narrowed);
+    const { unreadable } = await readAudit(
+      disk,
+      (entry) => {
+        collector.add(entry);
+      },
+      (line) => UseCollector.wants(line),
+    );
+    return {
+      rights: rightsOf(document, narrowed),
+      uses: collector.uses(),
+      refusals: collector.refusals(),
+      unreadable,
+    };
+  }
+
+  async exportKey(by: string): Promise<string> {
+    await this.#deps.audit.change({ event: 'access-key-export', by });
+    return this.#deps.secrets.export();
+  }
+
+  /** Resolves with the identity of the key. */
+  async importKey(text: string, by: string): Promise<string> {
+    await this.#deps.audit.change({ event: 'access-key-import', by });
+    const id = await this.#deps.secrets.import(text);
+    this.#deps.control.keysChanged();
+    return id;
+  }
+
+  async #change(
+    audit: { readonly event: string; readonly by: string; readonly [detail: string]: unknown },
+    work: (document: AccessDocument) => AccessDocument,
+  ): Promise<void> {
+    await this.#deps.book.change((document) => ({ document: work(document), result: undefined, audit }));
+  }
+
+  #grant(by: string): operations.Grant {
+    return { since: this.#deps.clock.now(), by };
+  }
+
+  async #wrap(given: GivenChap, bound: Pick<SecretUse, 'initiator' | 'target'>, by: string): Promise<Chap> {
+    const { secrets } = this.#deps;
+    const wrap = ({ user, secret }: GivenCredential, role: SecretUse['role']) =>
+      secrets.wrap(secret, { role, ...bound, user });
+    const { initiator, mutual } = given;
+    return {
+      ...this.#grant(by),
+      user: initiator.user,
+      secret: await wrap(initiator, 'initiator'),
+      ...(mutual === undefined ? {} : { mutual: { user: mutual.user, secret: await wrap(mutual, 'target') } }),
+    };
+  }
+
+  #targetReport(name: string): TargetReport {
+    const { document } = this.#deps.book;
+    const owner = document.volumes.find((part) => part.target === name);
+    const made = document.targets.find((target) => target.name === name);
+    const maps = document.volumes.flatMap((part) =>
+      part.maps.filter((map) => map.target === name).map((map) => ({ volume: part.name, initiator: map.initiator })),
+    );
+    return {
+      name,
+      volume: owner?.name,
+      since: made?.since,
+      by: made?.by,
+      volumes: [...new Set([...(owner?.mode === 'open' ? [owner.name] : []), ...maps.map((map) => map.volume)])],
+      initiators: new Set(maps.map((map) => map.initiator)).size,
+    };
+  }
+
+  #initiatorReport(name: string): InitiatorReport {
+    const { book, secrets } = this.#deps;
+    const { document } = book;
+    const entry = document.initiators.find((each) => each.name === name);
+    if (entry === undefined) throw new FarshoreError('not-found', `there is no initiator ${name} any more`);
+    const told = (chap: Chap, target: string | undefined) => ({
+      target,
+      user: chap.user,
+      mutualUser: chap.mutual?.user,
+      since: chap.since,
+      readable: secrets.canUnwrap(chap.secret) && (chap.mutual === undefined || secrets.canUnwrap(chap.mutual.secret)),
+    });
+    return {
+      name,
+      since: entry.since,
+      by: entry.by,
+      chap: [
+        ...(entry.chap === undefined ? [] : [told(entry.chap, undefined)]),
+        ...entry.targets.map(({ target, chap }) => told(chap, target)),
+      ],
+      volumes: document.volumes
+        .filter((part) => part.maps.some((map) => map.initiator === name))
+        .map((part) => part.name),
+    };
+  }
+}
+
+function requireKnown(document: AccessDocument, initiator: string): void {
+  if (document.initiators.some((each) => each.name === initiator)) return;
+  throw new FarshoreError(
+    'not-found',
+    `there is no initiator ${initiator}; make it known first: farshore initiator add ${initiator}`,
+  );
+}
+
+/** For the audit log: who authenticates as what, never with what. */
+function toldOf(given: GivenChap | undefined): object {
+  if (given === undefined) return {};
+  return { user: given.initiator.user, mutualUser: given.mutual?.user ?? null };
+}
+
+/** RFC 7143 12.1.3: at least 96 bits; the two directions of mutual authentication never share a secret (9.2.1). */
+function checkChap({ initiator, mutual }: GivenChap): void {
+  checkCredential(initiator, 'the secret');
+  if (mutual === undefined) return;
+  checkCredential(mutual, 'the mutual secret');
+  if (mutual.secret.equals(initiator.secret)) {
+    throw new FarshoreError(
+      'input',
+      'the mutual secret is the same as the secret; whoever learns one direction must not be able to pass for the other: choose another',
+    );
+  }
+}
+
+function checkCredential({ user, secret }: GivenCredential, what: string): void {
+  const userBytes = Buffer.byteLength(user);
+  if (userBytes < 1 || userBytes > MAX_USER_BYTES || user.includes('\0')) {
+    throw new FarshoreError('input', `a CHAP user name has 1 to ${MAX_USER_BYTES} bytes; "${user}" has ${userBytes}`);
+  }
+  if (secret.length < MIN_SECRET_BYTES || secret.length > MAX_SECRET_BYTES) {
+    throw new FarshoreError(
+      'input',
+      `${what} has ${secret.length} bytes; it needs ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES}, and --generate makes a good one`,
+    );
+  }
+}

@@ -1,0 +1,108 @@
+import { type Disk, readWhole, replaceFile } from '../base/disk.ts';
+import { describeError, FarshoreError } from '../base/errors.ts';
+import { MIB } from '../base/units.ts';
+import type { AuditLog, ChangeEntry } from './audit-log.ts';
+import { type AccessDocument, documentSchema, EMPTY_DOCUMENT } from './document.ts';
+import { MAX_ACCESS_BYTES } from '../cloud/version-log.ts';
+import { bodyOf, encodeBody, restamp } from './part.ts';
+
+const FILE = 'access.json';
+const MAX_BYTES = 64 * MIB;
+
+export interface BookDeps {
+  readonly disk: Disk;
+  readonly audit: AuditLog;
+  /** The epoch this gateway holds a volume under (by identifier); undefined while it is not open. */
+  readonly epochOf: (volume: string) => number | undefined;
+}
+
+/** A change that was worked out and may be made: the document after it, what to tell, and what the audit log says of it. */
+export interface Change<T> {
+  readonly document: AccessDocument;
+  readonly result: T;
+  /** undefined: no administrator's doing (a reservation, a mirror brought up to date). */
+  readonly audit: ChangeEntry | undefined;
+}
+
+/**
+ * The gateway's access document: `access.json` of the state directory, replaced atomically. A change is worked out, entered in the audit log,
+ * saved, and only then seen by anybody: what was answered survives a power cut, and what could not be written was not done.
+ */
+export class AccessBook {
+  readonly #deps: BookDeps;
+  readonly #listeners: ((document: AccessDocument) => void)[] = [];
+  #document: AccessDocument;
+  #tail: Promise<unknown> = Promise.resolve();
+
+  private constructor(deps: BookDeps, document: AccessDocument) {
+    this.#deps = deps;
+    this.#document = document;
+  }
+
+  /** Rejects with `damaged` when the file cannot be understood: nobody is let in by a guess. */
+  static async open(deps: BookDeps): Promise<AccessBook> {
+    // What the last process did may be visible and not durable yet.
+    await deps.disk.syncDirectory('');
+    const content = await readWhole(deps.disk, FILE, MAX_BYTES);
+    if (content === undefined) return new AccessBook(deps, EMPTY_DOCUMENT);
+    try {
+      return new AccessBook(deps, documentSchema.parse(JSON.parse(content.toString('utf8'))));
+    } catch (error) {
+      throw new FarshoreError(
+        'damaged',
+        `${FILE} in the state directory cannot be understood (${describeError(error).split('\n')[0] ?? ''}); move it aside and start again: what belongs to the volumes comes back from the table, and farshore access report shows it`,
+        { cause: error },
+      );
+    }
+  }
+
+  get document(): AccessDocument {
+    return this.#document;
+  }
+
+  /** Called after every change, in the same turn in which it takes effect. */
+  onChange(listener: (document: AccessDocument) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** One change after the other. Rejects with what `work` throws, or with the disk's failure; nothing has changed then. */
+  change<T>(work: (document: AccessDocument) => Change<T> | Promise<Change<T>>): Promise<T> {
+    const mine = this.#tail.then(() => this.#make(work));
+    this.#tail = mine.catch(() => undefined);
+    return mine;
+  }
+
+  async #make<T>(work: (document: AccessDocument) => Change<T> | Promise<Change<T>>): Promise<T> {
+    const { audit, disk, epochOf } = this.#deps;
+    const before = this.#document;
+    const { document, result, audit: entry } = await work(before);
+    const after = restamp(before, document, epochOf);
+    requireRoom(before, after);
+    if (entry !== undefined) await audit.change(entry);
+    if (document === before) return result;
+    try {
+      await replaceFile(disk, FILE, Buffer.from(`${JSON.stringify(after)}\n`));
+    } catch (error) {
+      if (entry !== undefined) {
+        audit.note({ event: 'change-failed', by: entry.by, change: entry.event, reason: describeError(error) });
+      }
+      throw error;
+    }
+    this.#document = after;
+    for (const listener of this.#listeners) listener(after);
+    return result;
+  }
+}
+
+/** What would not fit the table is not begun with. */
+function requireRoom(before: AccessDocument, after: AccessDocument): void {
+  for (const part of after.volumes) {
+    if (before.volumes.includes(part)) continue;
+    const { length } = encodeBody(bodyOf(after, part));
+    if (length <= MAX_ACCESS_BYTES) continue;
+    throw new FarshoreError(
+      'input',
+      `the access control of volume ${part.name} would have ${length} bytes, more than the ${MAX_ACCESS_BYTES} the table keeps of it; unmap what is not needed`,
+    );
+  }
+}

@@ -1,0 +1,432 @@
+import type { BlockDevice } from '../base/block-device.ts';
+import type { Random } from '../base/clock.ts';
+import { describeError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import {
+  isLoopbackAddress,
+  type AccessEvent,
+  type Authorization,
+  type ChapRequirement,
+  type Initiator,
+  type IscsiTarget,
+  type MappedLun,
+  type TargetRegistry,
+} from '../iscsi/target-registry.ts';
+import type { UnitStateStore } from '../scsi/unit-state.ts';
+import type { AccessBook } from './access-book.ts';
+import { addressMatcher } from './address.ts';
+import type { AuditLog } from './audit-log.ts';
+import type { AccessDocument, Chap } from './document.ts';
+import { setUnitState } from './operations.ts';
+import type { AdoptedVolume } from './part.ts';
+import { ANY_INITIATOR, chapFor, DISCOVERY, effectiveMaps } from './resolve.ts';
+import type { SecretBox } from './secret-box.ts';
+
+/** What access control asks of the target server. */
+export interface SessionKeeper {
+  sessions(): readonly LiveSession[];
+  /** Every session is judged again; resolves when no command can reach a LUN any more that its initiator has lost. */
+  accessChanged(): Promise<void>;
+  /** Resolves with false when there is no such session. */
+  endSession(tsih: number, reason: string): Promise<boolean>;
+}
+
+interface LiveSession {
+  readonly initiatorName: string;
+  readonly targetName: string | undefined;
+  readonly tsih: number;
+  /** address:port */
+  readonly peer: string;
+}
+
+export interface AccessControlDeps {
+  readonly book: AccessBook;
+  readonly secrets: SecretBox;
+  readonly audit: AuditLog;
+  readonly log: Log;
+  readonly random: Random;
+}
+
+/** An open volume, with the objects that stay the same as long as it is open. */
+interface Offer {
+  readonly volume: AdoptedVolume;
+  readonly writable: MappedLun;
+  readonly readOnly: MappedLun;
+}
+
+interface ResolvedMap {
+  readonly lun: number;
+  readonly mapped: MappedLun;
+  readonly volume: string;
+  readonly matches: (address: string) => boolean;
+}
+
+interface ResolvedTarget {
+  /** LUN 0 for everybody at loopback portals. */
+  open: Offer | undefined;
+  readonly byInitiator: Map<string, ResolvedMap[]>;
+}
+
+const NOTHING: ReadonlyMap<number, MappedLun> = new Map();
+/** Volumes that an entry of the audit log names. */
+const MAX_VOLUMES_TOLD = 16;
+
+/**
+ * Who may use what: answers the target server from memory. A volume is open to everybody on loopback portals until the first map; from then
+ * on only its maps count. What is not mapped for an initiator does not exist for it.
+ */
+export class AccessControl implements TargetRegistry {
+  readonly #deps: AccessControlDeps;
+  readonly #offers = new Map<string, Offer>();
+  /** One object a target and kind of portal, for as long as this gateway runs; bounded by the names that ever had a LUN. */
+  readonly #targets = new Map<string, MaskedTarget>();
+  #resolved = new Map<string, ResolvedTarget>();
+  #requirements = new Map<Chap, ChapRequirement | { readonly problem: string }>();
+  #document: AccessDocument;
+  #keeper: SessionKeeper | undefined;
+  generation = 0;
+
+  constructor(deps: AccessControlDeps) {
+    this.#deps = deps;
+    this.#document = deps.book.document;
+    deps.book.onChange((document) => {
+      this.#documentChanged(document);
+    });
+  }
+
+  /** The server is made from the registry, so it is told afterwards. */
+  servedBy(keeper: SessionKeeper): void {
+    this.#keeper = keeper;
+  }
+
+  /** From now on initiators see the volume, as far as they may. */
+  offer(volume: AdoptedVolume, device: BlockDevice): void {
+    const state = this.#unitState(volume.volume);
+    this.#offers.set(volume.volume, {
+      volume,
+      writable: { device, readOnly: false, state },
+      readOnly: { device, readOnly: true, state },
+    });
+    this.#rebuild();
+    this.#judgeAgain();
+  }
+
+  /** Takes it away; resolves when no write of an initiator can land in it any more. */
+  async withdraw(volume: string): Promise<void> {
+    if (!this.#offers.delete(volume)) return;
+    this.#rebuild();
+    await this.#keeper?.accessChanged();
+  }
+
+  /** Sessions that see the volume. */
+  sessions(volume: string): number {
+    return (this.#keeper?.sessions() ?? []).filter((session) => this.volumesOf(session).includes(volume)).length;
+  }
+
+  /** Identifiers of the volumes a session sees. */
+  volumesOf({ initiatorName, targetName, peer }: Omit<LiveSession, 'tsih'>): readonly string[] {
+    if (targetName === undefined) return [];
+    return this.#volumesAt(targetName, { name: initiatorName, address: addressOf(peer) });
+  }
+
+  #volumesAt(targetName: string, initiator: Initiator): readonly string[] {
+    const target = this.#resolved.get(targetName);
+    const mapped = (target?.byInitiator.get(initiator.name) ?? []).filter((map) => map.matches(initiator.address));
+    const volumes = mapped.map((map) => map.volume);
+    const { open } = target ?? {};
+    // A loopback portal is reached from this machine alone.
+    const seesOpen = isLoopbackAddress(initiator.address) && !mapped.some((map) => map.lun === 0);
+    return open === undefined || !seesOpen ? volumes : [...volumes, open.volume.volume];
+  }
+
+  authorize(targetName: string, initiator: Initiator, portalAddress: string): Authorization {
+    const target = this.#visible(targetName, initiator, portalAddress);
+    if (target === undefined) return { kind: 'not-found' };
+    const chap = this.#requirement(this.#document, initiator, targetName);
+    if (chap === undefined) return { kind: 'allowed', target, chap: undefined };
+    const requirement = this.#unwrapped(chap.chap, initiator.name, chap.boundTo);
+    return 'problem' in requirement
+      ? { kind: 'forbidden', reason: requirement.problem }
+      : { kind: 'allowed', target, chap: requirement };
+  }
+
+  *discover(initiator: Initiator, portalAddress: string): Iterable<IscsiTarget> {
+    for (const name of this.#resolved.keys()) {
+      const target = this.#visible(name, initiator, portalAddress);
+      if (target !== undefined) yield target;
+    }
+  }
+
+  discoveryChap(initiator: Initiator): ChapRequirement | undefined {
+    const { discovery } = this.#document;
+    const entry =
+      discovery.find((each) => each.initiator === initiator.name) ??
+      discovery.find((each) => each.initiator === undefined);
+    if (entry === undefined) return undefined;
+    const requirement = this.#unwrapped(entry.chap, entry.initiator ?? ANY_INITIATOR, DISCOVERY);
+    if (!('problem' in requirement)) return requirement;
+    // What nobody knows nobody can prove.
+    this.#deps.log.error({ problem: requirement.problem }, 'no discovery session can authenticate');
+    return { initiator: { user: entry.chap.user, secret: this.#deps.random.bytes(32) }, target: undefined };
+  }
+
+  onEvent(event: AccessEvent): void {
+    const { audit } = this.#deps;
+    if (event.kind === 'login' && event.target !== undefined && event.initiator.name !== undefined) {
+      const { name, address } = event.initiator;
+      const volumes = this.#volumesAt(event.target, { name, address }).slice(0, MAX_VOLUMES_TOLD);
+      audit.session(event, { volumes: volumes.map((volume) => this.#offers.get(volume)?.volume.name ?? volume) });
+      return;
+    }
+    const why = event.kind === 'login-refused' ? this.#whyRefused(event) : undefined;
+    audit.session(event, why === undefined ? {} : { why });
+  }
+
+  /** What this initiator sees at a target through portals of a kind. */
+  lunsOf(name: string, loopback: boolean, initiator: Initiator): ReadonlyMap<number, MappedLun> {
+    const target = this.#resolved.get(name);
+    if (target === undefined) return NOTHING;
+    const luns = new Map<number, MappedLun>();
+    if (loopback && target.open !== undefined) luns.set(0, target.open.writable);
+    for (const map of target.byInitiator.get(initiator.name) ?? []) {
+      if (map.matches(initiator.address)) luns.set(map.lun, map.mapped);
+    }
+    return luns;
+  }
+
+  /** Sentences about credentials this gateway cannot read, for status and doctor. */
+  problems(): readonly string[] {
+    const { secrets } = this.#deps;
+    const { initiators, discovery } = this.#document;
+    const chaps = [
+      ...initiators.flatMap((each) => [each.chap, ...each.targets.map((own) => own.chap)]),
+      ...discovery.map((each) => each.chap),
+    ];
+    const keys = new Set<string>();
+    for (const chap of chaps) {
+      for (const wrapped of [chap?.secret, chap?.mutual?.secret]) {
+        if (wrapped !== undefined && !secrets.canUnwrap(wrapped)) keys.add(wrapped.key);
+      }
+    }
+    const missing = [...keys].map(
+      (key) =>
+        `CHAP secrets are wrapped by key ${key}, which this gateway does not have, so their initiators are refused; on the gateway that has it: farshore access key export FILE, here: farshore access key import FILE`,
+    );
+    const shadowed = effectiveMaps(this.#document).shadowed.map(
+      ({ part, map, by }) =>
+        `LUN ${map.lun} of ${map.target} is volume ${by} for ${map.initiator} already, so ${part.name} is not seen there; give it another: farshore map ${part.name} --initiator ${map.initiator} --target ${map.target} --lun N`,
+    );
+    return [...missing, ...shadowed];
+  }
+
+  /** Keys were imported: what could not be read may be now. */
+  keysChanged(): void {
+    this.#requirements = new Map();
+    this.#judgeAgain();
+  }
+
+  #visible(name: string, initiator: Initiator, portalAddress: string): MaskedTarget | undefined {
+    if (!this.#resolved.has(name)) return undefined;
+    const target = this.#target(name, isLoopbackAddress(portalAddress));
+    return target.luns(initiator).size > 0 ? target : undefined;
+  }
+
+  #target(name: string, loopback: boolean): MaskedTarget {
+    const key = `${loopback ? 'loopback' : 'network'} ${name}`;
+    let target = this.#targets.get(key);
+    if (target === undefined) {
+      target = new MaskedTarget(this, name, loopback);
+      this.#targets.set(key, target);
+    }
+    return target;
+  }
+
+  /** A credential belongs to what is mapped: an open volume asks nobody for one. */
+  #requirement(
+    document: AccessDocument,
+    initiator: Initiator,
+    target: string,
+    resolved = this.#resolved,
+  ): ReturnType<typeof chapFor> {
+    const maps = resolved.get(target)?.byInitiator.get(initiator.name) ?? [];
+    return maps.some((map) => map.matches(initiator.address)) ? chapFor(document, initiator.name, target) : undefined;
+  }
+
+  #unwrapped(chap: Chap, initiator: string, target: string): ChapRequirement | { readonly problem: string } {
+    const known = this.#requirements.get(chap);
+    if (known !== undefined) return known;
+    const { secrets } = this.#deps;
+    let found: ChapRequirement | { readonly problem: string };
+    try {
+      const { user, mutual } = chap;
+      found = {
+        initiator: { user, secret: secrets.unwrap(chap.secret, { role: 'initiator', initiator, target, user }) },
+        target:
+          mutual === undefined
+            ? undefined
+            : {
+                user: mutual.user,
+                secret: secrets.unwrap(mutual.secret, { role: 'target', initiator, target, user: mutual.user }),
+              },
+      };
+    } catch (error) {
+      found = { problem: describeError(error) };
+    }
+    this.#requirements.set(chap, found);
+    return found;
+  }
+
+  #documentChanged(document: AccessDocument): void {
+    const before = this.#document;
+    this.#document = document;
+    if (isSameAccess(before, document)) return;
+    this.#requirements = new Map();
+    const resolvedBefore = this.#resolved;
+    this.#rebuild();
+    this.#endUnproven(before, resolvedBefore);
+    this.#judgeAgain();
+  }
+
+  /**
+   * Who has to prove something else now than at its login begins again: its session was let in by what does not count any more.
+   */
+  #endUnproven(before: AccessDocument, resolvedBefore: Map<string, ResolvedTarget>): void {
+    for (const { initiatorName, targetName, peer, tsih } of this.#keeper?.sessions() ?? []) {
+      if (targetName === undefined) continue;
+      const initiator = { name: initiatorName, address: addressOf(peer) };
+      const now = this.#requirement(this.#document, initiator, targetName);
+      if (now === undefined) continue;
+      const then = this.#requirement(before, initiator, targetName, resolvedBefore);
+      if (then?.chap === now.chap) continue;
+      this.#keeper?.endSession(tsih, 'its CHAP credential was set anew').catch((error: unknown) => {
+        this.#deps.log.error({ error: describeError(error), tsih }, 'a session could not be ended');
+      });
+    }
+  }
+
+  #judgeAgain(): void {
+    this.#keeper?.accessChanged().catch((error: unknown) => {
+      this.#deps.log.error({ error: describeError(error) }, 'live sessions could not be judged again');
+    });
+  }
+
+  #rebuild(): void {
+    const resolved = new Map<string, ResolvedTarget>();
+    const targetOf = (name: string): ResolvedTarget => {
+      const target = resolved.get(name) ?? { open: undefined, byInitiator: new Map<string, ResolvedMap[]>() };
+      resolved.set(name, target);
+      return target;
+    };
+    for (const part of this.#document.volumes) {
+      const offer = this.#offers.get(part.volume);
+      if (offer !== undefined && part.mode === 'open') targetOf(part.target).open = offer;
+    }
+    for (const { part, map } of effectiveMaps(this.#document).maps) {
+      const offer = this.#offers.get(part.volume);
+      if (offer === undefined) continue;
+      const { byInitiator } = targetOf(map.target);
+      const maps = byInitiator.get(map.initiator) ?? [];
+      maps.push({
+        lun: map.lun,
+        mapped: map.readOnly ? offer.readOnly : offer.writable,
+        volume: part.volume,
+        matches: addressMatcher(map.addresses),
+      });
+      byInitiator.set(map.initiator, maps);
+    }
+    this.#resolved = resolved;
+    this.generation += 1;
+  }
+
+  #unitState(volume: string): UnitStateStore {
+    const { book } = this.#deps;
+    return {
+      load: () => book.document.volumes.find((part) => part.volume === volume)?.unitState,
+      save: (state) =>
+        book.change((document) => ({
+          document: setUnitState(document, volume, state),
+          result: undefined,
+          audit: undefined,
+        })),
+    };
+  }
+
+  /** For the auditor; the peer is never told. */
+  #whyRefused({ initiator, target, portal }: AccessEvent): string | undefined {
+    if (target === undefined || initiator.name === undefined) return undefined;
+    const { volumes, targets } = this.#document;
+    const hosts = volumes.filter((part) => part.target === target || part.maps.some((map) => map.target === target));
+    if (hosts.length === 0) {
+      return targets.some((each) => each.name === target)
+        ? 'nothing is mapped at this target'
+        : 'there is no such target';
+    }
+    const mine = hosts.flatMap((part) =>
+      part.maps.filter((map) => map.target === target && map.initiator === initiator.name),
+    );
+    if (mine.length > 0) {
+      if (!mine.some((map) => addressMatcher(map.addresses)(initiator.address)))
+        return 'its maps are for other addresses';
+      return (this.#resolved.get(target)?.byInitiator.get(initiator.name)?.length ?? 0) === 0
+        ? 'no volume mapped there is open'
+        : undefined;
+    }
+    return hosts.some((part) => part.mode === 'open' && part.target === target)
+      ? isLoopbackAddress(portal)
+        ? 'the volume is not open'
+        : 'nothing is mapped for it, and an open volume is seen at loopback portals only'
+      : 'nothing is mapped for it';
+  }
+}
+
+/** A target as it looks through portals of one kind; what was worked out for an initiator is kept until access changes. */
+class MaskedTarget implements IscsiTarget {
+  readonly name: string;
+  readonly #control: AccessControl;
+  readonly #loopback: boolean;
+  #generation = -1;
+  #known = new WeakMap<Initiator, ReadonlyMap<number, MappedLun>>();
+
+  constructor(control: AccessControl, name: string, loopback: boolean) {
+    this.#control = control;
+    this.name = name;
+    this.#loopback = loopback;
+  }
+
+  luns(initiator: Initiator): ReadonlyMap<number, MappedLun> {
+    if (this.#generation !== this.#control.generation) {
+      this.#generation = this.#control.generation;
+      this.#known = new WeakMap();
+    }
+    let luns = this.#known.get(initiator);
+    if (luns === undefined) {
+      luns = this.#control.lunsOf(this.name, this.#loopback, initiator);
+      this.#known.set(initiator, luns);
+    }
+    return luns;
+  }
+}
+
+/** Whether nothing changed that anybody is let in or kept out by: unit states change often, and concern nobody's access. */
+function isSameAccess(a: AccessDocument, b: AccessDocument): boolean {
+  return (
+    a.targets === b.targets &&
+    a.initiators === b.initiators &&
+    a.discovery === b.discovery &&
+    a.volumes.length === b.volumes.length &&
+    a.volumes.every((part, index) => {
+      const other = b.volumes[index];
+      return (
+        part.volume === other?.volume &&
+        part.target === other.target &&
+        part.mode === other.mode &&
+        part.maps === other.maps
+      );
+    })
+  );
+}
+
+/** Of address:port, as sessions tell it. */
+function addressOf(peer: string): string {
+  return peer.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+}

@@ -1,0 +1,285 @@
+import type { Clock, Random } from '../base/clock.ts';
+import { sleep } from '../base/clock.ts';
+import { describeError, FarshoreError, isKind } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { Epoch } from '../base/units.ts';
+import type { AccessItem, VersionLog, VolumeRef } from '../cloud/version-log.ts';
+import type { AccessBook, Change } from './access-book.ts';
+import type { AccessBody, AccessDocument, LunMap, Stamp, VolumePart } from './document.ts';
+import { adoptVolume, type AdoptedVolume, bodyOf, compareStamps, decodeBody, encodeBody } from './part.ts';
+
+export interface SyncDeps {
+  readonly table: Pick<VersionLog, 'getAccess' | 'putAccess'>;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** How a volume's access stands in the table. */
+export interface AccessStatus {
+  /** What is in force here is in the table too: a restore brings it back. */
+  readonly inTable: boolean;
+  /** Why not, if not merely for the moment. */
+  readonly problem: string | undefined;
+}
+
+const FIRST_PAUSE_MS = 200;
+/** The table is tried again at least this often, for as long as the volume is open. */
+const LONGEST_PAUSE_MS = 30_000;
+
+interface Entry {
+  readonly ref: VolumeRef;
+  readonly name: string;
+  readonly epoch: Epoch;
+  /** Revision that lies in the table as far as known. */
+  revision: number;
+  /** The body that lies there under our own epoch; undefined: not known to. */
+  written: Buffer | undefined;
+  pushing: Promise<void> | undefined;
+  problem: string | undefined;
+  /** Nothing more is written: taken over by another gateway, or not served here any more. */
+  final: boolean;
+  /** What lies in the table cannot be understood, and is left alone until somebody changes what this was. */
+  heldAt: Stamp | undefined;
+}
+
+/**
+ * Keeps each open volume's part of the access document in the table, in the background. The item is ours by epoch: a write of an older one is
+ * refused by the table, and one whose answer was lost is found by reading back.
+ */
+export class AccessSync {
+  readonly #deps: SyncDeps;
+  readonly #entries = new Map<string, Entry>();
+  readonly #closing = new AbortController();
+  #book: AccessBook | undefined;
+
+  constructor(deps: SyncDeps) {
+    this.#deps = deps;
+  }
+
+  /** The book asks for epochs, so it is made first. */
+  follow(book: AccessBook): void {
+    this.#book = book;
+    book.onChange(() => {
+      for (const entry of this.#entries.values()) this.#push(entry);
+    });
+  }
+
+  /** The epoch an open volume is held under. */
+  epochOf(volume: string): Epoch | undefined {
+    return this.#entries.get(volume)?.epoch;
+  }
+
+  status(volume: string): AccessStatus {
+    const entry = this.#entries.get(volume);
+    if (entry === undefined) return { inTable: false, problem: undefined };
+    return { inTable: entry.problem === undefined && this.#isWritten(entry), problem: entry.problem };
+  }
+
+  /**
+   * A volume was opened under `epoch`: what the table holds of its access is taken over unless the mirror here is newer, and from now on what is
+   * in force here is written there. Nobody may see the volume before this has resolved. Waits for the table as long as it takes; rejects
+   * with `fenced` when another gateway has taken the volume meanwhile, `stopped` when `signal` aborts, and the disk's failures.
+   */
+  async adopt(ref: VolumeRef, volume: AdoptedVolume, epoch: Epoch, signal: AbortSignal): Promise<void> {
+    const item = await this.#read(ref, volume.name, signal);
+    if (item !== undefined && item.epoch > epoch) throw takenOver(volume.name);
+    const entry: Entry = {
+      ref,
+      name: volume.name,
+      epoch,
+      revision: item?.revision ?? 0,
+      written: item?.epoch === epoch ? item.body : undefined,
+      pushing: undefined,
+      problem: undefined,
+      final: false,
+      heldAt: undefined,
+    };
+    let body: AccessBody | undefined;
+    try {
+      body = item === undefined ? undefined : decodeBody(item.body, volume.name);
+    } catch (error) {
+      entry.problem = `${describeError(error)}; what is in force is the mirror of this gateway, and nobody where it has none: farshore map ${volume.name} sets it anew`;
+      this.#deps.log.error({ volume: volume.name, error: describeError(error) }, 'access control could not be read');
+    }
+    const isUnreadable = entry.problem !== undefined;
+    await this.#theBook().change((document) =>
+      isUnreadable ? closedUnlessKnown(document, volume) : adoption(document, volume, body),
+    );
+    if (isUnreadable) entry.heldAt = this.#partOf(entry)?.stamp;
+    this.forget(volume.volume);
+    this.#entries.set(volume.volume, entry);
+    // Also when nothing changed: under our epoch it is safe from whoever had the volume before.
+    this.#push(entry);
+  }
+
+  /** The volume is not served here any more. */
+  forget(volume: string): void {
+    const entry = this.#entries.get(volume);
+    if (entry !== undefined) entry.final = true;
+    this.#entries.delete(volume);
+  }
+
+  /** Resolves when what is in force is in the table, or can't get there any more. */
+  async settled(volume: string): Promise<void> {
+    const entry = this.#entries.get(volume);
+    while (entry?.pushing !== undefined) await entry.pushing;
+  }
+
+  close(): void {
+    this.#closing.abort();
+  }
+
+  async #read(ref: VolumeRef, name: string, signal: AbortSignal): Promise<AccessItem | undefined> {
+    for (let failures = 0; !signal.aborted; failures++) {
+      try {
+        return await this.#deps.table.getAccess(ref);
+      } catch (error) {
+        if (!isKind(error, 'retry', 'busy')) throw error;
+        this.#deps.log.warn({ volume: name, error: error.message }, 'access control is read again soon');
+      }
+      await sleep(this.#deps.clock, this.#pauseMs(failures), signal);
+    }
+    throw new FarshoreError('stopped', `volume ${name} was closed before its access control was read`);
+  }
+
+  #push(entry: Entry): void {
+    if (entry.pushing !== undefined || entry.final || this.#closing.signal.aborted || this.#isWritten(entry)) return;
+    entry.pushing = this.#pushAll(entry)
+      .catch((error: unknown) => {
+        entry.final = true;
+        entry.problem = describeError(error);
+        this.#deps.log.error(
+          { volume: entry.name, error: entry.problem },
+          'access control is not written to the table',
+        );
+      })
+      .then(() => {
+        entry.pushing = undefined;
+        // Something may have changed in the very last moment.
+        this.#push(entry);
+      });
+  }
+
+  async #pushAll(entry: Entry): Promise<void> {
+    const { signal } = this.#closing;
+    for (let failures = 0; !signal.aborted && !entry.final;) {
+      const body = this.#bodyOf(entry);
+      if (body === undefined || this.#isWritten(entry, body)) return;
+      try {
+        await this.#put(entry, body);
+        entry.problem = undefined;
+        failures = 0;
+      } catch (error) {
+        if (!isKind(error, 'retry', 'busy')) throw error;
+        entry.problem = `its access control is not in the table yet: ${error.message}`;
+        await sleep(this.#deps.clock, this.#pauseMs(failures), signal);
+        failures += 1;
+      }
+    }
+  }
+
+  async #put(entry: Entry, body: Buffer): Promise<void> {
+    const { table } = this.#deps;
+    const item: AccessItem = { epoch: entry.epoch, revision: entry.revision + 1, body };
+    try {
+      if ((await table.putAccess(entry.ref, item)) === 'ok') {
+        entry.revision = item.revision;
+        entry.written = body;
+        return;
+      }
+    } catch (error) {
+      // Perhaps it landed, perhaps it lands later: then the revision it takes is found at the next attempt.
+      if (!isKind(error, 'retry')) throw error;
+    }
+    await this.#readBack(entry, item);
+  }
+
+  async #readBack(entry: Entry, sent: AccessItem): Promise<void> {
+    const present = await this.#deps.table.getAccess(entry.ref);
+    if (present !== undefined && present.epoch > entry.epoch) {
+      entry.final = true;
+      entry.problem = takenOver(entry.name).message;
+      return;
+    }
+    entry.revision = present?.revision ?? 0;
+    entry.written = present?.epoch === entry.epoch ? present.body : undefined;
+    if (present === undefined || present.body.equals(sent.body)) return;
+    // By whoever had the volume before, in the moment before it learnt of us; or an older attempt of our own, which adopting does not change.
+    const body = decodeBody(present.body, entry.name);
+    const part = this.#partOf(entry);
+    if (part === undefined) return;
+    const { volume, name, target } = part;
+    await this.#theBook().change((document) => adoption(document, { volume, name, target }, body));
+  }
+
+  #isWritten(entry: Entry, body = this.#bodyOf(entry)): boolean {
+    return body === undefined || entry.written?.equals(body) === true;
+  }
+
+  /** undefined when there is nothing to write. */
+  #bodyOf(entry: Entry): Buffer | undefined {
+    const part = this.#partOf(entry);
+    if (part === undefined) return undefined;
+    if (entry.heldAt !== undefined && compareStamps(part.stamp, entry.heldAt) === 0) return undefined;
+    return encodeBody(bodyOf(this.#theBook().document, part));
+  }
+
+  #partOf(entry: Entry): VolumePart | undefined {
+    return this.#theBook().document.volumes.find((each) => each.volume === entry.ref.volume);
+  }
+
+  #pauseMs(failures: number): number {
+    const whole = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(failures, 20));
+    return whole / 2 + (this.#deps.random.fraction() * whole) / 2;
+  }
+
+  #theBook(): AccessBook {
+    if (this.#book === undefined) throw new FarshoreError('bug', 'access is synced before its book is open');
+    return this.#book;
+  }
+}
+
+function adoption(document: AccessDocument, volume: AdoptedVolume, body: AccessBody | undefined): Change<void> {
+  const before = document.volumes.find((part) => part.volume === volume.volume);
+  const adopted = adoptVolume(document, volume, body);
+  const audit =
+    adopted.outcome === 'imported' && !sameMaps(before?.maps ?? [], adopted.part.maps)
+      ? {
+          event: 'access-imported',
+          by: 'gateway',
+          volume: volume.name,
+          gained: told(adopted.part.maps, before?.maps ?? []),
+          lost: told(before?.maps ?? [], adopted.part.maps),
+        }
+      : undefined;
+  return { document: adopted.document, result: undefined, audit };
+}
+
+/** What nobody can read lets nobody in. */
+function closedUnlessKnown(document: AccessDocument, volume: AdoptedVolume): Change<void> {
+  const kept = adoption(document, volume, undefined);
+  if (document.volumes.some((part) => part.volume === volume.volume)) return kept;
+  const volumes = kept.document.volumes.map((part) =>
+    part.volume === volume.volume ? { ...part, mode: 'mapped' as const } : part,
+  );
+  return { ...kept, document: { ...kept.document, volumes } };
+}
+
+function sameMaps(a: readonly LunMap[], b: readonly LunMap[]): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+/** Those of `maps` that are not among `others`, in words of the audit log. */
+function told(maps: readonly LunMap[], others: readonly LunMap[]): readonly object[] {
+  return maps
+    .filter((map) => !others.some((other) => sameMaps([map], [other])))
+    .map(({ initiator, target, lun, readOnly }) => ({ initiator, target, lun, readOnly }));
+}
+
+function takenOver(name: string): FarshoreError {
+  return new FarshoreError(
+    'fenced',
+    `volume ${name} was taken over by another gateway; its access control is changed there`,
+  );
+}

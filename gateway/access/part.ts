@@ -1,0 +1,182 @@
+import { describeError, FarshoreError } from '../base/errors.ts';
+import {
+  bodySchema,
+  type AccessBody,
+  type AccessDocument,
+  type Chap,
+  type DiscoveryEntry,
+  type InitiatorEntry,
+  type Stamp,
+  type VolumePart,
+} from './document.ts';
+import { MAX_INITIATORS, MAX_TARGETS } from './limits.ts';
+
+/** The volume's part as it is written to the table: with the initiators, credentials and targets its maps need, and no others. */
+export function bodyOf(document: AccessDocument, part: VolumePart): AccessBody {
+  const initiators = new Set(part.maps.map((map) => map.initiator));
+  const targets = new Set(part.maps.map((map) => map.target));
+  const { mode, maps, unitState, stamp } = part;
+  return {
+    format: 1,
+    mode,
+    maps,
+    ...(unitState === undefined ? {} : { unitState }),
+    stamp,
+    targets: document.targets.filter((target) => targets.has(target.name)),
+    initiators: document.initiators
+      .filter((initiator) => initiators.has(initiator.name))
+      .map((initiator) => ({
+        ...initiator,
+        targets: initiator.targets.filter((each) => targets.has(each.target)),
+      })),
+    discovery:
+      maps.length === 0
+        ? []
+        : document.discovery.filter((entry) => entry.initiator === undefined || initiators.has(entry.initiator)),
+  };
+}
+
+export function encodeBody(body: AccessBody): Buffer {
+  return Buffer.from(JSON.stringify(body));
+}
+
+/** `damaged` when it is not what this Farshore writes. */
+export function decodeBody(bytes: Buffer, volume: string): AccessBody {
+  try {
+    return bodySchema.parse(JSON.parse(bytes.toString('utf8')));
+  } catch (error) {
+    throw new FarshoreError(
+      'damaged',
+      `the access control of volume ${volume} in the table cannot be understood (${describeError(error).split('\n')[0] ?? ''})`,
+      { cause: error },
+    );
+  }
+}
+
+/** Above 0 when `a` is the newer one. */
+export function compareStamps(a: Stamp, b: Stamp): number {
+  return a.epoch === b.epoch ? a.revision - b.revision : a.epoch - b.epoch;
+}
+
+/**
+ * Gives the part of every volume whose body differs from what it was a new stamp: the count rises, and the epoch is the one this gateway
+ * holds the volume under (never below the one it had).
+ */
+export function restamp(
+  before: AccessDocument,
+  after: AccessDocument,
+  epochOf: (volume: string) => number | undefined,
+): AccessDocument {
+  if (before === after) return after;
+  const old = new Map(before.volumes.map((part) => [part.volume, fingerprint(before, part)]));
+  const volumes = after.volumes.map((part) => {
+    const known = old.get(part.volume);
+    if (known === undefined || known === fingerprint(after, part)) return part;
+    const epoch = Math.max(part.stamp.epoch, epochOf(part.volume) ?? 0);
+    return { ...part, stamp: { epoch, revision: part.stamp.revision + 1 } };
+  });
+  return { ...after, volumes };
+}
+
+function fingerprint(document: AccessDocument, part: VolumePart): string {
+  return JSON.stringify({ ...bodyOf(document, part), stamp: undefined });
+}
+
+/** The volume as the table knows it. */
+export interface AdoptedVolume {
+  readonly volume: string;
+  readonly name: string;
+  /** Its default target, normalised. */
+  readonly target: string;
+}
+
+export interface Adoption {
+  readonly document: AccessDocument;
+  /** `kept`: the mirror here is the newest there is; `imported`: the table's is; `new`: there was neither. */
+  readonly outcome: 'kept' | 'imported' | 'new';
+  readonly part: VolumePart;
+}
+
+/**
+ * Takes a volume's part into the gateway's document, when it is opened here. The newer of the two forms wins as a whole: merging maps one by
+ * one would bring back what was taken away. Of initiators and targets the gateway keeps its own, and of two credentials for the same thing
+ * the one set last. `body` undefined: the table holds none.
+ */
+export function adoptVolume(document: AccessDocument, volume: AdoptedVolume, body: AccessBody | undefined): Adoption {
+  const local = document.volumes.find((part) => part.volume === volume.volume);
+  const others = document.volumes.filter((part) => part.volume !== volume.volume);
+  if (body === undefined || (local !== undefined && compareStamps(local.stamp, body.stamp) >= 0)) {
+    const blank = { mode: 'open' as const, maps: [], stamp: { epoch: 0, revision: 0 } };
+    const part: VolumePart = { ...(local ?? blank), ...volume };
+    const outcome = local === undefined ? 'new' : 'kept';
+    const isSame = local !== undefined && local.name === volume.name && local.target === volume.target;
+    return { document: isSame ? document : withVolume(document, others, part, local), outcome, part };
+  }
+  const { mode, maps, unitState, stamp } = body;
+  const part: VolumePart = { ...volume, mode, maps, ...(unitState === undefined ? {} : { unitState }), stamp };
+  const merged: AccessDocument = {
+    ...document,
+    targets: [...document.targets, ...missing(document.targets, body.targets)],
+    initiators: mergeInitiators(document.initiators, body.initiators),
+    // On new hardware everything comes back; where others are served, what all of them need for discovery is not replaced.
+    discovery: mergeDiscovery(
+      document.discovery,
+      body.discovery.filter((entry) => entry.initiator !== undefined || others.length === 0),
+    ),
+  };
+  if (merged.initiators.length > MAX_INITIATORS || merged.targets.length > MAX_TARGETS) {
+    throw new FarshoreError(
+      'input',
+      `the initiators or targets of volume ${volume.name} are too many beside those here (at most ${MAX_INITIATORS} and ${MAX_TARGETS}); remove some with farshore initiator remove or farshore target delete`,
+    );
+  }
+  return { document: withVolume(merged, others, part, local), outcome: 'imported', part };
+}
+
+/** In its old place: where two volumes want one LUN, the one that came first has it. */
+function withVolume(
+  document: AccessDocument,
+  others: readonly VolumePart[],
+  part: VolumePart,
+  local: VolumePart | undefined,
+): AccessDocument {
+  const volumes =
+    local === undefined ? [...others, part] : document.volumes.map((each) => (each === local ? part : each));
+  return { ...document, volumes };
+}
+
+function missing<T extends { readonly name: string }>(present: readonly T[], offered: readonly T[]): readonly T[] {
+  return offered.filter((each) => !present.some((one) => one.name === each.name));
+}
+
+function newer(a: Chap | undefined, b: Chap | undefined): Chap | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return b.since > a.since ? b : a;
+}
+
+function mergeInitiators(present: readonly InitiatorEntry[], offered: readonly InitiatorEntry[]): InitiatorEntry[] {
+  const merged = present.map((mine) => {
+    const theirs = offered.find((each) => each.name === mine.name);
+    if (theirs === undefined) return mine;
+    const { chap: own, ...rest } = mine;
+    const chap = newer(own, theirs.chap);
+    const targets = new Map(mine.targets.map((each) => [each.target, each.chap]));
+    for (const each of theirs.targets)
+      targets.set(each.target, newer(targets.get(each.target), each.chap) ?? each.chap);
+    return {
+      ...rest,
+      ...(chap === undefined ? {} : { chap }),
+      targets: [...targets].map(([target, each]) => ({ target, chap: each })),
+    };
+  });
+  return [...merged, ...missing(present, offered)];
+}
+
+function mergeDiscovery(present: readonly DiscoveryEntry[], offered: readonly DiscoveryEntry[]): DiscoveryEntry[] {
+  const merged = new Map(present.map((entry) => [entry.initiator, entry]));
+  for (const entry of offered) {
+    const mine = merged.get(entry.initiator);
+    if (mine === undefined || entry.chap.since > mine.chap.since) merged.set(entry.initiator, entry);
+  }
+  return [...merged.values()];
+}

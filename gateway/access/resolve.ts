@@ -1,0 +1,52 @@
+import type { AccessDocument, Chap, LunMap, VolumePart } from './document.ts';
+
+/** A map that another one of an earlier volume stands in the way of; it counts again when that one is gone. */
+export interface Shadowed {
+  readonly part: VolumePart;
+  readonly map: LunMap;
+  /** Name of the volume that has the LUN. */
+  readonly by: string;
+}
+
+/** Every map that counts, and those that do not: of two volumes with one LUN for one initiator at one target, the first has it. */
+export function effectiveMaps(document: AccessDocument): {
+  readonly maps: readonly { readonly part: VolumePart; readonly map: LunMap }[];
+  readonly shadowed: readonly Shadowed[];
+} {
+  const holders = new Map<string, string>();
+  const maps: { part: VolumePart; map: LunMap }[] = [];
+  const shadowed: Shadowed[] = [];
+  for (const part of document.volumes) {
+    if (part.mode === 'open') continue;
+    for (const map of part.maps) {
+      const key = `${map.initiator}\n${map.target}\n${map.lun}`;
+      const by = holders.get(key);
+      if (by !== undefined) {
+        shadowed.push({ part, map, by });
+        continue;
+      }
+      holders.set(key, part.name);
+      maps.push({ part, map });
+    }
+  }
+  return { maps, shadowed };
+}
+
+/** The credential this initiator needs at the target: the target's own, or else its general one. */
+export function chapFor(
+  document: AccessDocument,
+  initiator: string,
+  target: string,
+): { readonly chap: Chap; readonly boundTo: string } | undefined {
+  const entry = document.initiators.find((each) => each.name === initiator);
+  const own = entry?.targets.find((each) => each.target === target);
+  if (own !== undefined) return { chap: own.chap, boundTo: target };
+  return entry?.chap === undefined ? undefined : { chap: entry.chap, boundTo: ANY_TARGET };
+}
+
+/** What a credential for every target is bound to (SecretUse.target). */
+export const ANY_TARGET = '*';
+/** What a credential for discovery sessions is bound to. */
+export const DISCOVERY = 'discovery';
+/** The initiator in the binding of a discovery credential for all. */
+export const ANY_INITIATOR = '*';
