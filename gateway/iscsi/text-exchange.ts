@@ -88,10 +88,10 @@ export class TextExchange {
     return replies;
   }
 
-  /** RFC 7143 appendix C: `All` is for discovery sessions, nothing means the session's own target. */
+  /** RFC 7143 appendix C: `All`, a target's name, or nothing, which means the session's own target; anything else is refused. */
   #sendTargets(value: string): KeyValue[] {
     if (value === 'All') return this.#deps.sendTargets('All');
-    const name = value === '' ? this.#deps.ownTarget : (normalizeName(value) ?? value);
+    const name = value === '' ? this.#deps.ownTarget : normalizeName(value);
     return name === undefined ? [['SendTargets', REJECTED]] : this.#deps.sendTargets(name);
   }
 
