@@ -1,5 +1,5 @@
 import { SENSE } from '../scsi/sense.ts';
-import type { LogicalUnit } from '../scsi/logical-unit.ts';
+import type { LogicalUnit, UnitNexus } from '../scsi/logical-unit.ts';
 import { TASK_FUNCTION, TASK_RESPONSE } from './constants.ts';
 import type { TaskManagementRequest } from './requests.ts';
 import type { Session } from './session.ts';
@@ -97,6 +97,25 @@ function clearTaskSet(unit: LogicalUnit, own: Session, sessions: Session[]): Ses
     for (const nexus of session.tasks.nexuses()) if (nexus.unit === unit) nexus.raise(SENSE.commandsCleared);
   }
   return sessions;
+}
+
+/**
+ * PREEMPT AND ABORT (SPC-4 5.13.11.2.6): ends the commands of such nexuses but for `except`. What is over when it resolves
+ * are those that change the medium: PERSISTENT RESERVE OUT commands take turns, and two of them must not wait for each other.
+ */
+export function abortTasksOf(
+  concernsNexus: (nexus: UnitNexus) => boolean,
+  except: object,
+  sessions: Iterable<Session>,
+): Promise<void> | undefined {
+  const concerns = (task: Task): boolean => task.command !== except && concernsNexus(task.nexus);
+  const writes = (task: Task): boolean => task.command.kind !== 'persistent-reserve-out' && concerns(task);
+  const settling: Promise<void>[] = [];
+  for (const { tasks } of sessions) {
+    tasks.abort(concerns);
+    if (tasks.isSettling(writes)) settling.push(tasks.settled(writes));
+  }
+  return settling.length === 0 ? undefined : Promise.all(settling).then(() => undefined);
 }
 
 /** LOGICAL UNIT RESET (SAM-5 6.3.3) of each unit. */

@@ -31,6 +31,7 @@ export class UnitNexus {
   readonly initiator: InitiatorPort;
   readonly #attentions: Sense[] = [];
   #readOnly = false;
+  #neighbours = (): Iterable<UnitNexus> => [this];
 
   constructor(unit: LogicalUnit, port: TargetPort, initiator: InitiatorPort) {
     this.unit = unit;
@@ -45,6 +46,15 @@ export class UnitNexus {
 
   setReadOnly(readOnly: boolean): void {
     this.#readOnly = readOnly;
+  }
+
+  /** What the initiator sees through the same session, this unit included: third-party copies reach no further. */
+  neighbours(): Iterable<UnitNexus> {
+    return this.#neighbours();
+  }
+
+  setNeighbours(neighbours: () => Iterable<UnitNexus>): void {
+    this.#neighbours = neighbours;
   }
 
   get hasAttention(): boolean {
@@ -72,9 +82,10 @@ export class UnitNexus {
 
 /**
  * What the transport does for PREEMPT AND ABORT (SPC-4 5.13.11.2.6): at once it aborts the commands that came through
- * these nexuses, but for the one that asks; the promise resolves when none of them can change the medium any more.
+ * such nexuses, but for the one that asks; the promise resolves when none of them can change the medium any more, nor
+ * one of a nexus that was lost before.
  */
-export type AbortTasks = (nexuses: ReadonlySet<UnitNexus>, except: object) => MaybePromise<void>;
+export type AbortTasks = (concerns: (nexus: UnitNexus) => boolean, except: object) => MaybePromise<void>;
 
 /** One block device as SCSI sees it: shared by every session of every target that maps it. */
 export class LogicalUnit {

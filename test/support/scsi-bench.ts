@@ -22,7 +22,7 @@ const INITIATOR = { name: 'iqn.2026-11.dev.farshore:initiator', isid: '800000000
 /** One RAM device behind the SCSI layer, without any transport. */
 export class ScsiBench {
   readonly device: RamDevice;
-  readonly units: LogicalUnits = new LogicalUnits((nexuses, except) => this.abortTasks(nexuses, except));
+  readonly units: LogicalUnits = new LogicalUnits((concerns, except) => this.abortTasks(concerns, except));
   readonly nexus: UnitNexus;
   /** Stands in for what a transport does for PREEMPT AND ABORT. */
   abortTasks: AbortTasks = () => undefined;

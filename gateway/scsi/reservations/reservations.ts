@@ -141,7 +141,7 @@ export class Reservations {
       this.#standings = new WeakMap();
     }
     this.#tell(made.notices, nexus);
-    const first = made.aborts.length > 0 ? this.#unit.abortTasks(this.#nexusesOf(made.aborts), command) : undefined;
+    const first = made.aborts.length > 0 ? this.#abort(made.aborts, command) : undefined;
     return { result: GOOD, first };
   }
 
@@ -156,11 +156,11 @@ export class Reservations {
     }
   }
 
-  #nexusesOf(registrations: readonly Registration[]): ReadonlySet<UnitNexus> {
-    const found = new Set<UnitNexus>();
-    for (const nexus of this.#unit.nexuses())
-      if (registrations.some((registration) => covers(registration, itNexus(nexus)))) found.add(nexus);
-    return found;
+  /** By name, not by the nexuses there are: a write of a session that is gone may still be in the device. */
+  #abort(victims: readonly Registration[], except: ReserveOutCommand): MaybePromise<void> {
+    const concerns = (nexus: UnitNexus): boolean =>
+      nexus.unit === this.#unit && victims.some((registration) => covers(registration, itNexus(nexus)));
+    return this.#unit.abortTasks(concerns, except);
   }
 
   /**
