@@ -1,20 +1,27 @@
 import type { Socket } from 'node:net';
+import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { MIB } from '../base/units.ts';
 import { CommandWindow } from './command-window.ts';
 import { DEFAULT_MAX_RECV_BYTES, LOGIN_STATUS, MAX_RECV_BYTES, REQUEST } from './constants.ts';
 import { Framer } from './framer.ts';
 import type { FramingError } from './framer.ts';
-import { INITIAL_LOGIN, loginStep } from './login.ts';
-import type { Identity, LoginPolicy, LoginReply, LoginState } from './login.ts';
+import { INITIAL_LOGIN, awaitsProof, loginStep } from './login.ts';
+import type { LoginReply, LoginState, LoginStep } from './login.ts';
+import { claimOf } from './login-identity.ts';
+import type { Claim, Identity, LoginPolicy } from './login-identity.ts';
+import type { LoginThrottle } from './login-throttle.ts';
 import { Outbox } from './outbox.ts';
 import { decodeLogin, opcodeOf } from './requests.ts';
 import type { LoginRequest } from './requests.ts';
 import { Sender } from './sender.ts';
 import type { Session, SessionLink } from './session.ts';
 import type { IscsiSettings } from './settings.ts';
+import type { ChapRequirement, Proof } from './target-registry.ts';
 import { formatText } from './text.ts';
 import type { SessionParameters } from './text-keys.ts';
+
+const NOBODY: Claim = { initiatorName: undefined, targetName: undefined };
 
 /** With so much unsent, nothing more is read from the peer until the kernel has taken it all. */
 const PAUSE_BACKLOG_BYTES = 4 * MIB;
@@ -22,6 +29,9 @@ const PAUSE_BACKLOG_BYTES = 4 * MIB;
 /** What a session is made of once its login has succeeded. */
 export interface Joining {
   readonly identity: Identity;
+  readonly proof: Proof;
+  /** What the initiator had to prove when the login began. */
+  readonly proved: ChapRequirement | undefined;
   readonly parameters: SessionParameters;
   readonly window: CommandWindow;
   readonly outbox: Outbox;
@@ -32,25 +42,37 @@ export interface Joining {
   readonly cut: (reason: string) => void;
 }
 
+export type Joined =
+  | { readonly kind: 'session'; readonly session: Session }
+  | { readonly kind: 'refused'; readonly status: number; readonly reason: string };
+
 export interface ConnectionDeps {
   readonly socket: Socket;
   readonly settings: IscsiSettings;
+  readonly clock: Clock;
   readonly policy: LoginPolicy;
+  readonly throttle: LoginThrottle;
+  /** Normalised address of the peer. */
+  readonly address: string;
   readonly log: Log;
-  /** The connection is one too many: its login is refused. */
-  readonly overLimit: boolean;
+  /** The connection is one too many, and why: its login is refused. */
+  readonly overLimit: string | undefined;
   /** Commands one session may have outstanding at the moment. */
   queueDepth(): number;
-  /** Makes way for the session, then calls `joined` with it; with a status when there is no place. */
-  join(joining: Joining, joined: (session: Session | number) => void): void;
+  /** Makes way for the session, then calls `joined` with it, or with why there is none. */
+  join(joining: Joining, joined: (outcome: Joined) => void): void;
+  /** A login was refused. */
+  refused(claim: Claim, status: number, reason: string): void;
   /** The session is over: nothing comes in for it any more. */
-  sessionOver(session: Session): void;
+  sessionOver(session: Session, reason: string): void;
   /** The socket is closed for good. */
   gone(): void;
 }
 
 type Phase =
   | { readonly kind: 'login'; readonly state: LoginState }
+  /** Its answer to a challenge is looked at later: too many were wrong lately. */
+  | { readonly kind: 'held'; readonly cancel: CancelTimer }
   /** The login has succeeded, and waits for an older session to end. */
   | { readonly kind: 'joining' }
   | { readonly kind: 'full-feature'; readonly session: Session }
@@ -74,7 +96,7 @@ export class Connection implements SessionLink {
   #phaseSeconds = 0;
   #silentSeconds = 0;
   #stalledSeconds = 0;
-  #lastBacklog = 0;
+  #lastTakenBytes = 0;
   #nextPingTag = 1;
 
   constructor(deps: ConnectionDeps) {
@@ -133,6 +155,7 @@ export class Connection implements SessionLink {
         if (opcodeOf(header) === REQUEST.login) this.#login(phase.state, decodeLogin(header), data);
         else this.#refuseOther(header);
         return;
+      case 'held':
       case 'joining':
         // The initiator has to wait for the answer to its last request.
         this.close('a request came before the login was answered');
@@ -146,39 +169,86 @@ export class Connection implements SessionLink {
   #login(state: LoginState, request: LoginRequest, data: Buffer): void {
     const window = (this.#window ??= new CommandWindow(request.cmdSn, () => this.#deps.queueDepth()));
     this.#outbox ??= new Outbox(this.#sender, window, request.expStatSn);
-    if (this.#deps.overLimit) {
-      this.#refuse(request, LOGIN_STATUS.outOfResources, 'too many connections');
+    const { overLimit, throttle, address, policy } = this.#deps;
+    if (overLimit !== undefined) {
+      this.#refuse(request, LOGIN_STATUS.outOfResources, overLimit);
       return;
     }
-    const step = loginStep(state, request, data, this.#deps.policy);
+    const name = state.grant?.identity.initiatorName;
+    if (name === undefined || request.continued || !awaitsProof(state)) {
+      this.#step(request, loginStep(state, request, data, policy));
+      return;
+    }
+    const delayMs = throttle.delayMs(name, address);
+    if (delayMs === undefined) {
+      this.#refuse(request, LOGIN_STATUS.outOfResources, 'too many logins from this address fail', {
+        initiatorName: name,
+        targetName: undefined,
+      });
+      return;
+    }
+    const judge = (text: Buffer): void => {
+      const step = loginStep(state, request, text, policy);
+      if (step.kind === 'refuse' && step.guess) throttle.failed(name, address);
+      else if (step.kind !== 'refuse') throttle.succeeded(name, address);
+      this.#step(request, step);
+    };
+    if (delayMs === 0) {
+      judge(data);
+      return;
+    }
+    const kept = Buffer.from(data); // the chunk it came in is used again
+    this.#hold(delayMs, () => {
+      judge(kept);
+    });
+  }
+
+  #hold(delayMs: number, then: () => void): void {
+    const { clock, throttle, address } = this.#deps;
+    throttle.hold(address);
+    const cancelTimer = clock.startTimer(delayMs, () => {
+      throttle.release(address);
+      then();
+      this.sendSoon();
+    });
+    const cancel = (): void => {
+      cancelTimer();
+      throttle.release(address);
+    };
+    this.#phase = { kind: 'held', cancel };
+  }
+
+  #step(request: LoginRequest, step: LoginStep): void {
     switch (step.kind) {
       case 'continue':
         this.#phase = { kind: 'login', state: step.state };
         this.#reply(request, step.reply, 0);
         return;
       case 'refuse':
-        this.#refuse(request, step.reply.status, step.reason);
+        this.#refuse(request, step.reply.status, step.reason, step.claim);
         return;
       case 'complete':
-        this.#join(request, step.identity, step.parameters, step.reply);
+        this.#join(request, step);
         return;
     }
   }
 
   /** The last answer of the login waits until the session may start. */
-  #join(request: LoginRequest, identity: Identity, parameters: SessionParameters, reply: LoginReply): void {
+  #join(request: LoginRequest, step: Extract<LoginStep, { kind: 'complete' }>): void {
     const { window, outbox } = this.#ready();
+    const { identity, parameters, proof, proved, reply } = step;
     this.#phase = { kind: 'joining' };
     const wanted = (): boolean => this.#phase.kind === 'joining';
     const cut = (reason: string): void => {
       this.close(reason);
     };
-    this.#deps.join({ identity, parameters, window, outbox, link: this, wanted, cut }, (session) => {
-      if (typeof session === 'number') {
-        this.#refuse(request, session, 'no session can be made');
+    const joining = { identity, proof, proved, parameters, window, outbox, link: this, wanted, cut };
+    this.#deps.join(joining, (outcome) => {
+      if (outcome.kind === 'refused') {
+        this.#refuse(request, outcome.status, outcome.reason, claimOf(identity));
       } else {
-        this.#reply(request, reply, session.tsih);
-        this.#enterFullFeature(session, parameters);
+        this.#reply(request, reply, outcome.session.tsih);
+        this.#enterFullFeature(outcome.session, parameters);
       }
       this.sendSoon();
     });
@@ -194,9 +264,9 @@ export class Connection implements SessionLink {
     this.#framer.setLimits({ maxDataBytes: MAX_RECV_BYTES, headerDigest, dataDigest });
   }
 
-  #refuse(request: LoginRequest, status: number, reason: string): void {
+  #refuse(request: LoginRequest, status: number, reason: string, claim: Claim = NOBODY): void {
     const { currentStage, nextStage } = request;
-    this.#deps.log.info({ status: status.toString(16).padStart(4, '0'), reason }, 'login refused');
+    this.#deps.refused(claim, status, reason);
     this.#reply(request, { status, transit: false, currentStage, nextStage, text: [] }, 0);
     this.closeAfterSending(reason);
   }
@@ -263,7 +333,7 @@ export class Connection implements SessionLink {
     this.#framer.stop();
     this.#flush();
     this.#socket.end();
-    if (session !== undefined) this.#deps.sessionOver(session);
+    if (session !== undefined) this.#deps.sessionOver(session, reason);
   }
 
   /** Drops the connection at once. */
@@ -271,12 +341,13 @@ export class Connection implements SessionLink {
     if (this.#phase.kind === 'closed') return;
     const { session } = this;
     const wasClosing = this.#phase.kind === 'closing';
+    if (this.#phase.kind === 'held') this.#phase.cancel();
     this.#phase = { kind: 'closed' };
     this.#framer.stop();
     this.#socket.destroy();
     if (session !== undefined) {
       this.#deps.log.info({ reason, initiator: session.identity.initiatorName }, 'session ended');
-      this.#deps.sessionOver(session);
+      this.#deps.sessionOver(session, reason);
     } else if (!wasClosing) {
       this.#deps.log.debug({ reason }, 'connection closed');
     }
@@ -315,6 +386,7 @@ export class Connection implements SessionLink {
     }
     switch (this.#phase.kind) {
       case 'login':
+      case 'held':
       case 'joining':
       case 'closing':
         if (this.#phaseSeconds > settings.loginTimeoutSeconds) this.close('login or logout took too long');
@@ -329,10 +401,11 @@ export class Connection implements SessionLink {
     }
   }
 
+  /** Whether the kernel has taken anything counts, not how much waits: what is added to it would look like movement. */
   #isStalled(): boolean {
-    const backlog = this.#socket.writableLength;
-    const moved = backlog === 0 || backlog !== this.#lastBacklog;
-    this.#lastBacklog = backlog;
+    const { backlogBytes, takenBytes } = this.#sender;
+    const moved = backlogBytes === 0 || takenBytes !== this.#lastTakenBytes;
+    this.#lastTakenBytes = takenBytes;
     this.#stalledSeconds = moved ? 0 : this.#stalledSeconds + 1;
     return this.#stalledSeconds > this.#deps.settings.stallTimeoutSeconds;
   }

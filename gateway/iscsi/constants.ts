@@ -115,6 +115,9 @@ export const MAX_TEXT_KEYS = 256;
 /** Most request PDUs in one login: two stages of a few exchanges, more when the C bit splits them. */
 export const MAX_LOGIN_REQUESTS = 64;
 
+/** Most bytes of text in one login, over all its requests. */
+export const MAX_LOGIN_BYTES = 128 * KIB;
+
 /** Offered burst lengths (RFC 7143 13.13, 13.14): a solicited burst is one buffer of ours. */
 export const MAX_BURST_BYTES = MIB;
 export const FIRST_BURST_BYTES = 256 * KIB;

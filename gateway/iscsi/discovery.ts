@@ -1,5 +1,5 @@
 import { PORTAL_GROUP_TAG } from './constants.ts';
-import { isLoopbackAddress, isWildcardAddress } from './target-registry.ts';
+import { isLoopbackAddress, isWildcardAddress, normalizeAddress } from './target-registry.ts';
 import type { IscsiTarget } from './target-registry.ts';
 import type { KeyValue } from './text.ts';
 
@@ -12,36 +12,49 @@ export interface PortalAddress {
 export interface DiscoveryScope {
   /** What the initiator may see where it asks. */
   readonly targets: Iterable<IscsiTarget>;
-  /** What the gateway listens on or, where configured, what it is known as outside. */
-  readonly portals: readonly PortalAddress[];
+  /** Where the gateway listens and, where configured, as what that is known outside. */
+  readonly portals: readonly (PortalAddress & { readonly advertise: readonly PortalAddress[] | undefined })[];
   /** The local end of the connection that asks. */
   readonly local: PortalAddress;
+  /** Whether the initiator may use the target through the portal with this (normalised) address. */
+  mayUse(target: IscsiTarget, portalAddress: string): boolean;
 }
 
 /**
- * SendTargets (RFC 7143 appendix C): `All` lists every target the initiator may use, a name that one. Targets are
- * followed by the addresses they can be reached at; loopback addresses are told to loopback peers only.
+ * SendTargets (RFC 7143 appendix C): `All` lists every target the initiator may see, a name that one. Targets are
+ * followed by the addresses this initiator can reach and use them at.
  */
 export function sendTargets(request: string, scope: DiscoveryScope): KeyValue[] {
   const pairs: KeyValue[] = [];
   for (const target of scope.targets) {
     if (request !== 'All' && target.name !== request) continue;
     pairs.push(['TargetName', target.name]);
-    for (const portal of reachable(scope.portals, scope.local))
-      pairs.push(['TargetAddress', `${bracketed(portal.host)}:${portal.port},${PORTAL_GROUP_TAG}`]);
+    const addresses = new Set<string>();
+    for (const portal of scope.portals) {
+      const host = hostFor(portal.host, scope.local.host);
+      if (host === undefined || !scope.mayUse(target, normalizeAddress(host))) continue;
+      for (const address of portal.advertise ?? [{ host, port: portal.port }])
+        addresses.add(`${bracketed(address.host)}:${address.port},${PORTAL_GROUP_TAG}`);
+    }
+    for (const address of addresses) pairs.push(['TargetAddress', address]);
   }
   return pairs;
 }
 
-/** The portals as this peer can use them: a wildcard is the address it has reached us at. */
-function reachable(portals: readonly PortalAddress[], local: PortalAddress): PortalAddress[] {
-  const seen = new Map<string, PortalAddress>();
-  for (const portal of portals) {
-    const host = isWildcardAddress(portal.host) ? local.host : portal.host;
-    if (isLoopbackAddress(host) && !isLoopbackAddress(local.host)) continue;
-    seen.set(`${host} ${portal.port}`, { host, port: portal.port });
-  }
-  return [...seen.values()];
+/**
+ * The portal's address as a peer that came by `local` can use it: a wildcard is the address it has reached us at.
+ * Undefined: it cannot. Loopback and link-local addresses are of use only to those who came by one.
+ */
+function hostFor(listening: string, local: string): string | undefined {
+  if (isWildcardAddress(listening)) return listening === '0.0.0.0' && local.includes(':') ? undefined : local;
+  const host = normalizeAddress(listening);
+  if (isLoopbackAddress(host) || host === 'localhost') return isLoopbackAddress(local) ? host : undefined;
+  return isLinkLocal(host) && host !== local ? undefined : host;
+}
+
+/** fe80::/10: another machine needs a zone of its own to reach it. */
+function isLinkLocal(address: string): boolean {
+  return /^fe[89ab][0-9a-f]:/.test(address);
 }
 
 function bracketed(host: string): string {

@@ -1,4 +1,4 @@
-import { KIB } from '../base/units.ts';
+import { KIB, MIB } from '../base/units.ts';
 import { DIGEST_BYTES, HEADER_BYTES } from './constants.ts';
 import { crc32c } from './digest.ts';
 
@@ -18,6 +18,12 @@ export interface OutgoingSocket {
  * are copied, which is cheaper than a system call's worth of bookkeeping for each, and may be reused by the device.
  */
 export const REFERENCED_PIECE_BYTES = 64 * KIB;
+
+/**
+ * Given to the socket at once, at least: it tells that it has taken something only when it has taken all of that, and a
+ * peer on a slow line must be told from one that takes nothing.
+ */
+const HANDED_BYTES = MIB;
 
 const ARENA_BYTES = 256 * KIB;
 /** Arenas kept for reuse by one connection. */
@@ -41,6 +47,11 @@ export class Sender {
   #pieces: Buffer[] = [];
   #gathered = 0;
   #full: Buffer[] = [];
+  /** Flushed, and not handed to the socket yet: it has not taken what it was handed before. */
+  #waiting: Buffer[] = [];
+  #waitingBytes = 0;
+  #handedBytes = 0;
+  #handing = false;
   /** The kernel has not taken everything at once. */
   #behind = false;
   readonly #taken: () => void;
@@ -50,7 +61,9 @@ export class Sender {
   constructor(socket: OutgoingSocket, onTaken: () => void) {
     this.#socket = socket;
     this.#taken = () => {
-      if (!this.#behind || socket.writableLength > 0) return;
+      if (!this.#behind || this.#handing || socket.writableLength > 0) return;
+      this.#handWaiting();
+      if (this.#waitingBytes > 0 || socket.writableLength > 0) return;
       this.#behind = false;
       onTaken();
     };
@@ -64,7 +77,12 @@ export class Sender {
 
   /** Bytes gathered or waiting for the kernel. */
   get backlogBytes(): number {
-    return this.#gathered + this.#socket.writableLength;
+    return this.#gathered + this.#waitingBytes + this.#socket.writableLength;
+  }
+
+  /** Bytes the kernel has taken since the beginning; grows in steps of up to HANDED_BYTES. */
+  get takenBytes(): number {
+    return this.#handedBytes - this.#socket.writableLength;
   }
 
   get hasGathered(): boolean {
@@ -114,12 +132,25 @@ export class Sender {
 
   /** Hands everything to the socket, in one system call if the kernel has room. False when it has not: `onTaken` follows. */
   flush(): boolean {
-    if (this.#gathered === 0) return this.#socket.writableLength === 0;
+    if (this.#gathered === 0) return this.backlogBytes === 0;
     this.#closeRegion();
     const pieces = this.#pieces;
+    const bytes = this.#gathered;
     this.#pieces = [];
     this.#gathered = 0;
     if (!this.#socket.writable) return true;
+    if (this.#waitingBytes === 0 && bytes <= HANDED_BYTES && this.#socket.writableLength === 0) {
+      this.#hand(pieces, bytes);
+    } else {
+      for (const piece of pieces) this.#waiting.push(piece);
+      this.#waitingBytes += bytes;
+      this.#handWaiting();
+    }
+    return this.#reuseArenas();
+  }
+
+  #hand(pieces: readonly Buffer[], bytes: number): void {
+    this.#handedBytes += bytes;
     const [only] = pieces;
     if (pieces.length === 1 && only !== undefined) {
       this.#socket.write(only, this.#taken);
@@ -128,12 +159,30 @@ export class Sender {
       for (const piece of pieces) this.#socket.write(piece, this.#taken);
       this.#socket.uncork();
     }
-    return this.#reuseArenas();
+  }
+
+  /** Hands over what waits, part by part, as long as the kernel takes it at once. */
+  #handWaiting(): void {
+    let next = 0;
+    this.#handing = true;
+    while (next < this.#waiting.length && this.#socket.writable && this.#socket.writableLength === 0) {
+      const first = next;
+      let bytes = 0;
+      while (next < this.#waiting.length && bytes < HANDED_BYTES) {
+        bytes += this.#waiting[next]?.length ?? 0;
+        next += 1;
+      }
+      this.#waitingBytes -= bytes;
+      this.#hand(this.#waiting.slice(first, next), bytes);
+    }
+    this.#handing = false;
+    if (next === this.#waiting.length) this.#waiting = [];
+    else if (next > 0) this.#waiting = this.#waiting.slice(next);
   }
 
   /** When the kernel has taken everything, the arenas are free again. */
   #reuseArenas(): boolean {
-    const taken = this.#socket.writableLength === 0;
+    const taken = this.#waitingBytes === 0 && this.#socket.writableLength === 0;
     if (taken) {
       this.#used = 0;
       this.#unsent = 0;

@@ -1,24 +1,26 @@
-import { createServer } from 'node:net';
-import type { AddressInfo, Server, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { CancelTimer, Clock, Random } from '../base/clock.ts';
-import { FarshoreError, describeError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { WallMillis } from '../base/units.ts';
 import { LogicalUnits } from '../scsi/logical-unit.ts';
-import { SENSE } from '../scsi/sense.ts';
 import { ByteBudget } from './budget.ts';
 import { Connection } from './connection.ts';
-import type { Joining } from './connection.ts';
+import type { Joined, Joining } from './connection.ts';
 import { LOGIN_STATUS } from './constants.ts';
 import { sendTargets } from './discovery.ts';
 import type { PortalAddress } from './discovery.ts';
-import type { Access } from './login.ts';
+import { Gatekeeper } from './gatekeeper.ts';
+import type { Admission, Peer } from './gatekeeper.ts';
+import { LoginThrottle, networkOf } from './login-throttle.ts';
+import { Portals } from './portals.ts';
+import type { OpenPortal, PortalSettings } from './portals.ts';
 import { Session } from './session.ts';
 import { SessionTable } from './session-table.ts';
+import { abortTasksOf } from './task-management.ts';
 import type { IscsiSettings } from './settings.ts';
 import { TaskOrder } from './task-order.ts';
 import { normalizeAddress } from './target-registry.ts';
-import type { Initiator, IscsiTarget, TargetRegistry } from './target-registry.ts';
+import type { Proof, TargetRegistry } from './target-registry.ts';
 
 export interface IscsiServerDeps {
   readonly log: Log;
@@ -34,7 +36,11 @@ export interface SessionInfo {
   readonly targetName: string | undefined;
   readonly isid: string;
   readonly tsih: number;
+  /** address:port */
   readonly peer: string;
+  /** Normalised address of the portal it came by. */
+  readonly portal: string;
+  readonly proof: Proof;
   readonly since: WallMillis;
   readonly outstandingTasks: number;
 }
@@ -45,24 +51,38 @@ const TICK_MS = 1000;
 const NARROW_WINDOW_ABOVE = 0.5;
 const NARROW_WINDOW = 8;
 
+/** How a session came about. */
+interface Details extends Admission {
+  readonly peer: Peer;
+  readonly since: WallMillis;
+}
+
 /** The iSCSI target: portals, connections, sessions. */
 export class IscsiTargetServer {
   readonly #deps: IscsiServerDeps;
-  readonly #servers: Server[] = [];
-  #portals: PortalAddress[] = [];
+  readonly #portals: Portals;
+  readonly #gatekeeper: Gatekeeper;
+  readonly #throttle: LoginThrottle;
   readonly #connections = new Set<Connection>();
+  /** Connections by the network they come from. */
+  readonly #origins = new Map<string, number>();
   readonly #sessions = new SessionTable();
-  readonly #units = new LogicalUnits();
+  readonly #units = new LogicalUnits((concerns, except) => abortTasksOf(concerns, except, this.#sessions.sessions()));
   readonly #order = new TaskOrder();
   readonly #writeBudget: ByteBudget;
   readonly #readBudget: ByteBudget;
-  readonly #details = new Map<Session, { readonly peer: string; readonly since: WallMillis }>();
+  readonly #details = new Map<Session, Details>();
   #cancelTick: CancelTimer | undefined;
   #closing = false;
   #onConnectionGone: () => void = () => undefined;
 
   constructor(deps: IscsiServerDeps) {
     this.#deps = deps;
+    this.#portals = new Portals(deps.log, (socket) => {
+      this.#accept(socket);
+    });
+    this.#gatekeeper = new Gatekeeper(deps);
+    this.#throttle = new LoginThrottle(deps.clock);
     this.#writeBudget = new ByteBudget(deps.settings.writeBytesInFlight);
     this.#readBudget = new ByteBudget(deps.settings.readBytesInFlight);
   }
@@ -71,107 +91,91 @@ export class IscsiTargetServer {
    * Opens the portals (port 0: any free one) and resolves with where they really are. All or none: `in-use` when one
    * cannot be opened.
    */
-  async listen(portals: readonly PortalAddress[]): Promise<readonly PortalAddress[]> {
+  async listen(portals: readonly PortalSettings[]): Promise<readonly OpenPortal[]> {
     try {
-      for (const portal of portals) this.#portals.push(await this.#open(portal));
+      for (const portal of portals) await this.#portals.listen(portal);
     } catch (error) {
       await this.close(false);
       throw error;
     }
     this.#tickLater();
-    return this.#portals;
-  }
-
-  #open(portal: PortalAddress): Promise<PortalAddress> {
-    const server = createServer({ noDelay: true, keepAlive: true }, (socket) => {
-      this.#accept(socket);
-    });
-    this.#servers.push(server);
-    const where = `${portal.host}:${portal.port}`;
-    // Later errors are about connections that could not be accepted, for want of file descriptors for example.
-    server.on('error', (error) => {
-      this.#deps.log.warn({ portal: where, error: describeError(error) }, 'iSCSI portal failure');
-    });
-    return new Promise((resolve, reject) => {
-      server.once('error', (error) => {
-        reject(new FarshoreError('in-use', `The iSCSI portal ${where} cannot be opened: ${describeError(error)}.`));
-      });
-      server.listen(portal.port, portal.host, () => {
-        const address = server.address() as AddressInfo; // a TCP server that listens has one
-        resolve({ host: portal.host, port: address.port });
-      });
-    });
+    return [...this.#portals.open];
   }
 
   #accept(socket: Socket): void {
-    const { settings, log } = this.#deps;
+    const { settings, log, clock } = this.#deps;
+    const address = normalizeAddress(socket.remoteAddress ?? '');
+    const origin = networkOf(address);
+    const fromThere = this.#origins.get(origin) ?? 0;
     const excess = this.#connections.size - settings.maxConnections;
-    if (this.#closing || excess >= settings.maxConnections) {
+    const excessFromThere = fromThere - settings.maxConnectionsPerAddress;
+    if (this.#closing || excess >= settings.maxConnections || excessFromThere >= settings.maxConnectionsPerAddress) {
       socket.destroy();
       return;
     }
-    const address = normalizeAddress(socket.remoteAddress ?? '');
-    const peer = `${address}:${socket.remotePort ?? 0}`;
     const local = { host: normalizeAddress(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
-    const connectionLog = log.child({ peer });
+    const peer = { address, port: socket.remotePort ?? 0, portal: local.host };
+    const connectionLog = log.child({ peer: `${address}:${peer.port}` });
+    const challenges = this.#gatekeeper.challengesOf();
     const connection: Connection = new Connection({
       socket,
       settings,
+      clock,
+      throttle: this.#throttle,
+      address,
       log: connectionLog,
-      overLimit: excess >= 0,
-      policy: {
-        authorize: (targetName, name) => this.#authorize(targetName, { name, address }, local.host),
-        sessionExists: (tsih) => this.#sessions.has(tsih),
-      },
+      overLimit:
+        excess >= 0
+          ? 'too many connections'
+          : excessFromThere >= 0
+            ? 'too many connections from this address'
+            : undefined,
+      policy: this.#gatekeeper.policyFor(peer, challenges, (tsih, name, isid) => this.#sessions.has(tsih, name, isid)),
       queueDepth: () => this.#queueDepth(),
       join: (joining, joined) => {
         void this.#sessions.makeWay(joining.identity, joining.wanted, (tsih) => {
-          if (tsih === undefined || this.#closing) {
-            joined(LOGIN_STATUS.outOfResources);
-            return;
-          }
-          const session = this.#makeSession(joining, tsih, { local, address }, connectionLog);
-          if (typeof session !== 'number') {
-            this.#sessions.add(session, joining.cut);
-            this.#details.set(session, { peer, since: this.#deps.clock.now() });
-          }
-          joined(session);
+          joined(this.#join(joining, tsih, peer, local, connectionLog));
         });
       },
-      sessionOver: (session) => {
+      refused: (claim, status, reason) => {
+        this.#gatekeeper.refused(peer, claim, status, reason);
+      },
+      sessionOver: (session, reason) => {
+        const details = this.#details.get(session);
         this.#details.delete(session);
+        if (details !== undefined) this.#gatekeeper.ended(peer, session, reason);
         void this.#sessions.retire(session);
       },
       gone: () => {
-        if (this.#connections.delete(connection)) this.#onConnectionGone();
+        if (!this.#connections.delete(connection)) return;
+        challenges.close();
+        this.#countOrigin(origin, -1);
+        this.#onConnectionGone();
       },
     });
     this.#connections.add(connection);
+    this.#countOrigin(origin, 1);
   }
 
-  #authorize(targetName: string, initiator: Initiator, portalAddress: string): Access {
-    const answer = this.#deps.targets.authorize(targetName, initiator, portalAddress);
-    return answer.kind === 'allowed' ? { kind: 'allowed', targetName: answer.target.name } : answer;
+  #countOrigin(origin: string, change: 1 | -1): void {
+    const count = (this.#origins.get(origin) ?? 0) + change;
+    if (count === 0) this.#origins.delete(origin);
+    else this.#origins.set(origin, count);
   }
 
-  /** The session, or a login status: the target may have gone while the login waited. */
-  #makeSession(
-    joining: Joining,
-    tsih: number,
-    { local, address }: { local: PortalAddress; address: string },
-    log: Log,
-  ): Session | number {
-    const { identity } = joining;
-    const { targets } = this.#deps;
-    const initiator = { name: identity.initiatorName, address };
-    let target: IscsiTarget | undefined;
-    if (identity.sessionType === 'normal') {
-      const answer = targets.authorize(identity.targetName, initiator, local.host);
-      if (answer.kind !== 'allowed') return LOGIN_STATUS.notFound;
-      target = answer.target;
-    }
-    log.info({ initiator: identity.initiatorName, target: target?.name, tsih }, 'logged in');
-    return new Session({
+  /** The session; or why there is none, for access may have changed while the login was under way. */
+  #join(joining: Joining, tsih: number | undefined, peer: Peer, local: PortalAddress, log: Log): Joined {
+    const { identity, proof } = joining;
+    const full = (reason: string): Joined => ({ kind: 'refused', status: LOGIN_STATUS.outOfResources, reason });
+    if (this.#closing) return full('the gateway stops');
+    if (tsih === undefined) return full('there is no session handle left');
+    if (this.#sessionsOf(identity.initiatorName) >= this.#deps.settings.maxSessionsPerInitiator)
+      return full('the initiator has too many sessions');
+    const verdict = this.#gatekeeper.judge(joining, peer);
+    if (verdict.kind === 'refused') return verdict;
+    const { target } = verdict;
+    const initiator = { name: identity.initiatorName, address: peer.address };
+    const session = new Session({
       ...joining,
       initiator,
       tsih,
@@ -185,11 +189,23 @@ export class IscsiTargetServer {
       sessions: () => this.#sessions.sessions(),
       sendTargets: (request) =>
         sendTargets(request, {
-          targets: targets.discover(initiator, local.host),
-          portals: this.#deps.settings.advertise ?? this.#portals,
+          targets: this.#deps.targets.discover(initiator, local.host),
+          portals: this.#portals.open,
           local,
+          mayUse: ({ name }, portal) => this.#deps.targets.authorize(name, initiator, portal).kind === 'allowed',
         }),
     });
+    log.info({ initiator: identity.initiatorName, target: target?.name, tsih, proof: proof.kind }, 'logged in');
+    this.#sessions.add(session, joining.cut);
+    this.#details.set(session, { identity, proof, proved: joining.proved, peer, since: this.#deps.clock.now() });
+    this.#gatekeeper.loggedIn(peer, session, proof);
+    return { kind: 'session', session };
+  }
+
+  #sessionsOf(initiatorName: string): number {
+    let count = 0;
+    for (const session of this.#sessions.sessions()) if (session.identity.initiatorName === initiatorName) count += 1;
+    return count;
   }
 
   #queueDepth(): number {
@@ -200,6 +216,7 @@ export class IscsiTargetServer {
   #tickLater(): void {
     this.#cancelTick = this.#deps.clock.startTimer(TICK_MS, () => {
       for (const connection of this.#connections) connection.tick();
+      this.#gatekeeper.tick();
       this.#tickLater();
     });
   }
@@ -207,10 +224,19 @@ export class IscsiTargetServer {
   /** Who is logged in. */
   sessions(): readonly SessionInfo[] {
     const infos: SessionInfo[] = [];
-    for (const [session, { peer, since }] of this.#details) {
+    for (const [session, { peer, proof, since }] of this.#details) {
       const { identity, tsih, target, tasks } = session;
-      const { initiatorName, isid } = identity;
-      infos.push({ initiatorName, targetName: target?.name, isid, tsih, peer, since, outstandingTasks: tasks.size });
+      infos.push({
+        initiatorName: identity.initiatorName,
+        targetName: target?.name,
+        isid: identity.isid,
+        tsih,
+        peer: `${peer.address.includes(':') ? `[${peer.address}]` : peer.address}:${peer.port}`,
+        portal: peer.portal,
+        proof,
+        since,
+        outstandingTasks: tasks.size,
+      });
     }
     return infos;
   }
@@ -230,12 +256,31 @@ export class IscsiTargetServer {
     return this.#sessions.end((session) => session.target?.name === targetName, `target ${targetName} is gone`);
   }
 
-  /** LUNs were mapped or unmapped in the target: its initiators are told to look again. */
-  lunsChanged(targetName: string): void {
-    for (const session of this.#sessions.sessions()) {
-      if (session.target?.name !== targetName) continue;
-      for (const nexus of session.tasks.nexuses()) nexus.raise(SENSE.lunsChanged);
+  /**
+   * Kills the session with this handle; whether there was one. Resolves when none of its writes can land any more.
+   */
+  async endSession(tsih: number, reason = 'ended by the administrator'): Promise<boolean> {
+    if (!this.#sessions.has(tsih)) return false;
+    await this.#sessions.end((session) => session.tsih === tsih, reason);
+    return true;
+  }
+
+  /**
+   * Judges every live session again, at once: one whose login would not be granted now is ended; others lose the LUNs
+   * they may not use any more, and are told that there are others. Resolves when no write can land any more that would
+   * not be allowed now.
+   */
+  async accessChanged(): Promise<void> {
+    const settling: Promise<void>[] = [];
+    for (const [session, details] of [...this.#details]) {
+      const verdict = this.#gatekeeper.judge(details, details.peer);
+      settling.push(
+        verdict.kind === 'refused'
+          ? this.#sessions.end((each) => each === session, `access changed: ${verdict.reason}`)
+          : session.accessChanged(verdict.target),
+      );
     }
+    await Promise.all(settling);
   }
 
   /**
@@ -244,12 +289,12 @@ export class IscsiTargetServer {
    */
   async close(graceful: boolean): Promise<void> {
     this.#closing = true;
-    for (const server of this.#servers) server.close();
+    this.#portals.close();
     if (graceful) await this.#askForLogouts();
     this.#cancelTick?.();
     for (const connection of [...this.#connections]) connection.close('the gateway stops');
     await this.#sessions.end(() => true, 'the gateway stops');
-    this.#portals = [];
+    this.#gatekeeper.end();
   }
 
   async #askForLogouts(): Promise<void> {

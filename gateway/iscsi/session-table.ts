@@ -1,4 +1,4 @@
-import type { Identity } from './login.ts';
+import type { Identity } from './login-identity.ts';
 import type { Session } from './session.ts';
 
 const LAST_TSIH = 0xffff;
@@ -22,8 +22,11 @@ export class SessionTable {
     return this.#byTsih.size;
   }
 
-  has(tsih: number): boolean {
-    return this.#byTsih.has(tsih);
+  /** Whether there is a session of this handle; with a name and an ISID, one of that initiator port. */
+  has(tsih: number, initiatorName?: string, isid?: string): boolean {
+    const identity = this.#byTsih.get(tsih)?.session.identity;
+    if (identity === undefined) return false;
+    return initiatorName === undefined || (identity.initiatorName === initiatorName && identity.isid === isid);
   }
 
   *sessions(): IterableIterator<Session> {

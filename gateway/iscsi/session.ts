@@ -4,7 +4,8 @@ import type { ByteBudget } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
 import { ASYNC_EVENT, NO_TAG, PORTAL_GROUP_TAG, REJECT } from './constants.ts';
 import { HeldRequests } from './held-requests.ts';
-import type { Identity } from './login.ts';
+import type { Identity } from './login-identity.ts';
+import { Nexuses } from './nexuses.ts';
 import type { Outbox } from './outbox.ts';
 import { decodeRequest } from './requests.ts';
 import type { LogoutRequest, NopOutRequest, Request, TaskManagementRequest } from './requests.ts';
@@ -48,6 +49,9 @@ export interface SessionDeps {
   sendTargets(request: string): KeyValue[];
 }
 
+/** The reason a session ends with when its initiator has asked for it. */
+export const LOGOUT = 'logout';
+
 const NO_LUNS: ReadonlyMap<number, MappedLun> = new Map();
 const NOTHING = Buffer.alloc(0);
 
@@ -60,18 +64,22 @@ export class Session {
   readonly tasks: TaskSet;
   readonly #text: TextExchange;
   readonly #held: HeldRequests;
+  #target: IscsiTarget | undefined;
   #state: 'open' | 'logging-out' | 'ended' = 'open';
 
   constructor(deps: SessionDeps) {
     this.#deps = deps;
     const { parameters, window, outbox, settings } = deps;
     this.#held = new HeldRequests(deps.writeBudget);
+    this.#target = deps.target;
     this.tasks = new TaskSet({
-      luns: () => deps.target?.luns(deps.initiator) ?? NO_LUNS,
-      units: deps.units,
+      nexuses: new Nexuses({
+        luns: () => this.#target?.luns(deps.initiator) ?? NO_LUNS,
+        units: deps.units,
+        port: { targetName: deps.target?.name ?? '', portalGroupTag: PORTAL_GROUP_TAG },
+        initiator: { name: deps.identity.initiatorName, isid: deps.identity.isid },
+      }),
       order: deps.order,
-      port: { targetName: deps.target?.name ?? '', portalGroupTag: PORTAL_GROUP_TAG },
-      initiator: { name: deps.identity.initiatorName, isid: deps.identity.isid },
       parameters,
       window,
       outbox,
@@ -103,7 +111,7 @@ export class Session {
   }
 
   get target(): IscsiTarget | undefined {
-    return this.#deps.target;
+    return this.#target;
   }
 
   /** A whole PDU from the framer: dispatched, dropped or held by its CmdSN (RFC 7143 4.2.2.1). */
@@ -208,7 +216,7 @@ export class Session {
     whenSettled([this], undefined, () => {
       if (this.#state !== 'logging-out') return;
       outbox.logout(request.initiatorTaskTag, 0);
-      link.closeAfterSending('logout');
+      link.closeAfterSending(LOGOUT);
     });
   }
 
@@ -251,6 +259,16 @@ export class Session {
         (lun === undefined || request.lun === lun) &&
         serialDistance(beforeCmdSn, request.cmdSn) > 0,
     );
+  }
+
+  /**
+   * The target as its initiator may use it from now on. Resolves when no command can change a medium any more that it
+   * could not be sent now.
+   */
+  async accessChanged(target: IscsiTarget | undefined): Promise<void> {
+    if (this.#state === 'ended') return;
+    this.#target = target;
+    await this.tasks.accessChanged();
   }
 
   /** Where the framer should put data that is arriving in pieces. */

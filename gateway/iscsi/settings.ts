@@ -1,13 +1,14 @@
 import { MIB } from '../base/units.ts';
 import type { ByteCount } from '../base/units.ts';
-import type { PortalAddress } from './discovery.ts';
 
 /** How the target behaves; plain data. */
 export interface IscsiSettings {
-  /** What SendTargets says instead of the listening addresses (behind NAT). */
-  readonly advertise: readonly PortalAddress[] | undefined;
   /** Connections beyond this are refused with "out of resources"; beyond twice as many they are just closed. */
   readonly maxConnections: number;
+  /** The same for one IPv4 address or one IPv6 network of 64 bits. */
+  readonly maxConnectionsPerAddress: number;
+  /** Logins beyond this are refused with "out of resources". */
+  readonly maxSessionsPerInitiator: number;
   /** Commands one session may have outstanding. */
   readonly queueDepth: number;
   /** Write data in memory over all sessions, and read data not yet sent. */
@@ -29,8 +30,9 @@ export interface IscsiSettings {
 }
 
 export const DEFAULT_ISCSI_SETTINGS: IscsiSettings = {
-  advertise: undefined,
   maxConnections: 512,
+  maxConnectionsPerAddress: 256,
+  maxSessionsPerInitiator: 128,
   queueDepth: 128,
   writeBytesInFlight: 256 * MIB,
   readBytesInFlight: 256 * MIB,

@@ -2,20 +2,20 @@ import type { ByteCount } from '../base/units.ts';
 import { admit } from '../scsi/admission.ts';
 import { STATUS } from '../scsi/constants.ts';
 import { execute } from '../scsi/dispatch.ts';
-import type { InitiatorPort, LogicalUnit, LogicalUnits, TargetPort, UnitNexus } from '../scsi/logical-unit.ts';
+import type { LogicalUnit, UnitNexus } from '../scsi/logical-unit.ts';
 import { plainStatus } from '../scsi/result.ts';
 import type { ScsiResult } from '../scsi/result.ts';
 import { SENSE, checkCondition } from '../scsi/sense.ts';
-import { changesMedium, dataOutBytes, readBytes } from '../scsi/traits.ts';
+import { dataOutBytes, leavesTraces, readBytes } from '../scsi/traits.ts';
 import type { ByteBudget } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
 import { NO_TAG, REJECT } from './constants.ts';
+import type { Nexuses } from './nexuses.ts';
 import type { Outbox } from './outbox.ts';
 import type { DataOutRequest, ScsiCommandRequest } from './requests.ts';
 import type { Residual } from './responses.ts';
 import { NO_RESIDUAL } from './responses.ts';
 import { ReadRoom } from './read-room.ts';
-import type { MappedLun } from './target-registry.ts';
 import type { Task } from './task.ts';
 import { ATTRIBUTE } from './task-order.ts';
 import type { OrderedSet, TaskOrder } from './task-order.ts';
@@ -24,12 +24,8 @@ import { WriteGrants } from './write-grants.ts';
 import { WriteTransfer } from './write-transfer.ts';
 
 export interface TaskSetDeps {
-  /** What the initiator sees at this moment; asked for every command. */
-  luns(): ReadonlyMap<number, MappedLun>;
-  readonly units: LogicalUnits;
+  readonly nexuses: Nexuses;
   readonly order: TaskOrder;
-  readonly port: TargetPort;
-  readonly initiator: InitiatorPort;
   readonly parameters: SessionParameters;
   readonly window: CommandWindow;
   readonly outbox: Outbox;
@@ -51,7 +47,6 @@ const NO_DATA: readonly Buffer[] = [];
 export class TaskSet implements OrderedSet {
   readonly #deps: TaskSetDeps;
   readonly #tasks = new Map<number, Task>();
-  readonly #nexuses = new Map<number, UnitNexus>();
   readonly #grants: WriteGrants;
   readonly #room: ReadRoom;
   #secondsWithoutData = 0;
@@ -111,7 +106,7 @@ export class TaskSet implements OrderedSet {
       return;
     }
     const nexus = this.nexusOf(request.lun);
-    const admission = admit(nexus, request.lun, () => this.#deps.luns().keys(), request.cdb);
+    const admission = admit(nexus, request.lun, () => this.#deps.nexuses.luns(), request.cdb);
     if (admission.kind === 'answer') {
       this.#answerAtOnce(request, admission.result);
       return;
@@ -370,33 +365,19 @@ export class TaskSet implements OrderedSet {
     );
   }
 
-  /** The nexus to the unit that is mapped to the LUN now; a unit mapped anew is a new nexus. */
+  /** The nexus to the unit that is mapped to the LUN now. */
   nexusOf(lun: number): UnitNexus | undefined {
-    const mapped = this.#deps.luns().get(lun);
-    const known = this.#nexuses.get(lun);
-    if (known !== undefined) {
-      if (known.unit.device === mapped?.device) {
-        known.setReadOnly(mapped.readOnly);
-        return known;
-      }
-      known.unit.leave(known);
-      this.#nexuses.delete(lun);
-    }
-    if (mapped === undefined) return undefined;
-    const nexus = this.#deps.units.of(mapped.device, mapped.state).join(this.#deps.port, this.#deps.initiator);
-    nexus.setReadOnly(mapped.readOnly);
-    this.#nexuses.set(lun, nexus);
-    return nexus;
+    return this.#deps.nexuses.of(lun);
   }
 
   /** Every nexus of the session, for unit attentions about the target. */
   nexuses(): Iterable<UnitNexus> {
-    return this.#nexuses.values();
+    return this.#deps.nexuses.all();
   }
 
   /** The unit of every mapped LUN. */
   allUnits(): LogicalUnit[] {
-    return [...this.#deps.luns().values()].map(({ device, state }) => this.#deps.units.of(device, state));
+    return this.#deps.nexuses.allUnits();
   }
 
   /**
@@ -418,9 +399,30 @@ export class TaskSet implements OrderedSet {
     return chosen.length;
   }
 
+  /** Ends the tasks that match with this answer; those in the device linger as after `abort`. */
+  #terminate(matches: (task: Task) => boolean, result: ScsiResult): void {
+    const chosen = new Set([...this.#tasks.values()].filter(matches));
+    this.abort((task) => chosen.has(task));
+    for (const task of chosen) this.#answer(task, result);
+    if (chosen.size > 0) this.#deps.sendSoon();
+  }
+
+  /**
+   * The initiator may see other LUNs now, or may only read some. Commands in lost LUNs end as if those were not there,
+   * and writes to ones it may only read any more are refused. Resolves when no such command can change a medium any more.
+   */
+  async accessChanged(): Promise<void> {
+    const { nexuses } = this.#deps;
+    const { isLost, isDenied } = nexuses.change();
+    this.#terminate(isLost, checkCondition(SENSE.lunNotSupported));
+    this.#terminate(isDenied, checkCondition(SENSE.writeProtected));
+    nexuses.follow();
+    await this.settled((task) => isLost(task) || isDenied(task));
+  }
+
   /** Whether an aborted command (of those that match) is in a device that can still change the medium. */
   isSettling(matches: (task: Task) => boolean = () => true): boolean {
-    for (const task of this.#lingering) if (changesMedium(task.command) && matches(task)) return true;
+    for (const task of this.#lingering) if (leavesTraces(task.command) && matches(task)) return true;
     return false;
   }
 
@@ -439,8 +441,7 @@ export class TaskSet implements OrderedSet {
     this.abort(() => true);
     this.#grants.end();
     this.#room.end();
-    for (const nexus of this.#nexuses.values()) nexus.unit.leave(nexus);
-    this.#nexuses.clear();
+    this.#deps.nexuses.end();
     this.#leaveOrder();
   }
 }

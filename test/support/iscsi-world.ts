@@ -3,6 +3,7 @@ import type { CancelTimer, Clock } from '../../gateway/base/clock.ts';
 import { systemRandom } from '../../gateway/base/clock.ts';
 import { silentLog } from '../../gateway/base/log.ts';
 import { MIB } from '../../gateway/base/units.ts';
+import type { PortalSettings } from '../../gateway/iscsi/portals.ts';
 import { IscsiTargetServer } from '../../gateway/iscsi/server.ts';
 import { DEFAULT_ISCSI_SETTINGS } from '../../gateway/iscsi/settings.ts';
 import type { IscsiSettings } from '../../gateway/iscsi/settings.ts';
@@ -59,6 +60,7 @@ export class ManualClock implements Clock {
 export interface WorldOptions {
   readonly settings?: Partial<IscsiSettings>;
   readonly luns?: ReadonlyMap<number, BlockDevice>;
+  readonly portals?: readonly PortalSettings[];
 }
 
 /** Everything is open to everybody until a test says otherwise, at any time. */
@@ -105,7 +107,8 @@ export class IscsiWorld {
   readonly targets = this.registry.targets;
   readonly server: IscsiTargetServer;
   readonly #initiators: RawInitiator[] = [];
-  port = 0;
+  /** Of each portal. */
+  ports: readonly number[] = [];
 
   private constructor(options: WorldOptions) {
     this.luns = new Map(options.luns ?? [[0, this.device]]);
@@ -130,13 +133,18 @@ export class IscsiWorld {
 
   static async start(options: WorldOptions = {}): Promise<IscsiWorld> {
     const world = new IscsiWorld(options);
-    const [portal] = await world.server.listen([{ host: '127.0.0.1', port: 0 }]);
-    world.port = portal?.port ?? 0;
+    const portals = await world.server.listen(options.portals ?? [{ host: '127.0.0.1', port: 0 }]);
+    world.ports = portals.map(({ port }) => port);
     return world;
   }
 
-  async connect(): Promise<RawInitiator> {
-    const initiator = await RawInitiator.connect(this.port);
+  /** Of the first portal. */
+  get port(): number {
+    return this.ports[0] ?? 0;
+  }
+
+  async connect(port = this.port, host = '127.0.0.1'): Promise<RawInitiator> {
+    const initiator = await RawInitiator.connect(port, host);
     this.#initiators.push(initiator);
     return initiator;
   }

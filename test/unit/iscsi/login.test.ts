@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { systemRandom } from '../../../gateway/base/clock.ts';
 import { INITIAL_LOGIN, loginStep } from '../../../gateway/iscsi/login.ts';
-import type { LoginPolicy, LoginState, LoginStep } from '../../../gateway/iscsi/login.ts';
+import type { LoginState, LoginStep } from '../../../gateway/iscsi/login.ts';
+import type { LoginPolicy } from '../../../gateway/iscsi/login-identity.ts';
 import { decodeLogin } from '../../../gateway/iscsi/requests.ts';
 import { buildLogin, textOf } from '../../support/iscsi-wire.ts';
 import type { LoginFields } from '../../support/iscsi-wire.ts';
@@ -11,11 +13,15 @@ const NORMAL = { InitiatorName: INITIATOR, TargetName: TARGET, SessionType: 'Nor
 const DISCOVERY = { InitiatorName: INITIATOR, SessionType: 'Discovery' };
 
 const policy: LoginPolicy = {
-  authorize: (targetName) => {
-    if (targetName === TARGET) return { kind: 'allowed', targetName };
-    return targetName === 'iqn.2026-11.dev.farshore:secret' ? { kind: 'forbidden', reason: 'not this one' } : { kind: 'not-found' };
+  authorize: (name) => {
+    if (name === TARGET) return { kind: 'allowed', target: { name, luns: () => new Map() }, chap: undefined };
+    return name === 'iqn.2026-11.dev.farshore:secret'
+      ? { kind: 'forbidden', reason: 'not this one' }
+      : { kind: 'not-found' };
   },
+  discoveryChap: () => undefined,
   sessionExists: (tsih) => tsih === 7,
+  challenges: { random: systemRandom, issue: () => undefined, isOutstanding: () => false },
 };
 
 function step(fields: LoginFields, state: LoginState = INITIAL_LOGIN): LoginStep {

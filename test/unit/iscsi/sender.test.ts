@@ -73,7 +73,7 @@ test('what is sent is what was said, however the kernel takes it and whatever be
         else socket.fast = step.kind === 'fast';
       }
       sender.flush();
-      socket.take();
+      while (sender.backlogBytes > 0) socket.take();
       expect(Buffer.concat(socket.taken).equals(Buffer.concat(said))).toBe(true);
       expect(sender.backlogBytes).toBe(0);
     }),
@@ -111,4 +111,28 @@ describe('the kernel falls behind', () => {
     sender.flush();
     expect([socket.taken.length, sender.backlogBytes]).toEqual([0, 0]);
   });
+});
+
+test('what the kernel has taken is told in steps, and what is added meanwhile does not look like it', () => {
+  const socket = new SlowSocket();
+  socket.fast = false;
+  let caughtUp = 0;
+  const sender = new Sender(socket, () => {
+    caughtUp += 1;
+  });
+  for (let index = 0; index < 40; index += 1) pdu(sender, index, [Buffer.alloc(100 * KIB)]);
+  sender.flush();
+  const before = sender.takenBytes;
+  pdu(sender, 99, [Buffer.alloc(100 * KIB)]);
+  sender.flush();
+  expect([before, sender.takenBytes]).toEqual([0, 0]);
+  const steps: number[] = [];
+  for (let last = 0; sender.backlogBytes > 0; last = sender.takenBytes) {
+    expect(caughtUp).toBe(0);
+    socket.take();
+    steps.push(sender.takenBytes - last);
+  }
+  expect(caughtUp).toBe(1);
+  expect(steps.length).toBeGreaterThan(3);
+  expect(Math.max(...steps)).toBeLessThan(1200 * KIB);
 });

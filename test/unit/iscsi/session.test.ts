@@ -83,7 +83,9 @@ describe('discovery', () => {
 
   test('a configured address is what is advertised', async () => {
     await world.stop();
-    world = await IscsiWorld.start({ settings: { advertise: [{ host: '203.0.113.7', port: 3260 }] } });
+    world = await IscsiWorld.start({
+      portals: [{ host: '127.0.0.1', port: 0, advertise: [{ host: '203.0.113.7', port: 3260 }] }],
+    });
     const initiator = await world.connect();
     await initiator.login();
     expect((await initiator.text({ SendTargets: 'All' }))['TargetAddress']).toBe('203.0.113.7:3260,1');
@@ -275,7 +277,7 @@ describe('logical units', () => {
   test('a LUN mapped while logged in can be used at once, and the others tell of it', async () => {
     const initiator = await world.ready();
     world.luns.set(1, new RamDevice({ bytes: MIB, name: 'one' }));
-    world.server.lunsChanged(TARGET);
+    await world.server.accessChanged();
     expect(senseOf((await initiator.run({ cdb: cdb(0) })).last)).toEqual({ key: 6, asc: 0x3f, ascq: 0x0e });
     await initiator.clear(1);
     world.luns.delete(1);

@@ -1,0 +1,121 @@
+import { LOGIN_STATUS } from './constants.ts';
+import { unprovable } from './chap.ts';
+import type { ChallengeBook } from './chap.ts';
+import { normalizeName } from './names.ts';
+import type { LoginRequest } from './requests.ts';
+import type { Authorization, ChapRequirement } from './target-registry.ts';
+
+/** Who logs in, to what. */
+export type Identity = DiscoveryIdentity | NormalIdentity;
+
+interface IdentityCore {
+  /** Normalised. */
+  readonly initiatorName: string;
+  readonly isid: string;
+  readonly connectionId: number;
+}
+
+interface DiscoveryIdentity extends IdentityCore {
+  readonly sessionType: 'discovery';
+}
+
+interface NormalIdentity extends IdentityCore {
+  readonly sessionType: 'normal';
+  /** As the target registry spells it. */
+  readonly targetName: string;
+}
+
+/** What a login needs to know of the rest of the gateway. */
+export interface LoginPolicy {
+  /** Whether this initiator may use the target through the portal the connection came in by, and what it must prove. */
+  authorize(targetName: string, initiatorName: string): Authorization;
+  discoveryChap(initiatorName: string): ChapRequirement | undefined;
+  /** Whether the initiator has a session of this handle with this ISID. */
+  sessionExists(tsih: number, initiatorName: string, isid: string): boolean;
+  readonly challenges: ChallengeBook;
+}
+
+/** Who a login says it is; only what has the form of a name. */
+export interface Claim {
+  readonly initiatorName: string | undefined;
+  readonly targetName: string | undefined;
+}
+
+/** What the first request of a login asks for, and on which conditions it may have it. */
+export interface Grant {
+  readonly identity: Identity;
+  readonly chap: ChapRequirement | undefined;
+  /**
+   * There is no such target, at least for this initiator. One that wants to prove itself finds that out no sooner than
+   * one with a wrong secret: it could otherwise learn names of targets and initiators by trying.
+   */
+  readonly conceals: boolean;
+}
+
+export type Identified =
+  | { readonly kind: 'granted'; readonly grant: Grant }
+  | { readonly kind: 'refused'; readonly status: number; readonly reason: string; readonly claim: Claim };
+
+/** The keys that say who logs in to what; all of them come with the first request (RFC 7143 6.3). */
+export function identify(
+  request: LoginRequest,
+  keys: ReadonlyMap<string, string>,
+  wantsChap: boolean,
+  policy: LoginPolicy,
+): Identified {
+  const initiatorName = normalizeName(keys.get('InitiatorName') ?? '');
+  const claim = { initiatorName, targetName: normalizeName(keys.get('TargetName') ?? '') };
+  const refused = (status: number, reason: string): Identified => ({ kind: 'refused', status, reason, claim });
+  if (!keys.has('InitiatorName')) return refused(LOGIN_STATUS.missingParameter, 'InitiatorName is missing');
+  if (initiatorName === undefined) return refused(LOGIN_STATUS.initiatorError, 'InitiatorName is no iSCSI name');
+  if (request.tsih !== 0) {
+    // One connection a session: a login into an existing one has no place left.
+    return policy.sessionExists(request.tsih, initiatorName, request.isid)
+      ? refused(LOGIN_STATUS.tooManyConnections, 'sessions have one connection')
+      : refused(LOGIN_STATUS.sessionDoesNotExist, 'the initiator has no session with this TSIH');
+  }
+  const core = { initiatorName, isid: request.isid, connectionId: request.connectionId };
+  const sessionType = keys.get('SessionType') ?? 'Normal';
+  if (sessionType === 'Discovery') {
+    const chap = policy.discoveryChap(initiatorName);
+    return { kind: 'granted', grant: { identity: { ...core, sessionType: 'discovery' }, chap, conceals: false } };
+  }
+  if (sessionType !== 'Normal') return refused(LOGIN_STATUS.sessionTypeNotSupported, 'the session type is unknown');
+  const given = keys.get('TargetName');
+  if (given === undefined) return refused(LOGIN_STATUS.missingParameter, 'TargetName is missing');
+  const targetName = claim.targetName ?? given;
+  const answer = policy.authorize(targetName, initiatorName);
+  switch (answer.kind) {
+    case 'forbidden':
+      return refused(LOGIN_STATUS.authorizationFailure, answer.reason);
+    case 'not-found': {
+      if (!wantsChap) return refused(LOGIN_STATUS.notFound, NO_SUCH_TARGET);
+      const identity = { ...core, sessionType: 'normal' as const, targetName };
+      return { kind: 'granted', grant: { identity, chap: unprovable(policy.challenges.random), conceals: true } };
+    }
+    case 'allowed': {
+      const identity = { ...core, sessionType: 'normal' as const, targetName: answer.target.name };
+      return { kind: 'granted', grant: { identity, chap: answer.chap, conceals: false } };
+    }
+  }
+}
+
+/** For the log; the peer gets the status. */
+export const NO_SUCH_TARGET = 'no such target, or not for this initiator';
+
+/** Whether what a later request says again (libiscsi does) is what the first one has said. */
+export function agrees(identity: Identity, request: LoginRequest, keys: ReadonlyMap<string, string>): boolean {
+  const initiatorName = keys.get('InitiatorName');
+  const targetName = keys.get('TargetName');
+  const sessionType = keys.get('SessionType');
+  if (request.tsih !== 0) return false;
+  if (initiatorName !== undefined && normalizeName(initiatorName) !== identity.initiatorName) return false;
+  if (sessionType !== undefined && sessionType.toLowerCase() !== identity.sessionType) return false;
+  if (targetName === undefined || identity.sessionType === 'discovery') return true;
+  return (normalizeName(targetName) ?? targetName) === identity.targetName;
+}
+
+export function claimOf(identity: Identity): Claim {
+  const { initiatorName } = identity;
+  return { initiatorName, targetName: identity.sessionType === 'normal' ? identity.targetName : undefined };
+}

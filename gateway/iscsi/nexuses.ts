@@ -1,0 +1,120 @@
+import type { BlockDevice } from '../base/block-device.ts';
+import type { InitiatorPort, LogicalUnit, LogicalUnits, TargetPort, UnitNexus } from '../scsi/logical-unit.ts';
+import { SENSE } from '../scsi/sense.ts';
+import { changesMedium } from '../scsi/traits.ts';
+import type { MappedLun } from './target-registry.ts';
+import type { Task } from './task.ts';
+
+export interface NexusesDeps {
+  /** What the initiator sees at this moment. */
+  luns(): ReadonlyMap<number, MappedLun>;
+  readonly units: LogicalUnits;
+  readonly port: TargetPort;
+  readonly initiator: InitiatorPort;
+}
+
+/** Which commands a change of access forbids. */
+export interface AccessChange {
+  /** Their LUN is gone, or has another unit behind it. */
+  readonly isLost: (task: Task) => boolean;
+  /** They change a medium that may only be read now, or copy to who knows where. */
+  readonly isDenied: (task: Task) => boolean;
+}
+
+/** The I_T_L nexuses of one session: one to each logical unit that it has used and may still use. */
+export class Nexuses {
+  readonly #deps: NexusesDeps;
+  readonly #byLun = new Map<number, UnitNexus>();
+  /** What was behind each LUN when access last changed. */
+  #known: ReadonlyMap<number, BlockDevice>;
+
+  constructor(deps: NexusesDeps) {
+    this.#deps = deps;
+    this.#known = devicesOf(deps.luns());
+  }
+
+  /** LUNs the initiator sees. */
+  luns(): Iterable<number> {
+    return this.#deps.luns().keys();
+  }
+
+  /** The nexus to the unit that is mapped to the LUN now; a unit mapped anew is a new nexus. */
+  of(lun: number): UnitNexus | undefined {
+    const mapped = this.#deps.luns().get(lun);
+    const known = this.#update(lun, mapped);
+    if (known !== undefined || mapped === undefined) return known;
+    const nexus = this.#deps.units.of(mapped.device, mapped.state).join(this.#deps.port, this.#deps.initiator);
+    nexus.setReadOnly(mapped.readOnly);
+    nexus.setNeighbours(() => this.#toEveryUnit());
+    this.#byLun.set(lun, nexus);
+    return nexus;
+  }
+
+  *#toEveryUnit(): Iterable<UnitNexus> {
+    for (const lun of this.luns()) {
+      const nexus = this.of(lun);
+      if (nexus !== undefined) yield nexus;
+    }
+  }
+
+  /** The nexus to what is mapped to the LUN now, if there is one already. */
+  #update(lun: number, mapped: MappedLun | undefined): UnitNexus | undefined {
+    const known = this.#byLun.get(lun);
+    if (known === undefined) return undefined;
+    if (known.unit.device === mapped?.device) {
+      known.setReadOnly(mapped.readOnly);
+      return known;
+    }
+    known.unit.leave(known);
+    this.#byLun.delete(lun);
+    return undefined;
+  }
+
+  all(): Iterable<UnitNexus> {
+    return this.#byLun.values();
+  }
+
+  /** The unit of every mapped LUN. */
+  allUnits(): LogicalUnit[] {
+    return [...this.#deps.luns().values()].map(({ device, state }) => this.#deps.units.of(device, state));
+  }
+
+  /** What the LUNs as they are now forbid. */
+  change(): AccessChange {
+    const seen = this.#deps.luns();
+    // A copy has looked up the units it copies between when it began.
+    const copiesEnd = [...this.#known].some(([lun, device]) => seen.get(lun)?.device !== device || isReadOnly(lun));
+    function isReadOnly(lun: number): boolean {
+      return seen.get(lun)?.readOnly === true;
+    }
+    return {
+      isLost: ({ lun, nexus }) => seen.get(lun)?.device !== nexus.unit.device,
+      isDenied: ({ lun, command }) =>
+        command.kind === 'extended-copy' ? copiesEnd : isReadOnly(lun) && changesMedium(command),
+    };
+  }
+
+  /** Drops lost nexuses and tells those that are left of what has changed (SPC-4 6.33, 7.5.1). */
+  follow(): void {
+    const seen = this.#deps.luns();
+    for (const [lun, nexus] of [...this.#byLun]) {
+      const wasReadOnly = nexus.readOnly;
+      // The write protect bit of MODE SENSE follows.
+      if (this.#update(lun, seen.get(lun))?.readOnly === !wasReadOnly) nexus.raise(SENSE.modeParametersChanged);
+    }
+    const before = this.#known;
+    this.#known = devicesOf(seen);
+    const isSame = before.size === seen.size && [...before].every(([lun, device]) => this.#known.get(lun) === device);
+    if (!isSame) for (const nexus of this.#byLun.values()) nexus.raise(SENSE.lunsChanged);
+  }
+
+  /** The session is over. */
+  end(): void {
+    for (const nexus of this.#byLun.values()) nexus.unit.leave(nexus);
+    this.#byLun.clear();
+  }
+}
+
+function devicesOf(luns: ReadonlyMap<number, MappedLun>): ReadonlyMap<number, BlockDevice> {
+  return new Map([...luns].map(([lun, { device }]) => [lun, device]));
+}
