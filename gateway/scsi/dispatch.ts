@@ -23,6 +23,8 @@ import { reportTargetPortGroups } from './target-port-groups.ts';
 import { refuseNow } from './refusals.ts';
 import { accessOf, extentOf } from './traits.ts';
 import type { UnitCommand } from './traits.ts';
+import { extendedCopy } from './xcopy/copy.ts';
+import { copyResults } from './xcopy/outcomes.ts';
 
 export type { UnitCommand };
 
@@ -171,9 +173,11 @@ function run(
       return nexus.unit.reservations.release(nexus);
     case 'report-target-port-groups':
       return reportTargetPortGroups(command);
-    case 'sanitize':
     case 'extended-copy':
+      return withParameters(command, data, (parameters) => extendedCopy(nexus, parameters, life));
     case 'copy-results':
+      return copyResults(nexus, command);
+    case 'sanitize':
       return checkCondition(SENSE.invalidOpcode);
   }
 }

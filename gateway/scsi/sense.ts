@@ -77,6 +77,7 @@ export const SENSE = {
   softwareWriteProtected: { key: KEY.dataProtect, asc: 0x27, ascq: 0x02 },
   copyAborted: { key: KEY.copyAborted, asc: 0x00, ascq: 0x00 },
   copyThirdPartyFailure: { key: KEY.copyAborted, asc: 0x0d, ascq: 0x01 },
+  inexactSegment: { key: KEY.copyAborted, asc: 0x26, ascq: 0x0a },
   copyTargetNotReachable: { key: KEY.copyAborted, asc: 0x0d, ascq: 0x02 },
   miscompare: { key: KEY.miscompare, asc: 0x1d, ascq: 0x00 },
   unexpectedUnsolicitedData: { key: KEY.abortedCommand, asc: 0x0c, ascq: 0x0c },

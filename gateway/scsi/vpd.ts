@@ -4,6 +4,7 @@ import { MAX_COMPARE_AND_WRITE_SECTORS, maxAtomicSectors } from './atomic-writes
 import { PRODUCT_ID, VENDOR_ID } from './constants.ts';
 import type { TargetPort } from './logical-unit.ts';
 import { maxWriteSameSectors } from './limits.ts';
+import { thirdPartyCopy } from './xcopy/vpd.ts';
 
 type EncodePage = (device: BlockDevice, port: TargetPort) => Buffer;
 
@@ -13,6 +14,7 @@ const PAGES: ReadonlyMap<number, EncodePage> = new Map<number, EncodePage>([
   [0x80, unitSerialNumber],
   [0x83, deviceIdentification],
   [0x86, extendedInquiry],
+  [0x8f, thirdPartyCopy],
   [0xb0, blockLimits],
   [0xb1, blockDeviceCharacteristics],
   [0xb2, logicalBlockProvisioning],

@@ -6,7 +6,7 @@ describe('standard INQUIRY', () => {
     const { data, status } = await new ScsiBench().run('12 00 00 00 ff 00');
     expect(status).toBe(0);
     expect(data.length).toBe(96);
-    expect(data.subarray(0, 8).toString('hex')).toBe('000006125b000002');
+    expect(data.subarray(0, 8).toString('hex')).toBe('000006125b080002');
     expect(data.toString('latin1', 8, 36)).toBe('FARSHOREVirtual Disk    0001');
     expect(data.subarray(58, 66).toString('hex')).toBe('00a0046004c00960');
   });
@@ -34,7 +34,7 @@ describe('vital product data', () => {
 
   test('00 lists every page, in ascending order, and every listed page is there', async () => {
     const codes = [...(await page(0x00))];
-    expect(codes).toEqual([0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
+    expect(codes).toEqual([0x00, 0x80, 0x83, 0x86, 0x8f, 0xb0, 0xb1, 0xb2]);
     for (const code of codes) await page(code);
   });
 
