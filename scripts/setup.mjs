@@ -40,6 +40,8 @@ const PROGRAMS = {
   'iscsi-test-cu': 'libiscsi-bin',
   'qemu-img': 'qemu-utils',
   tgtd: 'tgt',
+  isnsd: 'open-isns-server',
+  isnsadm: 'open-isns-utils',
   mke2fs: 'e2fsprogs',
 };
 /** Packages that bring no program of their own. */

@@ -7,6 +7,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'iscsi-perf': 'libiscsi-bin',
   'iscsi-readcapacity16': 'libiscsi-bin',
   'iscsi-test-cu': 'libiscsi-bin',
+  isnsd: 'open-isns-server',
+  isnsadm: 'open-isns-utils',
   'qemu-img': 'qemu-utils and qemu-block-extra',
   'qemu-io': 'qemu-utils and qemu-block-extra',
 };
