@@ -37,7 +37,7 @@ function standardInquiry(peripheral: number): Buffer {
   bytes[2] = 0x06; // SPC-4
   bytes[3] = 0x12; // HISUP, response data format 2
   bytes[4] = bytes.length - 5;
-  bytes[5] = 0x08; // 3PC
+  bytes[5] = 0x10 | 0x08; // TPGS: implicit asymmetric access, 3PC
   bytes[7] = 0x02; // CMDQUE
   writeAscii(bytes, 8, 8, VENDOR_ID);
   writeAscii(bytes, 16, 16, PRODUCT_ID);

@@ -2,6 +2,7 @@ import type { BlockDevice, DeviceGeometry, MaybePromise } from '../base/block-de
 import { Reservations } from './reservations/reservations.ts';
 import { SENSE } from './sense.ts';
 import type { Sense } from './sense.ts';
+import { UnitAttentions } from './unit-attentions.ts';
 import { UnitDocument } from './unit-document.ts';
 import { UnitMedia } from './unit-media.ts';
 import type { UnitStateStore } from './unit-state.ts';
@@ -21,15 +22,12 @@ export interface InitiatorPort {
   readonly isid: string;
 }
 
-/** Pending unit attentions are at most the distinct conditions this device knows; the bound is a last resort. */
-const MAX_PENDING_ATTENTIONS = 16;
-
 /** One initiator port at one logical unit (I_T_L nexus, SAM-5 4.8): what is pending for it. */
 export class UnitNexus {
   readonly unit: LogicalUnit;
   readonly port: TargetPort;
   readonly initiator: InitiatorPort;
-  readonly #attentions: Sense[] = [];
+  readonly #attentions = new UnitAttentions();
   #readOnly = false;
   #neighbours = (): Iterable<UnitNexus> => [this];
 
@@ -58,25 +56,26 @@ export class UnitNexus {
   }
 
   get hasAttention(): boolean {
-    return this.#attentions.length > 0;
+    return this.#attentions.any;
   }
 
   /** Queues a unit attention, once. */
   raise(sense: Sense): void {
-    const known = this.#attentions.some((pending) => pending.asc === sense.asc && pending.ascq === sense.ascq);
-    if (known || this.#attentions.length >= MAX_PENDING_ATTENTIONS) return;
-    this.#attentions.push(sense);
+    this.#attentions.raise(sense);
   }
 
-  /** The oldest pending unit attention, reported and so gone. */
+  /** The pending unit attention to tell now: told and so gone. */
   takeAttention(): Sense | undefined {
-    return this.#attentions.shift();
+    return this.#attentions.take();
+  }
+
+  isPending(sense: Sense): boolean {
+    return this.#attentions.isPending(sense);
   }
 
   /** Drops a pending condition that the initiator has just learned by other means. */
   dropAttention(sense: Sense): void {
-    const at = this.#attentions.findIndex((pending) => pending.asc === sense.asc && pending.ascq === sense.ascq);
-    if (at >= 0) this.#attentions.splice(at, 1);
+    this.#attentions.drop(sense);
   }
 }
 
@@ -97,6 +96,8 @@ export class LogicalUnit {
   readonly reservations: Reservations;
   readonly abortTasks: AbortTasks;
   readonly #nexuses = new Set<UnitNexus>();
+  /** I_T nexuses that were lost since power on, oldest first. */
+  readonly #lost = new Set<string>();
   #knownSectors: number;
 
   constructor(device: BlockDevice, state: UnitStateStore | undefined, abortTasks: AbortTasks) {
@@ -107,16 +108,21 @@ export class LogicalUnit {
     this.#knownSectors = device.geometry().sectors;
   }
 
-  /** A new I_T_L nexus, told of the power on by its first command (SAM-5 5.14). */
+  /** A new I_T_L nexus; its first command is told of the power on, or of the loss of the nexus there was before (SAM-5 5.14). */
   join(port: TargetPort, initiator: InitiatorPort): UnitNexus {
     const nexus = new UnitNexus(this, port, initiator);
-    nexus.raise(SENSE.powerOn);
+    nexus.raise(this.#lost.delete(nameOf(nexus)) ? SENSE.nexusLoss : SENSE.powerOn);
     this.#nexuses.add(nexus);
     return nexus;
   }
 
   leave(nexus: UnitNexus): void {
-    if (this.#nexuses.delete(nexus)) this.reservations.nexusLost(nexus);
+    if (!this.#nexuses.delete(nexus)) return;
+    this.reservations.nexusLost(nexus);
+    if (nexus.isPending(SENSE.powerOn)) return; // it has not learned of that yet
+    const [oldest] = this.#lost;
+    if (this.#lost.size >= MAX_LOST && oldest !== undefined) this.#lost.delete(oldest);
+    this.#lost.add(nameOf(nexus));
   }
 
   /** Raises a unit attention for every nexus but `except`. */
@@ -145,11 +151,13 @@ export class LogicalUnit {
   nexuses(): Iterable<UnitNexus> {
     return this.#nexuses;
   }
+}
 
-  /** How many initiators hold a nexus. */
-  get nexusCount(): number {
-    return this.#nexuses.size;
-  }
+/** So many lost nexuses are remembered; one that is not is told of a power on, which says no less. */
+const MAX_LOST = 256;
+
+function nameOf({ initiator, port }: UnitNexus): string {
+  return `${initiator.name},${initiator.isid},${port.targetName}`;
 }
 
 /** The logical unit of each device, made on first use: two targets that map one device share its state. */

@@ -62,7 +62,7 @@ export const SENSE = {
   insufficientRegistrationResources: { key: KEY.illegalRequest, asc: 0x55, ascq: 0x04 },
   savingNotSupported: { key: KEY.illegalRequest, asc: 0x39, ascq: 0x00 },
   invalidMessage: { key: KEY.illegalRequest, asc: 0x49, ascq: 0x00 },
-  powerOn: { key: KEY.unitAttention, asc: 0x29, ascq: 0x00 },
+  powerOn: { key: KEY.unitAttention, asc: 0x29, ascq: 0x01 },
   busDeviceReset: { key: KEY.unitAttention, asc: 0x29, ascq: 0x03 },
   nexusLoss: { key: KEY.unitAttention, asc: 0x29, ascq: 0x07 },
   modeParametersChanged: { key: KEY.unitAttention, asc: 0x2a, ascq: 0x01 },

@@ -1,7 +1,7 @@
 import type { BlockDevice } from '../base/block-device.ts';
 import { BLOCK_SIZE, MIB } from '../base/units.ts';
 import { MAX_COMPARE_AND_WRITE_SECTORS, maxAtomicSectors } from './atomic-writes.ts';
-import { PRODUCT_ID, VENDOR_ID } from './constants.ts';
+import { PRODUCT_ID, RELATIVE_TARGET_PORT, TARGET_PORT_GROUP, VENDOR_ID } from './constants.ts';
 import type { TargetPort } from './logical-unit.ts';
 import { maxWriteSameSectors } from './limits.ts';
 import { thirdPartyCopy } from './xcopy/vpd.ts';
@@ -14,6 +14,8 @@ const PAGES: ReadonlyMap<number, EncodePage> = new Map<number, EncodePage>([
   [0x80, unitSerialNumber],
   [0x83, deviceIdentification],
   [0x86, extendedInquiry],
+  [0x87, modePagePolicy],
+  [0x88, scsiPorts],
   [0x8f, thirdPartyCopy],
   [0xb0, blockLimits],
   [0xb1, blockDeviceCharacteristics],
@@ -50,19 +52,26 @@ const OF_TARGET = 0x20;
 const T10_VENDOR = 1;
 const NAA = 3;
 const RELATIVE_PORT = 4;
+const PORT_GROUP = 5;
 const SCSI_NAME = 8;
 
-/** 83h (SPC-4 7.8.6): the unit's NAA and T10 vendor id, then the port's and the target's names. */
+/** 83h (SPC-4 7.8.6): the unit's NAA and T10 vendor id, then the port with its group and name, and the target's name. */
 function deviceIdentification(device: BlockDevice, port: TargetPort): Buffer {
   const vendorId = `${VENDOR_ID.padEnd(8)}${PRODUCT_ID.padEnd(16)}${device.identity.serial}`;
-  const portName = `${port.targetName},t,0x${port.portalGroupTag.toString(16).padStart(4, '0')}`;
   return Buffer.concat([
     designator(BINARY, OF_UNIT | NAA, device.identity.naa),
     designator(ASCII, OF_UNIT | T10_VENDOR, Buffer.from(vendorId, 'latin1')),
-    designator(BINARY, OF_PORT | RELATIVE_PORT, Buffer.from([0, 0, 0, 1])),
-    designator(UTF8, OF_PORT | SCSI_NAME, scsiName(portName)),
+    designator(BINARY, OF_PORT | RELATIVE_PORT, Buffer.from([0, 0, 0, RELATIVE_TARGET_PORT])),
+    designator(BINARY, OF_PORT | PORT_GROUP, Buffer.from([0, 0, 0, TARGET_PORT_GROUP])),
+    nameOfPort(port),
     designator(UTF8, OF_TARGET | SCSI_NAME, scsiName(port.targetName)),
   ]);
+}
+
+/** The SCSI name string of the target port (RFC 7143 4.2.7.2: name, portal group tag). */
+function nameOfPort(port: TargetPort): Buffer {
+  const tag = port.portalGroupTag.toString(16).padStart(4, '0');
+  return designator(UTF8, OF_PORT | SCSI_NAME, scsiName(`${port.targetName},t,0x${tag}`));
 }
 
 /** A designation descriptor (SPC-4 7.8.6.1). The protocol (5, iSCSI) is given for ports and targets. */
@@ -86,6 +95,20 @@ function extendedInquiry(): Buffer {
   body[1] = 0x01; // SIMPSUP: every task attribute is treated as SIMPLE
   body[2] = 0x01; // V_SUP: there is a volatile cache as far as hosts are concerned
   return body;
+}
+
+/** 87h (SPC-4 7.8.9): every mode page and subpage is shared by all nexuses. */
+function modePagePolicy(): Buffer {
+  return Buffer.from([0x3f, 0xff, 0x00, 0x00]);
+}
+
+/** 88h (SPC-4 7.8, SCSI Ports): the one port, a target port. */
+function scsiPorts(_device: BlockDevice, port: TargetPort): Buffer {
+  const name = nameOfPort(port);
+  const head = Buffer.alloc(12);
+  head.writeUInt16BE(RELATIVE_TARGET_PORT, 2);
+  head.writeUInt16BE(name.length, 10);
+  return Buffer.concat([head, name]);
 }
 
 /** Hosts do best with transfers of this size. */

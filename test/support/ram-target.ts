@@ -45,7 +45,7 @@ const luns = new Map(
     {
       device: new RamDevice({ bytes: Number(values['size-mib']) * MIB, sectorSize, name: `ram${lun}` }),
       readOnly: false,
-      state: undefined,
+      state: { load: () => undefined, save: () => Promise.resolve() },
     },
   ]),
 );

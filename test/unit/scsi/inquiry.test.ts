@@ -6,7 +6,7 @@ describe('standard INQUIRY', () => {
     const { data, status } = await new ScsiBench().run('12 00 00 00 ff 00');
     expect(status).toBe(0);
     expect(data.length).toBe(96);
-    expect(data.subarray(0, 8).toString('hex')).toBe('000006125b080002');
+    expect(data.subarray(0, 8).toString('hex')).toBe('000006125b180002');
     expect(data.toString('latin1', 8, 36)).toBe('FARSHOREVirtual Disk    0001');
     expect(data.subarray(58, 66).toString('hex')).toBe('00a0046004c00960');
   });
@@ -34,7 +34,7 @@ describe('vital product data', () => {
 
   test('00 lists every page, in ascending order, and every listed page is there', async () => {
     const codes = [...(await page(0x00))];
-    expect(codes).toEqual([0x00, 0x80, 0x83, 0x86, 0x8f, 0xb0, 0xb1, 0xb2]);
+    expect(codes).toEqual([0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2]);
     for (const code of codes) await page(code);
   });
 
@@ -60,16 +60,31 @@ describe('vital product data', () => {
       [0x01, 0x03],
       [0x02, 0x01],
       [0x51, 0x94],
+      [0x51, 0x95],
       [0x53, 0x98],
       [0x53, 0xa8],
     ]);
     expect(designators[0]?.value.equals(bench.device.identity.naa)).toBe(true);
+    expect(designators.slice(2, 4).map(({ value }) => value.toString('hex'))).toEqual(['00000001', '00000001']);
     expect(designators[1]?.value.toString('latin1')).toBe('FARSHOREVirtual Disk    ram-ram');
-    const names = designators.slice(3).map(({ value }) => [value.toString().replace(/\0+$/, ''), value.length % 4]);
+    const names = designators.slice(4).map(({ value }) => [value.toString().replace(/\0+$/, ''), value.length % 4]);
     expect(names).toEqual([
       ['iqn.2026-11.dev.farshore:t,t,0x0001', 0],
       ['iqn.2026-11.dev.farshore:t', 0],
     ]);
+  });
+
+  test('87 says that mode pages are shared by all initiators', async () => {
+    expect((await page(0x87)).toString('hex')).toBe('3fff0000');
+  });
+
+  test('88 names the one port there is, as page 83 does', async () => {
+    const body = await page(0x88);
+    expect(body.subarray(0, 8).toString('hex')).toBe('0000000100000000');
+    expect(body.readUInt16BE(10)).toBe(body.length - 12);
+    const name = 'iqn.2026-11.dev.farshore:t,t,0x0001';
+    expect(body.subarray(12, 16).toString('hex')).toBe('53980024');
+    expect(body.toString('latin1', 16).replace(/\0+$/, '')).toBe(name);
   });
 
   test.each([
