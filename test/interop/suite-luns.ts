@@ -4,7 +4,7 @@ import type { SuiteLuns } from './libiscsi-suite.ts';
 /** Large enough for every test, small enough to be filled often. */
 const VOLUME_SIZE = '128M';
 /** Tests side by side; each lane has a volume of its own. */
-const LANES = 2;
+export const LANES = 2;
 
 /** The volumes the suite runs on, made with the command line as a user does. */
 export function suiteLuns(gateway: GatewayProcess, sector: 512 | 4096): SuiteLuns {

@@ -29,25 +29,30 @@ export class Tgtd {
   readonly lun = 1;
   readonly log: () => string;
   private readonly daemon: LoggedProcess;
+  /** How tgtadm finds the daemon. */
+  private readonly control: readonly string[];
+  private luns = 1;
 
-  private constructor(daemon: LoggedProcess, port: number, target: string) {
+  private constructor(daemon: LoggedProcess, port: number, target: string, control: readonly string[]) {
     this.daemon = daemon;
     this.port = port;
     this.target = target;
+    this.control = control;
     this.log = () => daemon.log();
   }
 
   static async start(options: TgtdOptions): Promise<Tgtd> {
     const port = await freePort();
     // The control socket is named by a small number; the port is as good as any.
-    const control = String(port % 32768);
+    const number = String(port % 32768);
+    const control = ['-C', number, '--lld', 'iscsi'];
     const daemon = new LoggedProcess(
       'tgtd',
-      ['-f', '-C', control, '--iscsi', `portal=127.0.0.1:${port}`],
+      ['-f', '-C', number, '--iscsi', `portal=127.0.0.1:${port}`],
       join(options.directory, 'tgtd.log'),
     );
-    const admin = (...words: string[]): string =>
-      runTool('tgtadm', ['-C', control, '--lld', 'iscsi', ...words, '--tid', '1']);
+    const tgtd = new Tgtd(daemon, port, options.target, control);
+    const admin = (...words: string[]): string => tgtd.admin(...words);
     try {
       await eventually(
         () => {
@@ -72,11 +77,31 @@ export class Tgtd {
       await daemon.end('SIGKILL');
       throw error;
     }
-    return new Tgtd(daemon, port, options.target);
+    return tgtd;
+  }
+
+  /** One more LUN on a file; `params` as tgtadm takes them, like `thin_provisioning=1`. Returns its number. */
+  addLun(file: string, params?: string): number {
+    this.luns += 1;
+    const lun = ['--mode', 'logicalunit', '--lun', String(this.luns)];
+    this.admin('--op', 'new', ...lun, '-b', file);
+    if (params !== undefined) this.admin('--op', 'update', ...lun, '--params', params);
+    return this.luns;
+  }
+
+  /** From now on initiators must prove by CHAP that they know this secret; with several users, any of them will do. */
+  requireChap(user: string, secret: string): void {
+    runTool('tgtadm', [...this.control, '--op', 'new', '--mode', 'account', '--user', user, '--password', secret]);
+    this.admin('--op', 'bind', '--mode', 'account', '--user', user);
   }
 
   pid(): number | undefined {
     return this.daemon.pid();
+  }
+
+  /** An administrative command about the one target. */
+  private admin(...words: readonly string[]): string {
+    return runTool('tgtadm', [...this.control, ...words, '--tid', '1']);
   }
 
   /** SIGTERM does not always end it. */
