@@ -67,7 +67,7 @@ export class IscsiTargetServer {
   /** Connections by the network they come from. */
   readonly #origins = new Map<string, number>();
   readonly #sessions = new SessionTable();
-  readonly #units = new LogicalUnits((concerns, except) => abortTasksOf(concerns, except, this.#sessions.sessions()));
+  readonly #units: LogicalUnits;
   readonly #order = new TaskOrder();
   readonly #writeBudget: ByteBudget;
   readonly #readBudget: ByteBudget;
@@ -83,6 +83,10 @@ export class IscsiTargetServer {
     });
     this.#gatekeeper = new Gatekeeper(deps);
     this.#throttle = new LoginThrottle(deps.clock);
+    this.#units = new LogicalUnits(
+      (concerns, except) => abortTasksOf(concerns, except, this.#sessions.sessions()),
+      deps.clock,
+    );
     this.#writeBudget = new ByteBudget(deps.settings.writeBytesInFlight);
     this.#readBudget = new ByteBudget(deps.settings.readBytesInFlight);
   }

@@ -75,6 +75,8 @@ async function executeInTurn(
   const { extents } = nexus.unit.media;
   const { first, end } = extentOf(command);
   if (access === 'shared' && extents.isFree(first, end)) return run(nexus, command, data, announced, life);
+  const early = refuseNow(nexus, command); // it must not wait for the end of a SANITIZE
+  if (early !== undefined) return early;
   let release;
   try {
     release = await extents.acquire(first, end, access);
@@ -178,7 +180,7 @@ function run(
     case 'copy-results':
       return copyResults(nexus, command);
     case 'sanitize':
-      return checkCondition(SENSE.invalidOpcode);
+      return withParameters(command, data, (parameters) => nexus.unit.sanitizer.sanitize(command, parameters, life));
   }
 }
 
@@ -226,6 +228,6 @@ function requestSense(
   nexus: UnitNexus,
   command: { readonly descriptor: boolean; readonly allocationLength: number },
 ): ScsiResult {
-  const sense = nexus.takeAttention() ?? SENSE.none;
+  const sense = nexus.takeAttention() ?? nexus.unit.sanitizer.condition ?? SENSE.none;
   return parameterData(command.descriptor ? descriptorSense(sense) : fixedSense(sense), command.allocationLength);
 }

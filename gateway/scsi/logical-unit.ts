@@ -1,5 +1,7 @@
 import type { BlockDevice, DeviceGeometry, MaybePromise } from '../base/block-device.ts';
+import type { Clock } from '../base/clock.ts';
 import { Reservations } from './reservations/reservations.ts';
+import { Sanitizer } from './sanitize/sanitizer.ts';
 import { SENSE } from './sense.ts';
 import type { Sense } from './sense.ts';
 import { UnitAttentions } from './unit-attentions.ts';
@@ -94,17 +96,19 @@ export class LogicalUnit {
   /** What is kept over power loss. */
   readonly document: UnitDocument;
   readonly reservations: Reservations;
+  readonly sanitizer: Sanitizer;
   readonly abortTasks: AbortTasks;
   readonly #nexuses = new Set<UnitNexus>();
   /** I_T nexuses that were lost since power on, oldest first. */
   readonly #lost = new Set<string>();
   #knownSectors: number;
 
-  constructor(device: BlockDevice, state: UnitStateStore | undefined, abortTasks: AbortTasks) {
+  constructor(device: BlockDevice, state: UnitStateStore | undefined, abortTasks: AbortTasks, clock: Clock) {
     this.device = device;
     this.abortTasks = abortTasks;
     this.document = new UnitDocument(state);
     this.reservations = new Reservations(this);
+    this.sanitizer = new Sanitizer(device, this.media.extents, this.document, clock);
     this.#knownSectors = device.geometry().sectors;
   }
 
@@ -164,16 +168,18 @@ function nameOf({ initiator, port }: UnitNexus): string {
 export class LogicalUnits {
   readonly #byDevice = new WeakMap<BlockDevice, LogicalUnit>();
   readonly #abortTasks: AbortTasks;
+  readonly #clock: Clock;
 
-  constructor(abortTasks: AbortTasks) {
+  constructor(abortTasks: AbortTasks, clock: Clock) {
     this.#abortTasks = abortTasks;
+    this.#clock = clock;
   }
 
   /** `state` is looked at when the unit is made. */
   of(device: BlockDevice, state: UnitStateStore | undefined): LogicalUnit {
     let unit = this.#byDevice.get(device);
     if (unit === undefined) {
-      unit = new LogicalUnit(device, state, this.#abortTasks);
+      unit = new LogicalUnit(device, state, this.#abortTasks, this.#clock);
       this.#byDevice.set(device, unit);
     }
     return unit;

@@ -69,9 +69,19 @@ function isZero(bytes: Buffer): boolean {
 
 const LBA_STATUS_HEADER_BYTES = 8;
 const LBA_STATUS_DESCRIPTOR_BYTES = 16;
-/** More descriptors than this are not worth an answer: the host asks again from where it ends. */
+/** The device is asked so often for one answer; the host asks again from where it ends. */
+const MAX_LOOKS = 1024;
+/** More descriptors than this are not worth an answer either. */
 const MAX_LBA_STATUS_DESCRIPTORS = 64;
 const DEALLOCATED = 1;
+
+function lbaStatus(lba: Lba, sectors: SectorCount, mapped: boolean): Buffer {
+  const descriptor = Buffer.alloc(LBA_STATUS_DESCRIPTOR_BYTES);
+  descriptor.writeBigUInt64BE(BigInt(lba), 0);
+  descriptor.writeUInt32BE(sectors, 8);
+  descriptor[12] = mapped ? 0 : DEALLOCATED;
+  return descriptor;
+}
 
 /** GET LBA STATUS (SBC-3 5.5): as many descriptors as the allocation length has room for, and at least one. */
 export async function getLbaStatus(device: BlockDevice, lba: Lba, allocationLength: ByteCount): Promise<ScsiResult> {
@@ -80,14 +90,19 @@ export async function getLbaStatus(device: BlockDevice, lba: Lba, allocationLeng
   const end = device.geometry().sectors;
   const descriptors: Buffer[] = [];
   try {
-    for (let at = lba; at < end && descriptors.length < limit;) {
-      const state = await device.provisioning(at, Math.min(end - at, 0xffff_ffff));
-      const descriptor = Buffer.alloc(LBA_STATUS_DESCRIPTOR_BYTES);
-      descriptor.writeBigUInt64BE(BigInt(at), 0);
-      descriptor.writeUInt32BE(state.sectors, 8);
-      descriptor[12] = state.mapped ? 0 : DEALLOCATED;
-      descriptors.push(descriptor);
-      at += state.sectors;
+    let at = lba;
+    let last: { readonly mapped: boolean; readonly descriptor: Buffer } | undefined;
+    for (let looks = 0; looks < MAX_LOOKS && at < end; looks += 1) {
+      const { mapped, sectors } = await device.provisioning(at, Math.min(end - at, 0xffff_ffff));
+      const joined = (last?.descriptor.readUInt32BE(8) ?? 0) + sectors;
+      if (last?.mapped === mapped && joined <= 0xffff_ffff) {
+        last.descriptor.writeUInt32BE(joined, 8);
+      } else {
+        if (descriptors.length === limit) break;
+        last = { mapped, descriptor: lbaStatus(at, sectors, mapped) };
+        descriptors.push(last.descriptor);
+      }
+      at += sectors;
     }
   } catch (error) {
     return resultOfError(error);

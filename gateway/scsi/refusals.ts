@@ -15,9 +15,9 @@ import type { UnitCommand } from './traits.ts';
  */
 export function refuse(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
   const { media } = nexus.unit;
-  if (!media.isStarted && needsMedium(command)) return checkCondition(SENSE.initializingCommandRequired);
   const refused = refuseNow(nexus, command);
   if (refused !== undefined) return refused;
+  if (!media.isStarted && needsMedium(command)) return checkCondition(SENSE.initializingCommandRequired);
   switch (command.kind) {
     case 'read':
     case 'write':
@@ -48,6 +48,8 @@ export function refuseNow(nexus: UnitNexus, command: UnitCommand): ScsiResult | 
   const { unit } = nexus;
   // Nobody knows who has reserved it.
   if (unit.document.isDamaged && !isAboutIdentity(command)) return checkCondition(SENSE.manualInterventionRequired);
+  const sanitizing = unit.sanitizer.refusal(command);
+  if (sanitizing !== undefined) return checkCondition(sanitizing);
   if (unit.reservations.refuses(nexus, command)) return RESERVATION_CONFLICT;
   return nexus.readOnly || unit.media.mode.softwareWriteProtect ? refuseChange(nexus, command) : undefined;
 }

@@ -137,6 +137,7 @@ function blockLimits(device: BlockDevice): Buffer {
 function blockDeviceCharacteristics(): Buffer {
   const body = Buffer.alloc(0x3c);
   body.writeUInt16BE(0x0001, 0);
+  body[3] = 0x50; // WABEREQ, WACEREQ: after an erase reads complete without error
   return body;
 }
 

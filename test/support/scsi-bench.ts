@@ -8,6 +8,7 @@ import type { AbortTasks, InitiatorPort, TargetPort, UnitNexus } from '../../gat
 import type { Sense } from '../../gateway/scsi/sense.ts';
 import { dataOutBytes } from '../../gateway/scsi/traits.ts';
 import type { UnitStateStore } from '../../gateway/scsi/unit-state.ts';
+import { PromptClock } from './prompt-clock.ts';
 import { RamDevice } from './ram-device.ts';
 
 export interface Outcome {
@@ -22,7 +23,10 @@ const INITIATOR = { name: 'iqn.2026-11.dev.farshore:initiator', isid: '800000000
 /** One RAM device behind the SCSI layer, without any transport. */
 export class ScsiBench {
   readonly device: RamDevice;
-  readonly units: LogicalUnits = new LogicalUnits((concerns, except) => this.abortTasks(concerns, except));
+  readonly units: LogicalUnits = new LogicalUnits(
+    (concerns, except) => this.abortTasks(concerns, except),
+    new PromptClock(),
+  );
   readonly nexus: UnitNexus;
   /** Stands in for what a transport does for PREEMPT AND ABORT. */
   abortTasks: AbortTasks = () => undefined;

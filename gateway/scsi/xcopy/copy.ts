@@ -115,6 +115,9 @@ class SegmentCopy {
     try {
       const data = await readWhole(source, read);
       const { device, media } = destination.unit;
+      // What has become of the destination meanwhile: nothing is written after a SANITIZE that was read before it.
+      const late = refuse(destination, { kind: 'write', ...written, fua: false });
+      if (late !== undefined) return checkCondition(SENSE.copyThirdPartyFailure);
       return await media.extents.run(written.lba, written.lba + written.sectors, 'exclusive', async () => {
         if (this.#life.state === 'aborted') return ABORTED;
         // Zeros take no room: they are what a sector that was never written reads as.

@@ -1,0 +1,38 @@
+import type { Lba } from '../../base/units.ts';
+import type { SanitizeMethod } from '../cdb.ts';
+import type { SanitizeJob } from './request.ts';
+
+/** Where a sanitize operation stands, as the unit's document keeps it. */
+export interface KeptSanitize {
+  readonly job: SanitizeJob;
+  readonly state: 'running' | 'failed';
+  /** What is certainly done: whole passes, and of the present one the blocks before `lba`. */
+  readonly pass: number;
+  readonly lba: Lba;
+}
+
+const METHODS: ReadonlySet<unknown> = new Set<SanitizeMethod>(['overwrite', 'block-erase', 'cryptographic-erase']);
+const MAX_PASSES = 31;
+
+export function encodeKept({ job, state, pass, lba }: KeptSanitize): unknown {
+  return { ...job, pattern: job.pattern.toString('base64'), state, pass, lba };
+}
+
+/** Undefined: it is nonsense. */
+export function decodeKept(value: unknown): KeptSanitize | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { method, pattern, passes, inverts, mayExit, state, pass, lba } = value as Record<string, unknown>; // each is checked
+  if (!METHODS.has(method) || typeof pattern !== 'string') return undefined;
+  if (typeof inverts !== 'boolean' || typeof mayExit !== 'boolean') return undefined;
+  if (state !== 'running' && state !== 'failed') return undefined;
+  if (!isCount(passes) || passes < 1 || passes > MAX_PASSES || !isCount(pass) || pass > passes || !isCount(lba)) {
+    return undefined;
+  }
+  const bytes = Buffer.from(pattern, 'base64');
+  if ((method === 'overwrite') !== bytes.length > 0) return undefined;
+  return { job: { method: method as SanitizeMethod, pattern: bytes, passes, inverts, mayExit }, state, pass, lba };
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
