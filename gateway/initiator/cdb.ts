@@ -21,6 +21,13 @@ export function inquiry(cdb: Buffer, allocationBytes: number, vpdPage?: number):
   cdb.writeUInt16BE(allocationBytes, 3);
 }
 
+/** All LUNs but well known ones (SPC-4 6.33). */
+export function reportLuns(cdb: Buffer, allocationBytes: number): void {
+  cdb.fill(0);
+  cdb[0] = 0xa0;
+  cdb.writeUInt32BE(allocationBytes, 6);
+}
+
 /** SERVICE ACTION IN(16), READ CAPACITY(16) (SBC-3 5.16). */
 export function readCapacity16(cdb: Buffer, allocationBytes: number): void {
   cdb.fill(0);

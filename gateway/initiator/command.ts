@@ -7,6 +7,8 @@ import { CDB_BYTES } from './cdb.ts';
  */
 export class ScsiCommand {
   readonly cdb = Buffer.alloc(CDB_BYTES);
+  /** Undefined: the session's own. */
+  lun: number | undefined = undefined;
   /** What is sent; must stay unchanged until `done`. */
   dataOut: Buffer | undefined = undefined;
   /** Where `expectedIn` bytes go; undefined drops them. */

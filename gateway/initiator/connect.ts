@@ -1,5 +1,6 @@
 import type { Clock, Random } from '../base/clock.ts';
 import { FarshoreError } from '../base/errors.ts';
+import type { ChapOptions } from './chap.ts';
 import { Connection, TargetMoved } from './connection.ts';
 import type { Endpoint } from './connection.ts';
 import { DEFAULT_OFFER } from './negotiation.ts';
@@ -17,6 +18,8 @@ export interface ConnectOptions extends Endpoint {
   readonly random: Random;
   readonly initiatorName?: string;
   readonly lun?: number;
+  /** Credentials, for a target or for discovery; without them there is no authentication. */
+  readonly chap?: ChapOptions;
   readonly loginTimeoutMs?: number;
   readonly commandTimeoutMs?: number;
   /** Overrides of what we propose; see DEFAULT_OFFER. */
@@ -53,6 +56,8 @@ async function logIn(options: ConnectOptions, endpoint: Endpoint, target: string
       targetName: target,
       isid: options.isid ?? randomIsid(options.random),
       offer: { ...DEFAULT_OFFER, ...options.negotiation },
+      chap: options.chap,
+      random: options.random,
     },
     attach: (connection, login) => {
       session = new Session(connection, login, {

@@ -87,11 +87,12 @@ export class ControlRequests {
   async taskManagement(
     action: TaskFunction,
     task?: { readonly taskTag: number; readonly cmdSn: number },
+    lun = this.deps.lun,
   ): Promise<number> {
     const answer = await this.request((header, at) => {
       header[at] = IMMEDIATE_BIT | INITIATOR_OPCODE.taskManagement;
       header[at + 1] = FINAL_BIT | action;
-      writeLun(header, at + 8, this.deps.lun);
+      writeLun(header, at + 8, lun);
       header.writeUInt32BE(task?.taskTag ?? RESERVED_TAG, at + 20);
       header.writeUInt32BE(task?.cmdSn ?? 0, at + 32);
     });

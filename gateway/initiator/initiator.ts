@@ -19,6 +19,8 @@ const MAX_UNIT_ATTENTIONS = 16;
 const BUSY_PAUSE_MS = 100;
 const DEFAULT_BUSY_TIMEOUT_MS = 60_000;
 const MAX_UNMAP_RANGES = 256;
+/** Room for as many LUNs as a target of ours can have. */
+const REPORT_LUNS_BYTES = 8 + 8 * 1024;
 
 export interface InitiatorOptions extends Omit<ConnectOptions, 'clock' | 'random'> {
   readonly target: string;
@@ -47,12 +49,16 @@ export interface InquiryData {
  */
 export class Initiator {
   readonly session: Session;
+  private readonly options: InitiatorOptions;
   private readonly clock: Clock;
   private readonly busyTimeoutMs: number;
+  private readonly lun: number;
   private sectorSize = 512;
 
   private constructor(session: Session, options: InitiatorOptions) {
     this.session = session;
+    this.options = options;
+    this.lun = options.lun ?? 0;
     this.clock = options.clock ?? systemClock;
     this.busyTimeoutMs = options.busyTimeoutMs ?? DEFAULT_BUSY_TIMEOUT_MS;
   }
@@ -61,15 +67,34 @@ export class Initiator {
   static async connect(options: InitiatorOptions): Promise<Initiator> {
     const { clock = systemClock, random = systemRandom } = options;
     const session = await openSession({ ...options, clock, random }, options.target);
-    const initiator = new Initiator(session, options);
     try {
-      await initiator.testUnitReady();
-      await initiator.readCapacity();
+      return await Initiator.on(session, options);
     } catch (error) {
       await closeSession(session);
       throw error;
     }
+  }
+
+  private static async on(session: Session, options: InitiatorOptions): Promise<Initiator> {
+    const initiator = new Initiator(session, options);
+    await initiator.testUnitReady();
+    await initiator.readCapacity();
     return initiator;
+  }
+
+  /** Another LUN of the target, through the same session: closing either closes both. */
+  async otherLun(lun: number): Promise<Initiator> {
+    return Initiator.on(this.session, { ...this.options, lun });
+  }
+
+  /** The LUNs this initiator sees, in ascending order (SPC-4 6.33). */
+  async reportLuns(): Promise<number[]> {
+    const answer = await this.ask('REPORT LUNS', REPORT_LUNS_BYTES, (command) => {
+      cdb.reportLuns(command.cdb, REPORT_LUNS_BYTES);
+    });
+    const luns: number[] = [];
+    for (let at = 8; at + 8 <= answer.length; at += 8) luns.push(answer.readUInt16BE(at) & 0x3fff);
+    return luns;
   }
 
   async testUnitReady(): Promise<void> {
@@ -180,6 +205,7 @@ export class Initiator {
     const giveUpAt = this.clock.monotonicMs() + this.busyTimeoutMs;
     for (let attentions = 0; ;) {
       const command = new ScsiCommand();
+      command.lun = this.lun;
       fill(command);
       await this.submit(command);
       if (command.error !== undefined) throw command.error;

@@ -1,5 +1,8 @@
+import type { Random } from '../base/clock.ts';
 import { FarshoreError, assertNever } from '../base/errors.ts';
 import type { ErrorKind } from '../base/errors.ts';
+import { CHAP_KEYS, ChapExchange } from './chap.ts';
+import type { ChapOptions } from './chap.ts';
 import { decodeKeyList, encodeKeys, operationalKeys, settle } from './negotiation.ts';
 import type { Negotiated, NegotiationOffer } from './negotiation.ts';
 import { CONTINUE_BIT, FINAL_BIT, IMMEDIATE_BIT, INITIATOR_OPCODE, flagsOf } from './wire.ts';
@@ -17,6 +20,9 @@ export interface LoginRequest {
   readonly targetName: string | undefined;
   readonly isid: Buffer;
   readonly offer: NegotiationOffer;
+  /** Who we are, and whether the target has to prove itself too; undefined: no authentication. */
+  readonly chap: ChapOptions | undefined;
+  readonly random: Random;
 }
 
 export interface LoginResult {
@@ -60,9 +66,12 @@ export class LoginExchange {
   private readonly answers = new Map<string, string>();
   private readonly offered = new Set<string>();
   private expStatSn = 0;
+  private readonly chap: ChapExchange | undefined;
+  private chapStage: 'none' | 'offered' | 'answered' | 'proved' = 'none';
 
   constructor(request: LoginRequest) {
     this.request = request;
+    this.chap = request.chap === undefined ? undefined : new ChapExchange(request.chap, request.random);
   }
 
   start(): LoginStep {
@@ -87,7 +96,9 @@ export class LoginExchange {
     this.collected.push(Buffer.from(data));
     const flags = flagsOf(header, 0);
     if ((flags & CONTINUE_BIT) !== 0) return this.send([], false);
-    const unknown = this.takeAnswers();
+    const { unknown, keys } = this.takeAnswers();
+    const chapKeys = this.stage === STAGE.security ? this.authenticate(keys, (flags & FINAL_BIT) !== 0) : undefined;
+    if (chapKeys !== undefined) return this.send([...unknown, ...chapKeys], this.chapStage === 'answered');
     if ((flags & FINAL_BIT) === 0) return this.send(unknown, true);
     const next = flags & 3;
     switch (next) {
@@ -101,7 +112,7 @@ export class LoginExchange {
   }
 
   /** Keys that the target proposes and we don't know are answered, as RFC 7143 6.2 demands. */
-  private takeAnswers(): [string, string][] {
+  private takeAnswers(): { readonly unknown: [string, string][]; readonly keys: ReadonlyMap<string, string> } {
     const pairs = decodeKeyList(Buffer.concat(this.collected));
     this.collected = [];
     const unknown: [string, string][] = [];
@@ -109,19 +120,53 @@ export class LoginExchange {
       if (!this.offered.has(key) && !DECLARED_BY_TARGET.has(key)) unknown.push([key, 'NotUnderstood']);
       this.answers.set(key, value);
     }
-    return unknown;
+    return { unknown, keys: new Map(pairs) };
+  }
+
+  /** The next keys of CHAP, if any; `transits`: the target lets us out of the security stage. */
+  private authenticate(
+    keys: ReadonlyMap<string, string>,
+    transits: boolean,
+  ): readonly (readonly [string, string])[] | undefined {
+    const { chap } = this;
+    if (chap === undefined) return undefined;
+    switch (this.chapStage) {
+      case 'none':
+        if (keys.get('AuthMethod') === 'CHAP') {
+          this.chapStage = 'offered';
+          return chap.offer();
+        }
+        if (transits && this.request.chap?.target !== undefined) throw unprovenTarget();
+        return undefined;
+      case 'offered':
+        this.chapStage = 'answered';
+        return chap.answer(keys);
+      case 'answered':
+        chap.verify(keys);
+        this.chapStage = 'proved';
+        return undefined;
+      case 'proved':
+        return undefined;
+    }
   }
 
   private enter(stage: Stage): LoginStep {
     this.stage = stage;
     switch (stage) {
       case STAGE.security:
-        return this.send([...this.identityKeys(), ['AuthMethod', 'None']], true);
+        return this.send([...this.identityKeys(), ['AuthMethod', this.authMethod()]], true);
       case STAGE.operational:
         return this.send(operationalKeys(this.request.offer, this.request.targetName === undefined), true);
       default:
         return assertNever(stage);
     }
+  }
+
+  /** A target that has to prove itself cannot do without CHAP. */
+  private authMethod(): string {
+    const { chap } = this.request;
+    if (chap === undefined) return 'None';
+    return chap.target === undefined ? 'CHAP,None' : 'CHAP';
   }
 
   private identityKeys(): [string, string][] {
@@ -167,7 +212,11 @@ export class LoginExchange {
 
 const LOGIN_TASK_TAG = 0;
 const FIRST_CMD_SN = 1;
-const DECLARED_BY_TARGET = new Set(['TargetAlias', 'TargetAddress', 'TargetPortalGroupTag']);
+const DECLARED_BY_TARGET = new Set<string>(['TargetAlias', 'TargetAddress', 'TargetPortalGroupTag', ...CHAP_KEYS]);
+
+function unprovenTarget(): FarshoreError {
+  return new FarshoreError('input', 'the target does not authenticate itself; it has to, as mutual CHAP was asked for');
+}
 
 function refusalKind(statusClass: number, detail: number): ErrorKind {
   if (statusClass === 2) return detail === 3 ? 'not-found' : 'input';

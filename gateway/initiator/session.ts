@@ -36,6 +36,7 @@ const TICK_MS = 250;
 
 export interface SessionOptions {
   readonly clock: Clock;
+  /** For commands that name none. */
   readonly lun: number;
   /** Unanswered for longer than this, a command fails and takes the connection with it. */
   readonly commandTimeoutMs: number;
@@ -225,7 +226,7 @@ export class Session implements Receiver {
       (command.expectedIn > 0 ? READ_BIT : 0) |
       (outBytes > 0 ? WRITE_BIT : 0) |
       ATTRIBUTE_SIMPLE;
-    writeLun(header, at + 8, this.options.lun);
+    writeLun(header, at + 8, command.lun ?? this.options.lun);
     header.writeUInt32BE(command.taskTag, at + 16);
     header.writeUInt32BE(outBytes > 0 ? outBytes : command.expectedIn, at + 20);
     header.writeUInt32BE(this.cmdSn, at + 24);
@@ -248,7 +249,7 @@ export class Session implements Receiver {
       const header = outbox.buffer();
       header[at] = INITIATOR_OPCODE.dataOut;
       header[at + 1] = offset + length === to ? FINAL_BIT : 0;
-      writeLun(header, at + 8, this.options.lun);
+      writeLun(header, at + 8, command.lun ?? this.options.lun);
       header.writeUInt32BE(command.taskTag, at + 16);
       header.writeUInt32BE(transferTag, at + 20);
       header.writeUInt32BE(this.expStatSn, at + 28);
