@@ -6,6 +6,8 @@ import { makePrivateDirectory, NodeDisk } from './base/node-disk.ts';
 import { describeError, isKind } from './base/errors.ts';
 import { formatDuration, formatSize } from './base/size.ts';
 import type { ByteCount } from './base/units.ts';
+import type { AccessDocument } from './access/document.ts';
+import { rightsOf } from './access/report.ts';
 import type { Finding } from './admin/gateway-api.ts';
 import { type CloudSettings, createAwsClients } from './cloud/aws-clients.ts';
 import { DynamoVersionLog } from './cloud/dynamo-version-log.ts';
@@ -13,6 +15,7 @@ import type { ObjectStore } from './cloud/object-store.ts';
 import { S3ObjectStore } from './cloud/s3-object-store.ts';
 import type { VersionLog } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
+import { isLoopbackAddress } from './iscsi/target-registry.ts';
 
 export interface DoctorDeps {
   readonly settings: Settings;
@@ -26,6 +29,14 @@ export interface DoctorDeps {
   /** The cloud's idea of the time, from the Date header of a response; undefined when it cannot be had. */
   readonly cloudTime: () => Promise<number | undefined>;
   readonly cacheAllocatedBytes: () => ByteCount;
+  /** Access control as it is in force; undefined where no gateway runs. */
+  readonly access: () => AccessState | undefined;
+}
+
+interface AccessState {
+  readonly document: AccessDocument;
+  readonly problems: readonly string[];
+  readonly auditProblem: string | undefined;
 }
 
 /** SigV4 refuses requests that are off by more than five minutes. */
@@ -37,6 +48,7 @@ const FSYNC_ROUNDS = 5;
 export async function examine(deps: DoctorDeps): Promise<Finding[]> {
   return [
     configuration(deps),
+    ...accessControl(deps),
     await disk(deps),
     await room(deps),
     await clock(deps),
@@ -47,14 +59,46 @@ export async function examine(deps: DoctorDeps): Promise<Finding[]> {
 }
 
 function configuration({ settings }: DoctorDeps): Finding {
-  const open = settings.portals.filter((portal) => !/^(127\.|::1$)/.test(portal.host));
-  return open.length > 0
-    ? finding(
-        'config',
-        'warn',
-        `portals ${open.map((portal) => portal.host).join(', ')} are not loopback: volumes are denied there until access is configured`,
-      )
-    : finding('config', 'pass', `${settings.iqn}, state in ${settings.stateDir}`);
+  return finding('config', 'pass', `${settings.iqn}, state in ${settings.stateDir}`);
+}
+
+function accessControl({ settings, access }: DoctorDeps): Finding[] {
+  const state = access();
+  if (state === undefined) return [];
+  const { document, problems, auditProblem } = state;
+  const findings = problems.map((problem) => finding('access', 'fail', problem));
+  if (auditProblem !== undefined) {
+    findings.push(finding('access', 'fail', `the audit log cannot be written, so no change is made: ${auditProblem}`));
+  }
+  const network = settings.portals.filter((portal) => !isLoopbackAddress(portal.host)).map((portal) => portal.host);
+  if (network.length > 0) {
+    const rights = rightsOf(document, { volume: undefined, initiator: undefined });
+    const open = rights.filter((right) => right.initiator === undefined).map((right) => right.volume);
+    if (open.length > 0) {
+      findings.push(
+        finding(
+          'access',
+          'warn',
+          `nothing is mapped of ${open.join(', ')}: seen at loopback portals only, not at ${network.join(', ')}; let an initiator in with: farshore initiator add NAME, then farshore map ${open[0] ?? ''} --initiator NAME`,
+        ),
+      );
+    }
+    const byName = new Set(
+      rights
+        .filter((right) => right.initiator !== undefined && right.authentication === 'none')
+        .map((right) => right.initiator ?? ''),
+    );
+    if (byName.size > 0) {
+      findings.push(
+        finding(
+          'access',
+          'warn',
+          `${byName.size} initiator${byName.size === 1 ? ' is' : 's are'} let in by name alone, which anybody can take (${[...byName].slice(0, 3).join(', ')}); give each a credential with: farshore initiator chap NAME --user U --generate`,
+        ),
+      );
+    }
+  }
+  return findings.length > 0 ? findings : [finding('access', 'pass', `${document.initiators.length} initiators`)];
 }
 
 /** A small file is written and synced a few times: what a flush costs. */
@@ -208,6 +252,7 @@ export async function examineAlone(settings: Settings): Promise<Finding[]> {
       cloudTime: () => timeOf(settings.cloud),
       credentials: () => credentialsOf(settings.cloud),
       cacheAllocatedBytes: () => 0,
+      access: () => undefined,
     });
   } finally {
     clients.close();

@@ -1,10 +1,12 @@
 import type { Clock, Random } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
-import { describeError, FarshoreError, isKind } from './base/errors.ts';
+import { describeError, FarshoreError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import type { VersionNumber, WallMillis } from './base/units.ts';
+import { accessOperations, type AccessOperationsDeps } from './access-operations.ts';
 import type {
   ArgumentsOf,
+  Caller,
   CatalogueEntry,
   Finding,
   GatewayApi,
@@ -18,11 +20,14 @@ import type { Catalogue, CatalogueVolume } from './catalogue.ts';
 import type { ObjectStore } from './cloud/object-store.ts';
 import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
-import { KEEP_DELETED_MS, purgeVolume } from './maintenance/purge.ts';
+import { KEEP_DELETED_MS } from './maintenance/purge.ts';
 import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
+import { Purger, refuseIfPurging } from './purger.ts';
 import { SerialByKey } from './serial.ts';
-import { ServedVolume, type OpenVolume, type TargetDirectory } from './served-volume.ts';
+import { ServedVolume, type OpenVolume } from './served-volume.ts';
+import type { VolumeTargets } from './target-directory.ts';
 import { VERSION } from './version.ts';
+import { claimName, itemOf, requireVersion, resolveVolume, unlessFenced } from './volume-lookup.ts';
 import type { Volume } from './volume/volume.ts';
 
 export interface GatewayDeps {
@@ -33,18 +38,23 @@ export interface GatewayDeps {
   readonly catalogue: Catalogue;
   readonly table: VersionLog;
   readonly store: ObjectStore;
-  readonly targets: TargetDirectory;
+  readonly targets: VolumeTargets;
+  readonly access: AccessOperationsDeps;
   readonly openVolume: OpenVolume;
+  /**
+   * The same for a volume that another gateway has; what may be in no version is kept first. Resolves with where, undefined when there was
+   * nothing.
+   */
+  readonly surrenderVolume: (ref: VolumeRef) => Promise<string | undefined>;
   /** Forgets what the state directory holds of a volume that is gone for ever. */
   readonly forgetVolume: (ref: VolumeRef) => Promise<void>;
   readonly cacheReport: () => GatewayReport['cache'];
   readonly cloudReport: () => Promise<GatewayReport['cloud']>;
+  readonly isnsReport: () => GatewayReport['isns'];
   readonly portals: () => readonly string[];
   readonly examine: () => Promise<Finding[]>;
 }
 
-/** Deleted volumes are looked through this often for ones whose week is over. */
-const PURGE_INTERVAL_MS = 3600 * 1000;
 /** A deletion gives up when what was acked is not in the cloud after this long. */
 const DELETE_FLUSH_MS = 60_000;
 const FLUSH_PROGRESS_MS = 250;
@@ -53,13 +63,29 @@ const START_PATIENCE_MS = 10_000;
 /** Volumes opened side by side at a start. */
 const OPEN_DEPTH = 8;
 
-/** `retainedFrom` of a volume whose purge has begun: no version of it can be restored any more. */
-const PURGING = Number.MAX_SAFE_INTEGER;
+type OnProgress = (progress: Progress) => void;
+interface Named {
+  readonly name: string;
+}
+
+/** Operations that change what volumes there are; each is in the audit log. */
+const VOLUME_CHANGES: ReadonlySet<Operation> = new Set([
+  'volume-create',
+  'volume-delete',
+  'volume-undelete',
+  'volume-purge',
+  'volume-forget',
+  'restore',
+]);
 
 type Handler<Op extends Operation> = (
   args: ArgumentsOf<Op>,
   onProgress: (progress: Progress) => void,
+  caller: Caller,
 ) => Promise<Results[Op]>;
+
+/** Of calls that come from within. */
+const NOBODY: Caller = { by: 'unknown' };
 
 /** What one gateway does with volumes, as its administrator asks for it. Works on one volume follow one another. */
 export class Gateway implements GatewayApi {
@@ -69,44 +95,66 @@ export class Gateway implements GatewayApi {
   readonly #startedAt: WallMillis;
   readonly #closing = new AbortController();
 
-  readonly #handlers: { readonly [Op in Operation]: Handler<Op> } = {
-    status: () => this.#status(),
-    'volume-create': (args) => this.#create(args),
-    'volume-list': () => this.#list(),
-    'volume-show': ({ name }) => this.#require(name).report(),
-    'volume-delete': ({ name }) => this.#delete(name),
-    'volume-undelete': ({ name }) => this.#undelete(name),
-    'volume-purge': ({ name, confirm }, onProgress) => this.#purge(name, confirm, onProgress),
-    flush: ({ name }, onProgress) => this.#flush(this.#require(name).serving(), onProgress),
-    versions: ({ name, limit }) => this.#require(name).remote().versions(limit),
-    fold: ({ name }) => this.#require(name).remote().fold(),
-    restore: ({ name, version }) => this.#restore(name, version),
-    verify: ({ name }) => this.#require(name).remote().verify(),
-    doctor: () => this.#deps.examine(),
-  };
+  readonly #purger: Purger;
+  readonly #handlers: { readonly [Op in Operation]: Handler<Op> };
 
   constructor(deps: GatewayDeps) {
     this.#deps = deps;
     this.#startedAt = deps.clock.now();
+    this.#purger = new Purger({
+      ...deps,
+      audit: deps.access.audit,
+      forgetVolume: (ref) => this.#forgetLocally(ref),
+      serial: this.#serial,
+      hasFailed: (name) => this.#served.get(name)?.hasFailed() === true,
+    });
+    this.#handlers = { ...this.#volumeHandlers(), ...accessOperations(deps.access) };
   }
+
+  readonly #volumeHandlers = () => ({
+    status: () => this.#status(),
+    'volume-create': (args: ArgumentsOf<'volume-create'>) => this.#create(args),
+    'volume-list': () => this.#list(),
+    'volume-show': ({ name }: Named) => this.#require(name).report(),
+    'volume-delete': ({ name }: Named) => this.#delete(name),
+    'volume-undelete': ({ name }: Named) => this.#undelete(name),
+    'volume-purge': ({ name, confirm }: ArgumentsOf<'volume-purge'>, onProgress: OnProgress) =>
+      this.#purge(name, confirm, onProgress),
+    'volume-forget': ({ name }: Named) => this.#forget(name),
+    flush: ({ name }: Named, onProgress: OnProgress) => this.#flush(this.#require(name).serving(), onProgress),
+    versions: ({ name, limit }: ArgumentsOf<'versions'>) => this.#require(name).remote().versions(limit),
+    fold: ({ name }: Named) => this.#require(name).remote().fold(),
+    restore: ({ name, version }: ArgumentsOf<'restore'>) => this.#restore(name, version),
+    verify: ({ name }: Named) => this.#require(name).remote().verify(),
+    doctor: () => this.#deps.examine(),
+  });
 
   call<Op extends Operation>(
     op: Op,
     args: ArgumentsOf<Op>,
-    onProgress: (progress: Progress) => void,
+    onProgress: OnProgress,
+    caller: Caller = NOBODY,
   ): Promise<Results[Op]> {
-    return this.#changes.has(op) && 'name' in args
-      ? this.#serial.run(args.name, () => this.#handlers[op](args, onProgress))
-      : this.#handlers[op](args, onProgress);
+    const run = (): Promise<Results[Op]> => this.#handlers[op](args, onProgress, caller);
+    if (!VOLUME_CHANGES.has(op) || !('name' in args) || args.name === undefined) return run();
+    const { name, ...detail } = args;
+    return this.#serial.run(name, () => this.#audited({ event: op, by: caller.by, volume: name, ...detail }, run));
   }
 
-  readonly #changes: ReadonlySet<Operation> = new Set([
-    'volume-create',
-    'volume-delete',
-    'volume-undelete',
-    'volume-purge',
-    'restore',
-  ]);
+  /** What is to be done is in the audit log before it is begun, and what became of it afterwards. */
+  async #audited<T>(entry: { event: string; by: string; volume: string }, run: () => Promise<T>): Promise<T> {
+    const { audit } = this.#deps.access;
+    const { event, by, volume } = entry;
+    await audit.change(entry);
+    try {
+      const result = await run();
+      audit.note({ event: `${event}-done`, by, volume });
+      return result;
+    } catch (error) {
+      audit.note({ event: `${event}-failed`, by, volume, reason: describeError(error) });
+      throw error;
+    }
+  }
 
   /**
    * Opens every volume of the catalogue; resolves when each was tried once, or after START_PATIENCE_MS: initiators of one volume
@@ -126,7 +174,7 @@ export class Gateway implements GatewayApi {
       sleep(this.#deps.clock, START_PATIENCE_MS, patience.signal),
     ]);
     patience.abort();
-    void this.#purgeOnSchedule();
+    void this.#purger.runOnSchedule(this.#closing.signal);
   }
 
   /** Closes every volume: the log is synced, nothing acked is lost. */
@@ -164,8 +212,17 @@ export class Gateway implements GatewayApi {
       startedAt: this.#startedAt,
       cache: cacheReport(),
       cloud: await cloudReport(),
+      access: { problems: this.#accessProblems() },
+      isns: this.#deps.isnsReport(),
       volumes: await Promise.all([...this.#served.values()].map((served) => served.report())),
     };
+  }
+
+  #accessProblems(): readonly string[] {
+    const { audit, control } = this.#deps.access;
+    const cannotRecord =
+      audit.problem === undefined ? [] : [`the audit log cannot be written, so no change is made: ${audit.problem}`];
+    return [...cannotRecord, ...control.problems()];
   }
 
   async #create({ name, bytes, sectorSize, replication }: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
@@ -177,6 +234,13 @@ export class Gateway implements GatewayApi {
         `replication ${replication} is not in this release; create the volume with --replication async`,
       );
     }
+    const targetName = defaultTarget(settings.iqn, name);
+    if (this.#deps.targets.isTaken(targetName)) {
+      throw new FarshoreError(
+        'in-use',
+        `there is a target ${targetName} already; choose another name for the volume, or first: farshore target delete ${targetName}`,
+      );
+    }
     const volume = random.bytes(8).toString('hex');
     const item: VolumeItem = {
       lineage: volume,
@@ -185,7 +249,7 @@ export class Gateway implements GatewayApi {
       bytes,
       sectorSize,
       replication,
-      targetName: defaultTarget(settings.iqn, name),
+      targetName,
       naa: newNaa(random),
       createdAt: clock.now(),
       epoch: 0,
@@ -197,7 +261,7 @@ export class Gateway implements GatewayApi {
       deletedAt: undefined,
     };
     const ref = { lineage: item.lineage, volume };
-    await this.#claim(name, ref);
+    await claimName(table, name, ref);
     if (
       (await table.createVolume(item)) === 'conflict' &&
       (await table.getVolume(ref))?.naa.equals(item.naa) !== true
@@ -207,22 +271,6 @@ export class Gateway implements GatewayApi {
     const entry = { name, ...ref };
     await catalogue.put(entry);
     return this.#firstReport(this.#serve(entry));
-  }
-
-  /** Binds the name; one left by a creation that died before its volume was made is taken over. */
-  async #claim(name: string, ref: VolumeRef): Promise<void> {
-    const { table } = this.#deps;
-    if ((await table.claimName(name, ref)) === 'ok') return;
-    const other = await table.resolveName(name);
-    if (other?.volume === ref.volume) return; // our own attempt, whose answer was lost
-    const item = other === undefined ? undefined : await table.getVolume(other);
-    if (other !== undefined && item === undefined && (await table.rebindName(name, other, ref)) === 'ok') return;
-    throw new FarshoreError(
-      'in-use',
-      item?.deletedAt === undefined
-        ? `there is a volume ${name} already; choose another name`
-        : `a deleted volume ${name} is still kept; bring it back with: farshore volume undelete ${name}, or remove it for ever with: farshore volume delete ${name} --purge --confirm ${name}`,
-    );
   }
 
   async #firstReport(served: ServedVolume): Promise<VolumeReport> {
@@ -281,17 +329,19 @@ export class Gateway implements GatewayApi {
     const { clock, table, catalogue } = this.#deps;
     const served = this.#require(name);
     const volume = served.serving();
-    await this.#itemOf(served.entry);
-    await this.#flushInTime(name, volume);
+    await itemOf(this.#deps.table, served.entry);
+    await this.#flushInTime(served.entry, volume);
     await served.withdraw();
     try {
-      await this.#flushInTime(name, volume);
-      const item = await this.#itemOf(served.entry);
+      await this.#flushInTime(served.entry, volume);
+      const item = await itemOf(this.#deps.table, served.entry);
       const deletedAt = clock.now();
-      await this.#changed(table.changeVolume(served.entry, item.epoch, { deletedAt }), name);
+      await unlessFenced(table.changeVolume(served.entry, item.epoch, { deletedAt }), name);
       await catalogue.put({ ...served.entry, deletedAt });
       await served.close();
       this.#served.delete(name);
+      // It is in the table, and comes back from there with an undelete, here or elsewhere.
+      await this.#deps.targets.forget(served.entry);
       return { purgeAfter: deletedAt + KEEP_DELETED_MS };
     } catch (error) {
       served.offer();
@@ -299,17 +349,17 @@ export class Gateway implements GatewayApi {
     }
   }
 
-  async #flushInTime(name: string, volume: Volume): Promise<void> {
+  async #flushInTime(entry: CatalogueVolume, volume: Volume): Promise<void> {
     const timeUp = new AbortController();
     const late = sleep(this.#deps.clock, DELETE_FLUSH_MS, timeUp.signal).then(() => {
       if (timeUp.signal.aborted) return;
       throw new FarshoreError(
         'retry',
-        `volume ${name} still has data that is not in the cloud, and it is not getting there; it was not deleted. See farshore status, then try again`,
+        `volume ${entry.name} still has data that is not in the cloud, and it is not getting there; it was not deleted. See farshore status, then try again`,
       );
     });
     try {
-      await Promise.race([volume.flushRemote(), late]);
+      await Promise.race([Promise.all([volume.flushRemote(), this.#deps.targets.settled(entry)]), late]);
     } finally {
       timeUp.abort();
     }
@@ -320,7 +370,7 @@ export class Gateway implements GatewayApi {
     const { table, catalogue } = this.#deps;
     const found = await this.#deletedItem(name);
     const item = found.owner === catalogue.gateway || found.owner === '' ? found : await this.#takeDeleted(found);
-    await this.#changed(table.changeVolume(item, item.epoch, { deletedAt: null }), name);
+    await unlessFenced(table.changeVolume(item, item.epoch, { deletedAt: null }), name);
     const entry = { name, lineage: item.lineage, volume: item.volume };
     await catalogue.put(entry);
     return this.#firstReport(this.#serve(entry));
@@ -331,8 +381,8 @@ export class Gateway implements GatewayApi {
    */
   async #takeDeleted(found: VolumeItem): Promise<VolumeItem> {
     const { table, catalogue } = this.#deps;
-    await this.#changed(table.raiseEpoch(found, found.epoch, found.epoch + 1, catalogue.gateway), found.name);
-    const item = await this.#itemOf(found);
+    await unlessFenced(table.raiseEpoch(found, found.epoch, found.epoch + 1, catalogue.gateway), found.name);
+    const item = await itemOf(this.#deps.table, found);
     refuseIfPurging(item);
     return item;
   }
@@ -355,23 +405,38 @@ export class Gateway implements GatewayApi {
         `volume ${name} was deleted on gateway ${item.owner}; purge it there, or undelete it here and delete it again first`,
       );
     }
-    return this.#purgeItem(item, onProgress);
+    return this.#purger.purge(item, onProgress);
   }
 
-  async #purgeItem(item: VolumeItem, onProgress: (progress: Progress) => void): Promise<{ readonly objects: number }> {
-    const { store, table, catalogue, forgetVolume } = this.#deps;
-    // Marked before the first object goes: an undelete, here or elsewhere, must never bring back half a volume.
-    await this.#changed(table.changeVolume(item, item.epoch, { retainedFrom: PURGING }), item.name);
-    const result = await purgeVolume({ store, log: table }, item, (done) => {
-      onProgress({ phase: 'removing objects', done, total: 0, unit: 'steps' });
-    });
-    await forgetVolume(item);
-    await catalogue.remove(item.volume);
-    return result;
+  async #forgetLocally(ref: VolumeRef): Promise<void> {
+    await this.#deps.forgetVolume(ref);
+    await this.#deps.targets.forget(ref);
+  }
+
+  /** Gives up what is kept here of a volume that was lost to another gateway, or removed by one. */
+  async #forget(name: string): Promise<{ readonly salvage: string | undefined }> {
+    const { catalogue, table, surrenderVolume } = this.#deps;
+    const entry = catalogue.volumes.find((each) => each.name === name);
+    if (entry === undefined) {
+      throw new FarshoreError('not-found', `nothing of a volume ${name} is kept here; farshore status shows what is`);
+    }
+    const item = await table.getVolume(entry);
+    if (item !== undefined && (item.owner === catalogue.gateway || item.owner === '')) {
+      throw new FarshoreError(
+        'input',
+        `volume ${name} belongs to this gateway; to remove it: farshore volume delete ${name}. Only what another gateway has taken over can be forgotten`,
+      );
+    }
+    await this.#served.get(name)?.close();
+    this.#served.delete(name);
+    const salvage = await surrenderVolume(entry);
+    await this.#deps.targets.forget(entry);
+    await catalogue.remove(entry.volume);
+    return { salvage };
   }
 
   async #deletedItem(name: string, { toPurge = false } = {}): Promise<VolumeItem> {
-    const item = await this.#itemOf(await this.#resolve(name));
+    const item = await itemOf(this.#deps.table, await resolveVolume(this.#deps.table, name));
     if (item.deletedAt === undefined) {
       throw new FarshoreError(
         'input',
@@ -384,15 +449,15 @@ export class Gateway implements GatewayApi {
 
   async #restore(name: string, version: VersionNumber | undefined): Promise<VolumeReport> {
     const { catalogue } = this.#deps;
-    const ref = await this.#resolve(name);
-    const item = await this.#itemOf(ref);
+    const ref = await resolveVolume(this.#deps.table, name);
+    const item = await itemOf(this.#deps.table, ref);
     if (item.deletedAt !== undefined) {
       throw new FarshoreError(
         'input',
         `volume ${name} is deleted; bring it back first with: farshore volume undelete ${name}`,
       );
     }
-    if (version !== undefined) await this.#requireVersion(item, version);
+    if (version !== undefined) await requireVersion(this.#deps.table, item, version);
     const present = this.#served.get(name);
     const before = catalogue.volumes.find((each) => each.volume === ref.volume);
     if (present !== undefined) {
@@ -416,88 +481,4 @@ export class Gateway implements GatewayApi {
     else this.#serve(before);
     throw failure;
   }
-
-  /** A mistyped version must not take the volume away from whoever serves it; whether it can be restored shows only after the takeover. */
-  async #requireVersion(item: VolumeItem, version: VersionNumber): Promise<void> {
-    const folded = item.checkpoint !== undefined && version <= item.checkpoint.n;
-    if (version >= 1 && (folded || (await this.#deps.table.getVersion(item.volume, version)) !== undefined)) return;
-    throw new FarshoreError(
-      'input',
-      `volume ${item.name} has no version ${version}; nothing was changed. farshore versions ${item.name}, on the gateway that serves it, lists them`,
-    );
-  }
-
-  async #resolve(name: string): Promise<VolumeRef> {
-    const ref = await this.#deps.table.resolveName(name);
-    if (ref === undefined)
-      throw new FarshoreError(
-        'not-found',
-        `there is no volume ${name} in this table; farshore volume list shows them all`,
-      );
-    return ref;
-  }
-
-  async #itemOf(ref: VolumeRef): Promise<VolumeItem> {
-    const item = await this.#deps.table.getVolume(ref);
-    if (item === undefined)
-      throw new FarshoreError('not-found', `volume ${ref.volume} is not in this table (any more)`);
-    return item;
-  }
-
-  async #changed(change: Promise<'ok' | 'conflict'>, name: string): Promise<void> {
-    if ((await change) === 'conflict')
-      throw new FarshoreError(
-        'fenced',
-        `volume ${name} was taken over by another gateway meanwhile; nothing was changed`,
-      );
-  }
-
-  async #purgeOnSchedule(): Promise<void> {
-    const { clock, catalogue, log } = this.#deps;
-    const { signal } = this.#closing;
-    while (!signal.aborted) {
-      for (const entry of catalogue.volumes) {
-        const due = entry.deletedAt !== undefined && clock.now() >= entry.deletedAt + KEEP_DELETED_MS;
-        // A deletion that was cut short is in the table but not here; the volume does not open any more.
-        const unsure = entry.deletedAt === undefined && this.#served.get(entry.name)?.hasFailed() === true;
-        if (!due && !unsure) continue;
-        try {
-          await this.#serial.run(entry.name, () => this.#purgeExpired(entry));
-        } catch (error) {
-          if (!isKind(error, 'retry', 'in-use'))
-            log.error({ volume: entry.name, error: describeError(error) }, 'a deleted volume could not be purged');
-        }
-      }
-      await sleep(clock, PURGE_INTERVAL_MS, signal);
-    }
-  }
-
-  /** Looks again: it may have been undeleted, or purged, while we waited for our turn. */
-  async #purgeExpired(entry: CatalogueVolume): Promise<void> {
-    const { table, catalogue, clock, log } = this.#deps;
-    const item = await table.getVolume(entry);
-    if (item === undefined) {
-      await catalogue.remove(entry.volume);
-      return;
-    }
-    if (item.deletedAt !== undefined && entry.deletedAt === undefined) {
-      await catalogue.put({ ...entry, deletedAt: item.deletedAt });
-    }
-    if (
-      item.deletedAt === undefined ||
-      clock.now() < item.deletedAt + KEEP_DELETED_MS ||
-      item.owner !== catalogue.gateway
-    )
-      return;
-    const { objects } = await this.#purgeItem(item, () => undefined);
-    log.info({ volume: entry.name, objects }, 'a volume deleted a week ago was purged');
-  }
-}
-
-function refuseIfPurging({ name, retainedFrom }: VolumeItem): void {
-  if (retainedFrom !== PURGING) return;
-  throw new FarshoreError(
-    'in-use',
-    `volume ${name} is being removed for ever and cannot come back; farshore volume delete ${name} --purge --confirm ${name} finishes it`,
-  );
 }

@@ -1,6 +1,12 @@
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { AccessAdmin } from './access/access-admin.ts';
+import { AccessBook } from './access/access-book.ts';
+import { AccessControl } from './access/access-control.ts';
+import { AccessSync } from './access/access-sync.ts';
+import { AuditLog } from './access/audit-log.ts';
+import { SecretBox } from './access/secret-box.ts';
 import { ControlServer } from './admin/control-server.ts';
 import type { GatewayReport } from './admin/gateway-api.ts';
 import { sleep, systemClock, systemRandom } from './base/clock.ts';
@@ -13,19 +19,20 @@ import { formatDuration } from './base/size.ts';
 import { BLOCK_SIZE, MIB } from './base/units.ts';
 import { CacheLog } from './cache/cache-log.ts';
 import { cacheSettings } from './cache/settings.ts';
+import { Announcement } from './announcement.ts';
 import { Catalogue } from './catalogue.ts';
 import type { VolumeRef } from './cloud/version-log.ts';
 import type { Portal, Settings } from './config.ts';
 import { credentialsOf, examine, timeOf } from './doctor.ts';
 import { Gateway } from './gateway.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
-import { DEFAULT_ISCSI_SETTINGS } from './iscsi/settings.ts';
+import { DEFAULT_ISCSI_SETTINGS, type IscsiSettings } from './iscsi/settings.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
 import type { OpenVolume } from './served-volume.ts';
 import { VolumeTargets } from './target-directory.ts';
 import { VERSION } from './version.ts';
-import { forgetVolume } from './volume/open-volume.ts';
+import { forgetVolume, surrenderVolume } from './volume/open-volume.ts';
 import { Volume } from './volume/volume.ts';
 
 export interface RunningGateway {
@@ -115,15 +122,25 @@ async function start(
   // Before any volume is taken over: a mistyped address must not cost them an epoch.
   for (const portal of settings.portals) await probePortal(portal);
 
-  const targets = new VolumeTargets();
+  const access = await openAccess(settings, { disk, worker, log }, cleanups);
+  const { audit, book, control: accessControl, secrets, sync } = access;
   const server = new IscsiTargetServer({
     log: log.child({ part: 'iscsi' }),
     clock,
     random,
-    targets,
-    settings: DEFAULT_ISCSI_SETTINGS,
+    targets: accessControl,
+    settings: iscsiSettings(settings),
   });
-  targets.servedBy(server);
+  accessControl.servedBy(server);
+  const announce = new Announcement();
+  const targets = new VolumeTargets({
+    book,
+    control: accessControl,
+    sync,
+    changed: () => {
+      announce.changed();
+    },
+  });
   let portals: readonly string[] = [];
   const gateway = new Gateway({
     settings,
@@ -134,8 +151,20 @@ async function start(
     table: worker.table,
     store: worker.store,
     targets,
+    access: {
+      admin: new AccessAdmin({ book, secrets, control: accessControl, audit, disk, clock, iqn: settings.iqn }),
+      control: accessControl,
+      audit,
+      sessions: server,
+      volumeName: (volume) => book.document.volumes.find((part) => part.volume === volume)?.name ?? volume,
+      targetsChanged: () => {
+        announce.changed();
+      },
+    },
     openVolume: volumeOpener(settings, catalogue.gateway, { disk, cache, worker, log }),
     forgetVolume: (ref: VolumeRef) => forgetVolume(disk, cache, ref),
+    surrenderVolume: (ref) => surrenderVolume(disk, cache, ref),
+    isnsReport: () => announce.report(),
     cacheReport: () => {
       const status = cache.status();
       return {
@@ -158,6 +187,7 @@ async function start(
         cloudTime: () => timeOf(settings.cloud),
         credentials: () => credentialsOf(settings.cloud),
         cacheAllocatedBytes: () => cache.status().allocatedBytes,
+        access: () => ({ document: book.document, problems: accessControl.problems(), auditProblem: audit.problem }),
       }),
   });
   cleanups.push(() => gateway.close());
@@ -177,8 +207,53 @@ async function start(
   // Initiators are told before the volumes close under them.
   cleanups.push(() => server.close(true));
   portals = opened.map(({ host, port }) => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`));
+  announce.start(settings, opened, accessControl, log);
+  cleanups.push(() => announce.close());
   log.info({ gateway: catalogue.gateway, portals, stateDir: settings.stateDir }, 'gateway is up');
   return { portals: () => portals, failed: worker.crashed, close };
+}
+
+interface Access {
+  readonly audit: AuditLog;
+  readonly secrets: SecretBox;
+  readonly book: AccessBook;
+  readonly sync: AccessSync;
+  readonly control: AccessControl;
+}
+
+/** Access control of the state directory; damaged files are told before anything is served. */
+async function openAccess(
+  settings: Settings,
+  parts: { readonly disk: Disk; readonly worker: ReplicationWorker; readonly log: Log },
+  cleanups: (() => Promise<void> | void)[],
+): Promise<Access> {
+  const { disk, worker } = parts;
+  const tools = { clock: systemClock, random: systemRandom, log: parts.log.child({ part: 'access' }) };
+  const { accessKeyFile } = settings;
+  const audit = await AuditLog.open({ disk, ...tools });
+  cleanups.push(() => audit.close());
+  const secrets =
+    accessKeyFile === undefined
+      ? await SecretBox.open(disk, 'access.key', tools.random)
+      : await SecretBox.open(new NodeDisk(dirname(accessKeyFile)), basename(accessKeyFile), tools.random);
+  const sync = new AccessSync({ table: worker.table, ...tools });
+  const book = await AccessBook.open({ disk, audit, epochOf: (volume) => sync.epochOf(volume) });
+  sync.follow(book);
+  cleanups.push(() => {
+    sync.close();
+  });
+  const control = new AccessControl({ book, secrets, audit, ...tools });
+  return { audit, secrets, book, sync, control };
+}
+
+function iscsiSettings({ limits }: Settings): IscsiSettings {
+  const { maxConnections, maxConnectionsPerAddress, maxSessionsPerInitiator } = DEFAULT_ISCSI_SETTINGS;
+  return {
+    ...DEFAULT_ISCSI_SETTINGS,
+    maxConnections: limits.maxConnections ?? maxConnections,
+    maxConnectionsPerAddress: limits.maxConnectionsPerAddress ?? maxConnectionsPerAddress,
+    maxSessionsPerInitiator: limits.maxSessionsPerInitiator ?? maxSessionsPerInitiator,
+  };
 }
 
 /** Opens a volume with an engine of its own in the worker; a notice from the lease reaches the volume. */

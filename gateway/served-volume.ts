@@ -3,8 +3,8 @@ import type { Clock } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
-import type { VersionNumber } from './base/units.ts';
-import type { VolumeReport, VolumeState } from './admin/gateway-api.ts';
+import type { Epoch, VersionNumber } from './base/units.ts';
+import type { VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
@@ -23,12 +23,19 @@ export type OpenVolume = (
   how: { readonly takeover: boolean; readonly rollBackTo: VersionNumber | undefined; readonly signal: AbortSignal },
 ) => Promise<OpenedVolume>;
 
-/** Where initiators find targets; implemented over the iSCSI target registry. */
+/** Where initiators find volumes; implemented over access control. */
 export interface TargetDirectory {
-  add(target: string, device: BlockDevice): void;
-  /** Ends the sessions of the target; resolves when none of their writes can land any more. */
-  remove(target: string): Promise<void>;
-  sessions(target: string): number;
+  /**
+   * Brings the access control of a volume that was opened under `epoch` here; before it nobody may see the volume. Waits for the table as long
+   * as it takes. Rejects with `fenced`, `stopped` when `signal` aborts, or the disk's failures.
+   */
+  adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal): Promise<void>;
+  offer(item: VolumeItem, device: BlockDevice): void;
+  /** Takes it away from every initiator; resolves when none of their writes can land any more. */
+  withdraw(ref: VolumeRef): Promise<void>;
+  /** Sessions that see it. */
+  sessions(ref: VolumeRef): number;
+  access(ref: VolumeRef): VolumeAccessReport;
 }
 
 export interface ServedVolumeDeps {
@@ -92,13 +99,12 @@ export class ServedVolume {
 
   /** Takes the target away from the initiators; the volume stays open. */
   async withdraw(): Promise<void> {
-    if (this.#state.kind === 'open') await this.#deps.targets.remove(this.#state.opened.item.targetName);
+    if (this.#state.kind === 'open') await this.#deps.targets.withdraw(this.entry);
   }
 
   /** Gives it back. */
   offer(): void {
-    if (this.#state.kind === 'open')
-      this.#deps.targets.add(this.#state.opened.item.targetName, this.#state.opened.volume);
+    if (this.#state.kind === 'open') this.#deps.targets.offer(this.#state.opened.item, this.#state.opened.volume);
   }
 
   async report(): Promise<VolumeReport> {
@@ -127,7 +133,8 @@ export class ServedVolume {
       lagSeconds: status.lagSeconds,
       lagBytes: status.lagBytes,
       hydration: status.hydration,
-      sessions: this.#deps.targets.sessions(item.targetName),
+      sessions: this.#deps.targets.sessions(item),
+      access: this.#deps.targets.access(item),
     };
   }
 
@@ -151,6 +158,7 @@ export class ServedVolume {
     while (!signal.aborted) {
       try {
         const opened = await openVolume(this.entry, { ...how, signal });
+        await this.#adopt(opened, signal);
         this.#state = { kind: 'open', opened };
         this.offer();
         log.info({ volume: this.entry.name, target: opened.item.targetName }, 'volume is served');
@@ -175,6 +183,16 @@ export class ServedVolume {
     }
     this.#state = { kind: 'closed' };
     firstDone(new FarshoreError('stopped', `volume ${this.entry.name} was closed before it was open`));
+  }
+
+  /** A volume whose access control cannot be had is not left open behind everybody's back. */
+  async #adopt({ item, volume }: OpenedVolume, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#deps.targets.adopt(item, volume.status().epoch, signal);
+    } catch (error) {
+      await volume.close();
+      throw error;
+    }
   }
 
   #opened(): OpenedVolume {
@@ -206,6 +224,7 @@ export class ServedVolume {
       lagBytes: 0,
       hydration: undefined,
       sessions: 0,
+      access: this.#deps.targets.access(this.entry),
     };
   }
 }

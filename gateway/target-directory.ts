@@ -1,65 +1,77 @@
 import type { BlockDevice } from './base/block-device.ts';
-import {
-  isLoopbackAddress,
-  type Authorization,
-  type Initiator,
-  type IscsiTarget,
-  type TargetRegistry,
-} from './iscsi/target-registry.ts';
+import type { Epoch } from './base/units.ts';
+import type { AccessBook } from './access/access-book.ts';
+import type { AccessControl } from './access/access-control.ts';
+import type { AccessSync } from './access/access-sync.ts';
+import { dropVolume } from './access/operations.ts';
+import type { AdoptedVolume } from './access/part.ts';
+import type { VolumeAccessReport } from './admin/gateway-api.ts';
+import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import { normalizeName } from './iscsi/names.ts';
 import type { TargetDirectory } from './served-volume.ts';
 
-/** What the directory asks of the target server: who is logged in, and to end them. */
-export interface SessionKeeper {
-  sessions(): readonly { readonly targetName: string | undefined }[];
-  endSessions(targetName: string): Promise<void>;
+export interface VolumeTargetsDeps {
+  readonly book: AccessBook;
+  readonly control: AccessControl;
+  readonly sync: AccessSync;
+  /** Targets came or went, for whoever announces them. */
+  readonly changed: () => void;
 }
 
-/**
- * The targets of this gateway: one per volume, LUN 0. Until access can be configured a target is open to any initiator on
- * loopback portals and denied on every other address.
- */
-export class VolumeTargets implements TargetRegistry, TargetDirectory {
-  readonly #targets = new Map<string, IscsiTarget>();
-  #keeper: SessionKeeper | undefined;
+/** Where open volumes meet initiators: their access control is brought here first, then they are offered to whom it lets in. */
+export class VolumeTargets implements TargetDirectory {
+  readonly #deps: VolumeTargetsDeps;
 
-  /** The server is made from the registry, so it is told afterwards. */
-  servedBy(keeper: SessionKeeper): void {
-    this.#keeper = keeper;
+  constructor(deps: VolumeTargetsDeps) {
+    this.#deps = deps;
   }
 
-  authorize(targetName: string, _initiator: Initiator, portalAddress: string): Authorization {
-    const target = this.#targets.get(targetName);
-    if (target === undefined || !isLoopbackAddress(portalAddress)) return { kind: 'not-found' };
-    return { kind: 'allowed', target, chap: undefined };
+  adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal): Promise<void> {
+    const { lineage, volume } = item;
+    return this.#deps.sync.adopt({ lineage, volume }, adopted(item), epoch, signal);
   }
 
-  discover(_initiator: Initiator, portalAddress: string): Iterable<IscsiTarget> {
-    return isLoopbackAddress(portalAddress) ? this.#targets.values() : [];
+  offer(item: VolumeItem, device: BlockDevice): void {
+    this.#deps.control.offer(adopted(item), device);
+    this.#deps.changed();
   }
 
-  discoveryChap(): undefined {
-    return undefined;
+  async withdraw({ volume }: VolumeRef): Promise<void> {
+    await this.#deps.control.withdraw(volume);
+    this.#deps.changed();
   }
 
-  onEvent(): void {
-    // Nobody keeps an audit log yet.
+  sessions({ volume }: VolumeRef): number {
+    return this.#deps.control.sessions(volume);
   }
 
-  add(target: string, device: BlockDevice): void {
-    const name = normalizeName(target) ?? target;
-    const luns = new Map([[0, { device, readOnly: false, state: undefined }]]);
-    this.#targets.set(name, { name, luns: () => luns });
+  access({ volume }: VolumeRef): VolumeAccessReport {
+    const { book, sync } = this.#deps;
+    const part = book.document.volumes.find((each) => each.volume === volume);
+    const { inTable, problem } = sync.status(volume);
+    return { mode: part?.mode ?? 'unknown', maps: part?.maps.length ?? 0, inTable, problem };
   }
 
-  async remove(target: string): Promise<void> {
-    const name = normalizeName(target) ?? target;
-    this.#targets.delete(name);
-    await this.#keeper?.endSessions(name);
+  /** Resolves when its access control is in the table, or can't get there. */
+  settled({ volume }: VolumeRef): Promise<void> {
+    return this.#deps.sync.settled(volume);
   }
 
-  sessions(target: string): number {
-    const name = normalizeName(target) ?? target;
-    return this.#keeper?.sessions().filter((session) => session.targetName === name).length ?? 0;
+  /** The volume is not this gateway's any more; what its maps are made of stays. */
+  async forget({ volume }: VolumeRef): Promise<void> {
+    const { book, sync } = this.#deps;
+    sync.forget(volume);
+    if (!book.document.volumes.some((part) => part.volume === volume)) return;
+    await book.change((document) => ({ document: dropVolume(document, volume), result: undefined, audit: undefined }));
   }
+
+  /** Whether a target made by hand has this name already. */
+  isTaken(targetName: string): boolean {
+    const name = normalizeName(targetName) ?? targetName;
+    return this.#deps.book.document.targets.some((target) => target.name === name);
+  }
+}
+
+function adopted({ volume, name, targetName }: VolumeItem): AdoptedVolume {
+  return { volume, name, target: normalizeName(targetName) ?? targetName };
 }

@@ -182,6 +182,11 @@ export class AccessControl implements TargetRegistry {
     audit.session(event, why === undefined ? {} : { why });
   }
 
+  /** Names of the targets that have something mapped and open at this moment, whoever may use it. */
+  announced(): Iterable<string> {
+    return this.#resolved.keys();
+  }
+
   /** What this initiator sees at a target through portals of a kind. */
   lunsOf(name: string, loopback: boolean, initiator: Initiator): ReadonlyMap<number, MappedLun> {
     const target = this.#resolved.get(name);

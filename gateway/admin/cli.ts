@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { describeError, EXIT_CODES, FarshoreError, isKind } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import { loadSettings, type Settings } from '../config.ts';
+import { addAccessCommands } from './access-commands.ts';
 import { connectToGateway } from './control-client.ts';
 import { type ArgumentsOf, type Finding, MAX_VERSIONS_LISTED, type Operation, type Results } from './gateway-api.ts';
 import { progressBar } from './output.ts';
@@ -65,21 +66,23 @@ function buildProgram(programs: Programs, version: string): Command {
   const settings = (): Settings => loadSettings(configPath(program.opts<{ config?: string }>().config));
   const json = (): boolean => program.opts<{ json?: boolean }>().json === true;
 
+  const call = async <Op extends Operation>(op: Op, args: ArgumentsOf<Op>): Promise<Results[Op]> => {
+    const bar = progressBar();
+    try {
+      return await connectToGateway(settings().stateDir).call(op, args, bar.show);
+    } finally {
+      bar.stop();
+    }
+  };
   /** Calls the running gateway and prints what it answers. */
   const ask = async <Op extends Operation>(
     op: Op,
     args: ArgumentsOf<Op>,
     print: (result: Results[Op]) => string,
   ): Promise<Results[Op]> => {
-    const bar = progressBar();
-    try {
-      const result = await connectToGateway(settings().stateDir).call(op, args, bar.show);
-      bar.stop();
-      process.stdout.write(`${json() ? JSON.stringify(result, null, 2) : print(result)}\n`);
-      return result;
-    } finally {
-      bar.stop();
-    }
+    const result = await call(op, args);
+    process.stdout.write(`${json() ? JSON.stringify(result, null, 2) : print(result)}\n`);
+    return result;
   };
   const tell = async <Op extends Operation>(
     op: Op,
@@ -144,7 +147,7 @@ function buildProgram(programs: Programs, version: string): Command {
     if (failed.length > 0) throw new FarshoreError('input', `${failed.length} of ${findings.length} checks failed`);
   });
 
-  const volume = program.command('volume').description('create, list, show, delete, undelete volumes');
+  const volume = program.command('volume').description('create, list, show, delete, undelete, forget volumes');
   command(volume, 'create <name>', 'create a volume and serve it')
     .requiredOption('--size <size>', 'like 100M, 10G, 16T')
     .addOption(
@@ -180,6 +183,11 @@ function buildProgram(programs: Programs, version: string): Command {
   command(volume, 'undelete <name>', 'take a deletion back').action((name: string) =>
     tell('volume-undelete', { name }, show.volume),
   );
+
+  command(volume, 'forget <name>', 'drop what is kept here of a volume that another gateway has taken over').action(
+    (name: string) => tell('volume-forget', { name }, show.forgotten(name)),
+  );
+  addAccessCommands(program, { command, tell, call, json });
 
   command(program, 'flush <name>', 'return once everything acked so far is a committed version').action(
     (name: string) => tell('flush', { name }, show.flushed(name)),

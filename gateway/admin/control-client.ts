@@ -1,7 +1,8 @@
 import { request } from 'node:http';
+import { userInfo } from 'node:os';
 import { createInterface } from 'node:readline';
 import { FarshoreError, type ErrorKind } from '../base/errors.ts';
-import { controlSocketPath } from './control-server.ts';
+import { controlSocketPath, USER_HEADER } from './control-server.ts';
 import type { ArgumentsOf, GatewayApi, Operation, Progress, Results } from './gateway-api.ts';
 
 type Line =
@@ -29,7 +30,8 @@ function callGateway<Op extends Operation>(
       answered = true;
       reject(error);
     };
-    const call = request({ socketPath, path: `/v1/${op}`, method: 'POST' }, (response) => {
+    const headers = { [USER_HEADER]: userName() };
+    const call = request({ socketPath, path: `/v1/${op}`, method: 'POST', headers }, (response) => {
       const lines = createInterface({ input: response, crlfDelay: Infinity });
       lines.on('line', (text) => {
         const line = JSON.parse(text) as Line; // written by ControlServer
@@ -63,4 +65,13 @@ function callGateway<Op extends Operation>(
     });
     call.end(JSON.stringify(args));
   });
+}
+
+/** For the audit log; header values are ASCII. */
+function userName(): string {
+  try {
+    return userInfo().username.replace(/[^\x21-\x7e]/g, '_');
+  } catch {
+    return `uid-${process.getuid?.() ?? 'unknown'}`; // no entry in the user database
+  }
 }

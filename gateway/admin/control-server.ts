@@ -2,11 +2,14 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { describeError, FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { ARGUMENTS, type ArgumentsOf, type GatewayApi, type Operation } from './gateway-api.ts';
+import { ARGUMENTS, type ArgumentsOf, type Caller, type GatewayApi, type Operation } from './gateway-api.ts';
 
 const MAX_REQUEST_BYTES = 64 * 1024;
 /** sun_path of a Unix socket (unix(7)), less the closing zero. */
 const MAX_SOCKET_PATH = 107;
+
+/** Who the command line says it is run by. */
+export const USER_HEADER = 'x-farshore-user';
 
 /** Where a gateway listens for its administrator. */
 export function controlSocketPath(stateDir: string): string {
@@ -70,15 +73,27 @@ async function answer(api: GatewayApi, request: IncomingMessage, response: Serve
   try {
     const op = operationOf(request);
     const args = parseArguments(op, await readBody(request));
-    const result = await api.call(op, args, (progress) => {
-      line({ progress });
-    });
+    const result = await api.call(
+      op,
+      args,
+      (progress) => {
+        line({ progress });
+      },
+      callerOf(request),
+    );
     line({ result });
   } catch (error) {
     const kind = error instanceof FarshoreError ? error.kind : 'bug';
     line({ error: { kind, message: describeError(error) } });
   }
   response.end();
+}
+
+/** A claim, recorded as one: the socket says only that the peer is this user or root. */
+function callerOf(request: IncomingMessage): Caller {
+  const claimed = request.headers[USER_HEADER];
+  const isName = typeof claimed === 'string' && /^[\x21-\x7e]{1,64}$/.test(claimed);
+  return { by: `cli:${isName ? claimed : 'unknown'}` };
 }
 
 function operationOf(request: IncomingMessage): Operation {

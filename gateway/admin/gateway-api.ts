@@ -1,5 +1,8 @@
 import { z } from 'zod';
 import type { BlockCount, ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
+import type { InitiatorReport, TargetReport } from '../access/access-admin.ts';
+import type { LunMap } from '../access/document.ts';
+import type { AccessReport } from '../access/report.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import type { ReplicationMode } from '../cloud/version-log.ts';
 import type { FoldOutcome, VerifyReport, VersionSummary } from '../replication/remote-volume.ts';
@@ -26,6 +29,17 @@ export interface VolumeReport {
   readonly hydration:
     { readonly done: BlockCount; readonly total: BlockCount | undefined; readonly finished: boolean } | undefined;
   readonly sessions: number;
+  readonly access: VolumeAccessReport;
+}
+
+/** Who may see the volume, in short; `farshore access report` has it in full. */
+export interface VolumeAccessReport {
+  /** `open`: every initiator on loopback portals; `unknown`: not read yet. */
+  readonly mode: 'open' | 'mapped' | 'unknown';
+  readonly maps: number;
+  /** Whether what is in force here (maps, credentials, reservations) is in the table too, so that a restore brings it back. */
+  readonly inTable: boolean;
+  readonly problem: string | undefined;
 }
 
 export interface GatewayReport {
@@ -45,7 +59,33 @@ export interface GatewayReport {
     readonly detail: string;
     readonly requests: Readonly<CloudMeter>;
   };
+  readonly access: {
+    /** What keeps somebody out who should be let in, or cannot be recorded; one sentence each. */
+    readonly problems: readonly string[];
+  };
+  /** undefined: no iSNS server is configured. */
+  readonly isns: { readonly server: string; readonly state: string; readonly problem: string | undefined } | undefined;
   readonly volumes: readonly VolumeReport[];
+}
+
+/** A session as people see it; `id` is what `session kill` takes. */
+export interface SessionReport {
+  readonly id: number;
+  readonly initiator: string;
+  /** undefined: a discovery session. */
+  readonly target: string | undefined;
+  readonly peer: string;
+  readonly portal: string;
+  readonly authentication: 'none' | 'chap' | 'mutual-chap';
+  readonly since: WallMillis;
+  readonly outstandingTasks: number;
+  /** Names of the volumes it sees. */
+  readonly volumes: readonly string[];
+}
+
+/** One right that was given or taken. */
+export interface MapReport extends LunMap {
+  readonly volume: string;
 }
 
 /** A volume as the table has it, whether or not this gateway serves it. */
@@ -82,6 +122,12 @@ const name = z
   );
 const volume = z.strictObject({ name });
 
+const iscsiName = z.string().min(1).max(512);
+/** Bytes of a secret, base64: it may be anything. */
+const secret = z.string().max(1024);
+const credential = { user: z.string().max(1024), secret };
+const chap = z.strictObject({ ...credential, mutual: z.strictObject(credential).optional() });
+
 /** Versions that one listing shows at most. */
 export const MAX_VERSIONS_LISTED = 10_000;
 
@@ -105,6 +151,30 @@ export const ARGUMENTS = {
   restore: z.strictObject({ name, version: z.number().int().min(0).optional() }),
   verify: volume,
   doctor: z.strictObject({}),
+  'volume-forget': volume,
+  'target-create': z.strictObject({ name: iscsiName }),
+  'target-list': z.strictObject({}),
+  'target-delete': z.strictObject({ name: iscsiName }),
+  'initiator-add': z.strictObject({ initiator: iscsiName }),
+  'initiator-list': z.strictObject({}),
+  'initiator-remove': z.strictObject({ initiator: iscsiName }),
+  /** Without `chap` the credential is cleared. */
+  'initiator-chap': z.strictObject({ initiator: iscsiName, target: iscsiName.optional(), chap: chap.optional() }),
+  'discovery-chap': z.strictObject({ initiator: iscsiName.optional(), chap: chap.optional() }),
+  map: z.strictObject({
+    name,
+    initiator: iscsiName,
+    target: iscsiName.optional(),
+    lun: z.number().int().optional(),
+    readOnly: z.boolean(),
+    addresses: z.array(z.string().max(64)).max(64),
+  }),
+  unmap: z.strictObject({ name, initiator: iscsiName, target: iscsiName.optional() }),
+  'session-list': z.strictObject({}),
+  'session-kill': z.strictObject({ id: z.number().int().min(0).max(65_535) }),
+  'access-report': z.strictObject({ name: name.optional(), initiator: iscsiName.optional() }),
+  'access-key-export': z.strictObject({}),
+  'access-key-import': z.strictObject({ key: z.string().max(1024) }),
 } as const;
 
 export type Operation = keyof typeof ARGUMENTS;
@@ -124,6 +194,28 @@ export interface Results {
   restore: VolumeReport;
   verify: VerifyReport;
   doctor: readonly Finding[];
+  'volume-forget': { readonly salvage: string | undefined };
+  'target-create': TargetReport;
+  'target-list': readonly TargetReport[];
+  'target-delete': { readonly name: string };
+  'initiator-add': InitiatorReport;
+  'initiator-list': readonly InitiatorReport[];
+  'initiator-remove': { readonly initiator: string };
+  'initiator-chap': InitiatorReport;
+  'discovery-chap': { readonly initiator: string | undefined };
+  map: MapReport;
+  unmap: { readonly maps: readonly MapReport[] };
+  'session-list': readonly SessionReport[];
+  'session-kill': { readonly id: number };
+  'access-report': AccessReport;
+  'access-key-export': { readonly key: string };
+  'access-key-import': { readonly id: string };
+}
+
+/** Who calls: what the caller says of itself, for the audit log. The socket is open to one user of the machine (and root) alone. */
+export interface Caller {
+  /** Like `cli:root`. */
+  readonly by: string;
 }
 
 /** What the control socket offers: one method, typed per operation. Rejects with FarshoreError. */
@@ -132,5 +224,6 @@ export interface GatewayApi {
     op: Op,
     args: ArgumentsOf<Op>,
     onProgress: (progress: Progress) => void,
+    caller?: Caller,
   ): Promise<Results[Op]>;
 }

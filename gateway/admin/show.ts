@@ -11,6 +11,11 @@ export function status(report: GatewayReport): string {
     `gateway   ${report.gateway} (Farshore ${report.version}), ${report.portals.length === 0 ? 'starting: no portal is open yet' : `serving on ${report.portals.join(', ')}`}`,
     `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud${unread ? ' (volumes that are not open yet not counted)' : ''}; ${cache.state}`,
     `cloud     ${cloud.detail}`,
+    ...(report.isns === undefined
+      ? []
+      : [
+          `iSNS      ${report.isns.server}: ${report.isns.state}${report.isns.problem === undefined ? '' : `, ${report.isns.problem}`}`,
+        ]),
     '',
   ];
   if (report.volumes.length === 0)
@@ -22,14 +27,19 @@ export function status(report: GatewayReport): string {
     lag(volume),
     String(volume.committedN),
     String(volume.sessions),
+    accessOf(volume),
     volume.target,
   ]);
-  const reasons = report.volumes.flatMap((volume) =>
-    volume.reason === undefined ? [] : [`${volume.name}: ${volume.reason}`],
-  );
+  const reasons = [
+    ...report.volumes.flatMap((volume) => [
+      ...(volume.reason === undefined ? [] : [`${volume.name}: ${volume.reason}`]),
+      ...(volume.access.problem === undefined ? [] : [`${volume.name}: ${volume.access.problem}`]),
+    ]),
+    ...report.access.problems,
+  ];
   return [
     ...lines,
-    formatTable(['volume', 'size', 'state', 'lag', 'version', 'sessions', 'target'], rows),
+    formatTable(['volume', 'size', 'state', 'lag', 'version', 'sessions', 'access', 'target'], rows),
     ...reasons,
   ].join('\n');
 }
@@ -51,6 +61,7 @@ export function volume(report: VolumeReport): string {
     ['lag', lag(report)],
     ['epoch', String(report.epoch)],
     ['sessions', String(report.sessions)],
+    ['access', `${accessOf(report)}${report.access.problem === undefined ? '' : `; ${report.access.problem}`}`],
   ];
   if (hydration !== undefined) {
     rows.push([
@@ -107,6 +118,11 @@ export const deleted =
   (result: Results['volume-delete']): string =>
     `${name} is deleted; until ${formatTime(result.purgeAfter)} UTC it comes back with: farshore volume undelete ${name}`;
 
+export const forgotten =
+  (name: string) =>
+  (result: Results['volume-forget']): string =>
+    `nothing of ${name} is kept here any more${result.salvage === undefined ? '' : `; what may be in no version is in ${result.salvage} of the state directory`}`;
+
 export const purged =
   (name: string) =>
   (result: Results['volume-purge']): string =>
@@ -119,6 +135,12 @@ export const verified =
       `${name}: ${report.verdict}: version ${report.n}, ${report.objects} objects, ${report.blocks} blocks, ${formatSize(report.bytes)} read back`,
       ...report.problems.map((problem) => `  ${problem}`),
     ].join('\n');
+
+function accessOf({ access }: VolumeReport): string {
+  if (access.mode !== 'mapped') return access.mode;
+  const maps = `${access.maps} map${access.maps === 1 ? '' : 's'}`;
+  return access.inTable ? maps : `${maps}, not in the table yet`;
+}
 
 /** Only of a volume that is open: of any other it is not known here. */
 function lag(report: VolumeReport): string {

@@ -108,6 +108,23 @@ export async function forgetVolume(disk: Disk, cache: CacheLog, ref: VolumeRef):
   await releaseOthers(cache, ref, undefined);
 }
 
+/**
+ * The same for a closed volume that another gateway has. What may be in no version (all that this start did not find committed, so rather too
+ * much than too little) is kept in a salvage file first; resolves with its path, undefined when there was nothing.
+ */
+export async function surrenderVolume(disk: Disk, cache: CacheLog, ref: VolumeRef): Promise<string | undefined> {
+  const state = await loadVolumeState(disk, ref);
+  let path: string | undefined;
+  if (state !== undefined && cache.numbersOf(ref.volume).includes(state.localNumber)) {
+    const { localNumber, firstSeq, logId, epoch, base } = state;
+    await cache.recover(localNumber, firstSeq);
+    const after = Math.max(base?.throughSeq ?? firstSeq - 1, cache.committedAtLeast(localNumber));
+    path = (await salvageTail(disk, cache, { ref, epoch, logId, localNumber, after }))?.path;
+  }
+  await forgetVolume(disk, cache, ref);
+  return path;
+}
+
 async function recoverLocal(deps: OpenDeps, { ref, takeover }: OpenVolumeRequest): Promise<RecoveredLocal | undefined> {
   const { cache, disk, log } = deps;
   let state: VolumeState | undefined;

@@ -5,9 +5,11 @@ import { ServedVolume, type TargetDirectory } from '../../gateway/served-volume.
 import { PromptClock } from '../support/prompt-clock.ts';
 
 const targets: TargetDirectory = {
-  add: () => undefined,
-  remove: () => Promise.resolve(),
+  adopt: () => Promise.resolve(),
+  offer: () => undefined,
+  withdraw: () => Promise.resolve(),
   sessions: () => 0,
+  access: () => ({ mode: 'unknown', maps: 0, inTable: false, problem: undefined }),
 };
 
 describe('a volume that is being opened', () => {

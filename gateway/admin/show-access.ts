@@ -1,0 +1,135 @@
+import type { AccessReport } from '../access/report.ts';
+import type { InitiatorReport, TargetReport } from '../access/access-admin.ts';
+import type { MapReport, Results } from './gateway-api.ts';
+import { formatTable, formatTime } from './output.ts';
+
+/** What people read of access control; `--json` prints the values themselves. Secrets are in neither. */
+
+export function target(report: TargetReport): string {
+  return `${report.name}: map volumes there with: farshore map VOLUME --initiator NAME --target ${report.name}`;
+}
+
+export function targets(list: readonly TargetReport[]): string {
+  if (list.length === 0) return 'no targets yet; every volume brings one';
+  return formatTable(
+    ['target', 'made', 'volumes', 'initiators'],
+    list.map((each) => [
+      each.name,
+      each.volume === undefined ? granted(each.since, each.by) : `with volume ${each.volume}`,
+      each.volumes.join(', ') || '-',
+      String(each.initiators),
+    ]),
+  );
+}
+
+export function initiator(report: InitiatorReport): string {
+  return initiators([report]);
+}
+
+export function initiators(list: readonly InitiatorReport[]): string {
+  if (list.length === 0) return 'no initiators yet; make one known with: farshore initiator add NAME';
+  return formatTable(
+    ['initiator', 'authentication', 'volumes', 'known'],
+    list.map((each) => [each.name, credentials(each), each.volumes.join(', ') || '-', granted(each.since, each.by)]),
+  );
+}
+
+function credentials({ chap }: InitiatorReport): string {
+  if (chap.length === 0) return 'none';
+  return chap
+    .map((each) => {
+      const users = `user ${each.user}${each.mutualUser === undefined ? '' : `, mutual ${each.mutualUser}`}`;
+      const where = each.target === undefined ? '' : ` at ${each.target}`;
+      return `CHAP${where}: ${users}${each.readable ? '' : ' (its key is not here)'}`;
+    })
+    .join('; ');
+}
+
+export function mapped(map: MapReport): string {
+  const from = map.addresses.length === 0 ? '' : ` from ${map.addresses.join(', ')}`;
+  return `${map.volume} is LUN ${map.lun} of ${map.target} for ${map.initiator}${from}, ${map.readOnly ? 'read-only' : 'read-write'}`;
+}
+
+export function unmapped({ maps }: Results['unmap']): string {
+  return maps
+    .map((map) => `${map.volume} is not LUN ${map.lun} of ${map.target} for ${map.initiator} any more`)
+    .join('\n');
+}
+
+export function sessions(list: Results['session-list']): string {
+  if (list.length === 0) return 'nobody is logged in';
+  return formatTable(
+    ['session', 'initiator', 'address', 'target', 'volumes', 'authentication', 'since (UTC)', 'tasks'],
+    list.map((each) => [
+      String(each.id),
+      each.initiator,
+      each.peer,
+      each.target ?? '(discovery)',
+      each.volumes.join(', ') || '-',
+      each.authentication,
+      formatTime(each.since),
+      String(each.outstandingTasks),
+    ]),
+  );
+}
+
+export const discovery =
+  (isCleared: boolean) =>
+  (result: Results['discovery-chap']): string =>
+    `discovery by ${result.initiator ?? 'every initiator'} ${isCleared ? 'needs no credential of its own any more' : 'needs this credential from now on'}`;
+
+export function report({ rights, uses, refusals, unreadable }: AccessReport): string {
+  const right = formatTable(
+    ['volume', 'initiator', 'target', 'LUN', 'access', 'from', 'authentication', 'granted'],
+    rights.map((each) => [
+      each.volume,
+      each.initiator ?? 'every initiator',
+      each.target,
+      String(each.lun),
+      each.suspended === undefined ? each.access : `none: ${each.suspended}`,
+      each.addresses.join(', ') || 'anywhere',
+      each.authentication,
+      each.since === undefined ? 'open until the first map' : granted(each.since, each.by),
+    ]),
+  );
+  const use = formatTable(
+    ['volume', 'initiator', 'address', 'target', 'logins', 'first (UTC)', 'last (UTC)'],
+    uses.map((each) => [
+      each.volume,
+      each.initiator,
+      each.address,
+      each.target,
+      String(each.logins),
+      shortTime(each.first),
+      shortTime(each.last),
+    ]),
+  );
+  const refused = formatTable(
+    ['initiator', 'address', 'target', 'times', 'last (UTC)', 'reason'],
+    refusals.map((each) => [
+      each.initiator,
+      each.address,
+      each.target,
+      String(each.count),
+      shortTime(each.last),
+      each.reason,
+    ]),
+  );
+  return [
+    'who can',
+    rights.length === 0 ? 'nobody' : right,
+    '',
+    'who did (from the audit log)',
+    uses.length === 0 ? 'nobody' : use,
+    ...(refusals.length === 0 ? [] : ['', 'who was refused', refused]),
+    ...(unreadable === 0 ? [] : ['', `${unreadable} lines of the audit log cannot be read`]),
+  ].join('\n');
+}
+
+function granted(since: number | undefined, by: string | undefined): string {
+  return since === undefined ? '-' : `${formatTime(since)} by ${by ?? 'unknown'}`;
+}
+
+function shortTime(iso: string): string {
+  return iso.slice(0, 19).replace('T', ' ');
+}
