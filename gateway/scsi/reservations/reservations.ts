@@ -18,6 +18,7 @@ import {
   isExclusiveAccess,
   isHolder,
   isSameNexus,
+  isSamePort,
   registrationOf,
   sparesRegistrants,
 } from './registry.ts';
@@ -171,7 +172,7 @@ export class Reservations {
     if (isid !== undefined) return [{ name, isid }];
     const ports = new Map<string, InitiatorPort>();
     for (const nexus of this.#unit.nexuses()) {
-      if (nexus.initiator.name !== name || nexus.initiator.isid === actor.initiator.isid) continue;
+      if (nexus.initiator.name !== name || isSamePort(nexus.initiator, actor.initiator)) continue;
       const target = actor.port.targetName;
       if (registrationOf(this.#registry, { initiator: nexus.initiator, target }) === undefined)
         ports.set(nexus.initiator.isid, nexus.initiator);
