@@ -87,6 +87,7 @@ async function tgtColumn(directory: string, title: string, params: string | unde
       removable: url(await add(['removable=1'])),
       // Its physical blocks are 512 bytes anyway.
       '512n': url(await add([])),
+      blank: url(await add([])),
     };
     const outcomes = await suite(title, { plain, special });
     const secret = 'a secret of tgt';

@@ -12,5 +12,6 @@ export function suiteLuns(gateway: GatewayProcess, sector: 512 | 4096): SuiteLun
   const plain = Array.from({ length: LANES }, (_, lane) =>
     url(gateway.createVolume(`suite${sector}-${lane}`, VOLUME_SIZE, sector)),
   );
-  return { plain };
+  const blank = url(gateway.createVolume(`blank${sector}`, VOLUME_SIZE, sector));
+  return { plain, special: { blank } };
 }
