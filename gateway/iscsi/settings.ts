@@ -18,7 +18,7 @@ export interface IscsiSettings {
   readonly sessionWriteBytes: ByteCount;
   readonly sessionReadBytes: ByteCount;
   readonly loginTimeoutSeconds: number;
-  /** Silence after which a peer is pinged, and how long after that it is given up. */
+  /** Silence after which a peer is pinged, and how long after that it is given up: one that sleeps for a minute is alive. */
   readonly pingAfterSeconds: number;
   readonly pingTimeoutSeconds: number;
   /** How long a peer may leave what we send untouched. */
@@ -40,7 +40,7 @@ export const DEFAULT_ISCSI_SETTINGS: IscsiSettings = {
   sessionReadBytes: 8 * MIB,
   loginTimeoutSeconds: 15,
   pingAfterSeconds: 20,
-  pingTimeoutSeconds: 20,
+  pingTimeoutSeconds: 45,
   stallTimeoutSeconds: 60,
   dataTimeoutSeconds: 60,
   logoutGraceSeconds: 5,
