@@ -1,0 +1,330 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MIB } from '../../../gateway/base/units.ts';
+import type { AccessEvent } from '../../../gateway/iscsi/target-registry.ts';
+import {
+  KIND,
+  buildDataOut,
+  buildRequest,
+  buildTaskManagement,
+  cdb,
+  read10,
+  senseOf,
+  write10,
+} from '../../support/iscsi-wire.ts';
+import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
+import { RamDevice } from '../../support/ram-device.ts';
+import type { RawInitiator } from '../../support/raw-initiator.ts';
+
+const ALICE = 'iqn.2026-11.a:alice';
+const BOB = 'iqn.2026-11.a:bob';
+const DATA = Buffer.alloc(512, 0x5a);
+const REPORT_LUNS = cdb(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64);
+const NO_LUN = { key: 5, asc: 0x25, ascq: 0 };
+const LUNS_CHANGED = { key: 6, asc: 0x3f, ascq: 0x0e };
+const WRITE_PROTECTED = { key: 7, asc: 0x27, ascq: 0 };
+
+let world: IscsiWorld;
+let second: RamDevice;
+beforeEach(async () => {
+  second = new RamDevice({ bytes: MIB, name: 'second' });
+  world = await IscsiWorld.start();
+  world.luns.set(1, second);
+});
+afterEach(async () => {
+  await world.stop();
+  expect(world.server.usage()).toMatchObject({ connections: 0, sessions: 0, writeBytes: 0, readBytes: 0 });
+});
+
+async function initiator(name: string, isid: string): Promise<RawInitiator> {
+  const raw = await world.ready({ initiator: name, isid });
+  await raw.clear(1);
+  return raw;
+}
+
+async function lunsOf(raw: RawInitiator): Promise<number[]> {
+  const { data } = await raw.run({ cdb: REPORT_LUNS, read: true, expectedBytes: 64 });
+  return Array.from({ length: data.readUInt32BE(0) / 8 }, (_, index) => data.readUInt16BE(8 + 8 * index));
+}
+
+async function outcome(raw: RawInitiator, lun: number, block = cdb(0)): Promise<unknown> {
+  const { status, last } = await raw.run({ cdb: block, lun, read: true, expectedBytes: 512 });
+  return status === 2 ? senseOf(last) : status;
+}
+
+describe('a LUN that one initiator may not see', () => {
+  beforeEach(() => {
+    world.masked = (lun, { name }) => lun === 1 && name === BOB;
+  });
+
+  test('is not reported to it, and is to the other', async () => {
+    const [alice, bob] = [await initiator(ALICE, '00023d000001'), await world.ready({ initiator: BOB })];
+    expect(await lunsOf(alice)).toEqual([0, 1]);
+    expect(await lunsOf(bob)).toEqual([0]);
+  });
+
+  test('answers every command exactly as one that is not there', async () => {
+    const bob = await world.ready({ initiator: BOB });
+    const blocks = [
+      cdb(0x00),
+      cdb(0x12, 0, 0, 0, 96),
+      cdb(0x12, 1, 0x83, 0, 255),
+      cdb(0x03, 0, 0, 0, 18),
+      cdb(0x25),
+      cdb(0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32),
+      cdb(0x1a, 0, 0x3f, 0, 255),
+      cdb(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64),
+      cdb(0x5e, 0, 0, 0, 0, 0, 0, 0, 64),
+      cdb(0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+      cdb(0xff),
+      read10(0, 1),
+      cdb(0x35),
+    ];
+    for (const block of blocks) {
+      const answers = [];
+      for (const lun of [1, 2]) {
+        const { status, data, last } = await bob.run({ cdb: block, lun, read: true, expectedBytes: 512 });
+        answers.push([status, data.toString('hex'), last.data.toString('hex'), last.flags, last.word44]);
+      }
+      expect(answers[0], block.toString('hex')).toEqual(answers[1]);
+    }
+  });
+
+  test('cannot be written, reset or cleared by it', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    const bob = await world.ready({ initiator: BOB });
+    const write = await bob.run({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA });
+    expect(senseOf(write.last)).toEqual(NO_LUN);
+    for (const code of [2, 4, 5]) {
+      bob.send(buildTaskManagement({ function: code, itt: 900 + code, cmdSn: bob.cmdSn, lun: 1 }));
+      expect((await bob.expect(KIND.taskManagement)).byte2).toBe(2);
+    }
+    // A target reset reaches what it sees: LUN 0, and no more.
+    bob.send(buildTaskManagement({ function: 6, itt: 990, cmdSn: bob.cmdSn }));
+    expect((await bob.expect(KIND.taskManagement)).byte2).toBe(0);
+    expect(await outcome(alice, 1)).toBe(0);
+    expect(await outcome(alice, 0)).toMatchObject({ key: 6, asc: 0x29 });
+    expect(second.bytes.subarray(0, 512).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('by its address is seen elsewhere', async () => {
+    world.masked = (lun, { address }) => lun === 1 && address === '127.0.0.1';
+    expect(await lunsOf(await world.ready())).toEqual([0]);
+  });
+});
+
+describe('when access changes', () => {
+  test('a lost LUN is gone at once, and the remaining ones tell so, once', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    const bob = await initiator(BOB, '00023d000002');
+    world.masked = (lun, { name }) => lun === 1 && name === BOB;
+    await world.server.accessChanged();
+    expect(await outcome(bob, 1)).toEqual(NO_LUN);
+    expect(await outcome(bob, 0)).toEqual(LUNS_CHANGED);
+    expect(await outcome(bob, 0)).toBe(0);
+    expect(await outcome(alice, 0)).toBe(0);
+    expect(await outcome(alice, 1)).toBe(0);
+  });
+
+  test('a new LUN is there at once', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    world.luns.set(7, new RamDevice({ bytes: MIB, name: 'seventh' }));
+    await world.server.accessChanged();
+    expect(await outcome(alice, 0)).toEqual(LUNS_CHANGED);
+    expect(await lunsOf(alice)).toEqual([0, 1, 7]);
+    await alice.clear(7);
+  });
+
+  test('nothing is told when nothing changed', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    await world.server.accessChanged();
+    expect(await outcome(alice, 0)).toBe(0);
+  });
+
+  test('another unit behind the same LUN is a new one', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    world.luns.set(1, new RamDevice({ bytes: 2 * MIB, name: 'other' }));
+    await world.server.accessChanged();
+    expect(await outcome(alice, 1)).toMatchObject({ key: 6, asc: 0x29 });
+    expect(await outcome(alice, 0)).toEqual(LUNS_CHANGED);
+  });
+
+  test('a write that waits for its data ends, and its data lands nowhere', async () => {
+    const alice = await world.ready({ initiator: ALICE, keys: { ImmediateData: 'No' } });
+    await alice.clear(1);
+    const itt = alice.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512 });
+    const r2t = await alice.expect(KIND.r2t);
+    world.masked = (lun) => lun === 1;
+    await world.server.accessChanged();
+    const ended = await alice.expect(KIND.scsiResponse);
+    expect([ended.itt, ended.byte3, senseOf(ended)]).toEqual([itt, 2, NO_LUN]);
+    alice.send(buildDataOut({ itt, ttt: r2t.word20, dataSn: 0, offset: 0, data: DATA }));
+    await alice.clear();
+    expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(false);
+  });
+
+  test('a write in the device is waited for: nothing lands after that', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    const held = gate();
+    const inside = gate();
+    second.intercept = (operation) => {
+      if (operation !== 'write') return undefined;
+      inside.open();
+      return held.opened;
+    };
+    alice.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA });
+    await inside.opened;
+    world.masked = (lun) => lun === 1;
+    let isOver = false;
+    const changed = world.server.accessChanged().then(() => {
+      isOver = true;
+    });
+    expect(senseOf(await alice.expect(KIND.scsiResponse))).toEqual(NO_LUN);
+    expect(await outcome(alice, 0)).toEqual(LUNS_CHANGED);
+    expect(isOver).toBe(false);
+    held.open();
+    await changed;
+    expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(true);
+  });
+
+  test('commands that came ahead of their turn find what is there when it comes', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    const missing = alice.cmdSn++;
+    const itt = alice.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA });
+    alice.send(buildRequest({ opcode: 0, immediate: true, itt: 5, word20: 0xffff_ffff, cmdSn: alice.cmdSn }));
+    await alice.expect(KIND.nopIn);
+    world.masked = (lun) => lun === 1;
+    await world.server.accessChanged();
+    alice.send(buildRequest({ opcode: 0, itt: 6, word20: 0xffff_ffff, cmdSn: missing }));
+    await alice.expect(KIND.nopIn);
+    const answer = await alice.expect(KIND.scsiResponse);
+    expect([answer.itt, senseOf(answer)]).toEqual([itt, NO_LUN]);
+    expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(false);
+  });
+
+  test('a LUN that may only be read any more refuses writes, also one under way, and says so', async () => {
+    const alice = await world.ready({ initiator: ALICE, keys: { ImmediateData: 'No' } });
+    await alice.clear(1);
+    const itt = alice.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512 });
+    await alice.expect(KIND.r2t);
+    world.readOnly = (lun) => lun === 1;
+    await world.server.accessChanged();
+    const ended = await alice.expect(KIND.scsiResponse);
+    expect([ended.itt, senseOf(ended)]).toEqual([itt, WRITE_PROTECTED]);
+    expect(await outcome(alice, 1)).toEqual({ key: 6, asc: 0x2a, ascq: 0x01 });
+    expect(await outcome(alice, 0)).toBe(0);
+    const write = await alice.run({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512 });
+    expect(senseOf(write.last)).toEqual(WRITE_PROTECTED);
+    expect((await alice.run({ cdb: read10(0, 1), lun: 1, read: true, expectedBytes: 512 })).status).toBe(0);
+    world.readOnly = () => false;
+    await world.server.accessChanged();
+    expect(await outcome(alice, 1)).toEqual({ key: 6, asc: 0x2a, ascq: 0x01 });
+    const allowed = alice.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512 });
+    expect((await alice.expect(KIND.r2t)).itt).toBe(allowed);
+  });
+
+  test('a session that has lost its target is ended, with the write in its device; others stay', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    const bob = await initiator(BOB, '00023d000002');
+    const held = gate();
+    const inside = gate();
+    world.device.intercept = (operation) => {
+      if (operation !== 'write') return undefined;
+      inside.open();
+      return held.opened;
+    };
+    alice.command({ cdb: write10(0, 1), write: true, expectedBytes: 512, data: DATA });
+    await inside.opened;
+    world.registry.judge = (_target, { name }) => (name === ALICE ? { kind: 'not-found' } : undefined);
+    let isOver = false;
+    const changed = world.server.accessChanged().then(() => {
+      isOver = true;
+    });
+    await alice.closed();
+    expect(isOver).toBe(false);
+    held.open();
+    await changed;
+    world.device.intercept = undefined;
+    expect(await outcome(bob, 0)).toBe(0);
+    expect(world.server.sessions().map(({ initiatorName }) => initiatorName)).toEqual([BOB]);
+    const again = await world.connect();
+    expect((await again.login({ target: TARGET, initiator: ALICE })).word36 >>> 16).toBe(0x0203);
+  });
+
+  test('a session without proof does not outlive the demand for one', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    world.registry.chap = { initiator: { user: 'a', secret: Buffer.from('secret') }, target: undefined };
+    await world.server.accessChanged();
+    await alice.closed();
+  });
+
+  test('a discovery session does not outlive it either', async () => {
+    const finder = await world.connect();
+    await finder.login();
+    world.registry.chapForDiscovery = () => ({
+      initiator: { user: 'a', secret: Buffer.from('secret') },
+      target: undefined,
+    });
+    await world.server.accessChanged();
+    await finder.closed();
+  });
+
+  test('SendTargets follows, in both kinds of session', async () => {
+    const other = `${TARGET}-2`;
+    world.targets.set(other, { name: other, luns: () => new Map() });
+    const finder = await world.connect();
+    await finder.login();
+    const alice = await initiator(ALICE, '00023d000001');
+    for (const raw of [finder, alice]) {
+      expect((await raw.text({ SendTargets: other }))['TargetName']).toBe(other);
+    }
+    world.registry.shows = ({ name }) => name !== other;
+    for (const raw of [finder, alice]) {
+      expect(await raw.text({ SendTargets: other })).toEqual({});
+      expect((await raw.text({ SendTargets: 'All' }))['TargetName']).toBe(TARGET);
+    }
+  });
+});
+
+describe('a session that is killed', () => {
+  test('is gone when that is answered, and nothing of it lands later', async () => {
+    const alice = await world.ready({ initiator: ALICE, keys: { ImmediateData: 'No' } });
+    alice.command({ cdb: write10(0, 1), write: true, expectedBytes: 512 });
+    await alice.expect(KIND.r2t);
+    const [info] = world.server.sessions();
+    expect(info).toMatchObject({ initiatorName: ALICE, portal: '127.0.0.1', proof: { kind: 'none' } });
+    expect(await world.server.endSession(info?.tsih ?? 0)).toBe(true);
+    await alice.closed();
+    expect(world.server.sessions()).toEqual([]);
+    expect(world.server.usage().writeBytes).toBe(0);
+    expect(await world.server.endSession(info?.tsih ?? 0)).toBe(false);
+  });
+});
+
+test('the registry hears of every login, logout and end', async () => {
+  const alice = await initiator(ALICE, '00023d000001');
+  const bob = await initiator(BOB, '00023d000002');
+  const finder = await world.connect();
+  await finder.login({ initiator: ALICE, isid: '00023d000009' });
+  alice.send(buildRequest({ opcode: 0x06, immediate: true, itt: 8, cmdSn: alice.cmdSn }));
+  await alice.expect(KIND.logout);
+  await alice.closed();
+  const tsih = world.server.sessions().find(({ initiatorName }) => initiatorName === BOB)?.tsih ?? 0;
+  await world.server.endSession(tsih, 'because');
+  await bob.closed();
+  const stranger = await world.connect();
+  await stranger.login({ target: `${TARGET}-no`, initiator: BOB });
+  const told = world.registry.events.map((event: AccessEvent) => [
+    event.kind,
+    event.initiator.name,
+    event.target,
+    event.kind === 'session-ended' || event.kind === 'login-refused' ? event.reason : undefined,
+  ]);
+  expect(told).toEqual([
+    ['login', ALICE, TARGET, undefined],
+    ['login', BOB, TARGET, undefined],
+    ['login', ALICE, undefined, undefined],
+    ['logout', ALICE, TARGET, undefined],
+    ['session-ended', BOB, TARGET, 'because'],
+    ['login-refused', BOB, `${TARGET}-no`, 'no such target, or not for this initiator'],
+  ]);
+});
