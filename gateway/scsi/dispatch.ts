@@ -111,12 +111,11 @@ function run(
   const late = refuseNow(nexus, command); // what it waited for may have taken long
   if (late !== undefined) return late;
   const { device, media } = nexus.unit;
-  const { extents } = media;
   switch (command.kind) {
     case 'read':
-      return read(device, extents, command, announced.in);
+      return read(device, media, command, announced.in);
     case 'write':
-      return write(device, extents, command, data, announced.out);
+      return write(device, media, command, data, announced.out);
     case 'synchronize-cache':
       return synchronizeCache(device);
     case 'test-unit-ready':
@@ -125,7 +124,7 @@ function run(
     case 'start-stop':
       return startStop(nexus, command);
     case 'write-and-verify':
-      return counted(nexus, writeAndVerify(device, extents, command, data, announced.out));
+      return counted(nexus, writeAndVerify(device, media, command, data, announced.out));
     case 'verify':
       return command.sectors === 0 ? GOOD : counted(nexus, verify(device, command, data));
     case 'compare-and-write':
@@ -210,7 +209,7 @@ interface Extent {
 
 function writeSameOf(
   nexus: UnitNexus,
-  command: Extent & { readonly noData: boolean; readonly unmap: boolean },
+  command: Extent & { readonly noData: boolean },
   data: readonly Buffer[],
   announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {

@@ -32,10 +32,7 @@ const PAGES: readonly Page[] = [
   {
     page: WRITE_ERRORS,
     subpage: 0,
-    parameters: (counters) => [
-      [TOTAL_BYTES, counters.writtenBytes],
-      [UNCORRECTED_ERRORS, counters.writeErrors],
-    ],
+    parameters: (counters) => [[TOTAL_BYTES, counters.writtenBytes]],
   },
   {
     page: READ_ERRORS,
@@ -64,7 +61,7 @@ export function logSense(counters: MediumCounters, command: LogSense): ScsiResul
   return parameterData(withHeader(found, Buffer.concat(asked.map(parameter))), allocationLength);
 }
 
-const NOTHING_YET: MediumCounters = { readBytes: 0, writtenBytes: 0, readErrors: 0, writeErrors: 0 };
+const NOTHING_YET: MediumCounters = { readBytes: 0, writtenBytes: 0, readErrors: 0 };
 
 /** Supported log pages, and supported pages and subpages (SPC-4 7.3.19, 7.3.20). */
 function listOf({ subpage }: Page): Buffer {

@@ -4,9 +4,9 @@ import { firstDifference } from './compare.ts';
 import { INTERNAL_CHUNK_BYTES } from './limits.ts';
 import { GOOD, mediumData } from './result.ts';
 import type { ScsiResult } from './result.ts';
-import { SENSE, checkCondition, resultOfError } from './sense.ts';
+import { KEY, SENSE, checkCondition, resultOfError } from './sense.ts';
 import type { ByteCheck } from './cdb.ts';
-import type { ExtentLock } from './extent-lock.ts';
+import type { UnitMedia } from './unit-media.ts';
 
 const PLAIN_WRITE = { fua: false } as const;
 const FORCED_WRITE = { fua: true } as const;
@@ -24,7 +24,7 @@ interface Extent {
  */
 export function read(
   device: BlockDevice,
-  extents: ExtentLock,
+  media: UnitMedia,
   command: Extent & { readonly fua: boolean },
   announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {
@@ -35,15 +35,28 @@ export function read(
   if (sectors === 0) return mediumData([], bytes);
   try {
     const pieces = command.fua ? forcedRead(device, command.lba, sectors) : device.read(command.lba, sectors);
+    media.counters.readBytes += sectors * sectorSize;
     if (!(pieces instanceof Promise)) return mediumData(pieces, bytes);
-    const inFlight = extents.enter();
-    return pieces.then((read) => {
-      inFlight.leave();
-      return mediumData(read, bytes);
-    }, inFlight.failed);
+    const inFlight = media.extents.enter();
+    return pieces.then(
+      (read) => {
+        inFlight.leave();
+        return mediumData(read, bytes);
+      },
+      (error: unknown) => {
+        inFlight.leave();
+        return readFailure(media, error);
+      },
+    );
   } catch (error) {
-    return resultOfError(error);
+    return readFailure(media, error);
   }
+}
+
+function readFailure(media: UnitMedia, error: unknown): ScsiResult {
+  const result = resultOfError(error);
+  if (result.sense?.key === KEY.mediumError) media.counters.readErrors += 1;
+  return result;
 }
 
 async function forcedRead(device: BlockDevice, lba: Lba, sectors: SectorCount): Promise<readonly Buffer[]> {
@@ -57,7 +70,7 @@ async function forcedRead(device: BlockDevice, lba: Lba, sectors: SectorCount): 
  */
 export function write(
   device: BlockDevice,
-  extents: ExtentLock,
+  media: UnitMedia,
   command: Extent & { readonly fua: boolean },
   data: readonly Buffer[],
   announcedBytes: ByteCount,
@@ -70,8 +83,9 @@ export function write(
   if (command.sectors === 0) return GOOD;
   try {
     const done = device.write(command.lba, data, command.fua ? FORCED_WRITE : PLAIN_WRITE);
+    media.counters.writtenBytes += Math.min(announcedBytes, command.sectors * sectorSize);
     if (!(done instanceof Promise)) return GOOD;
-    const inFlight = extents.enter();
+    const inFlight = media.extents.enter();
     return done.then(inFlight.good, inFlight.failed);
   } catch (error) {
     return resultOfError(error);
@@ -120,12 +134,12 @@ export async function verify(
 /** WRITE AND VERIFY (10) - (16): the data reaches stable storage before it is read back and compared. */
 export async function writeAndVerify(
   device: BlockDevice,
-  extents: ExtentLock,
+  media: UnitMedia,
   command: Extent & { readonly byteCheck: ByteCheck },
   data: readonly Buffer[],
   announcedBytes: ByteCount,
 ): Promise<ScsiResult> {
-  const written = await write(device, extents, { ...command, fua: true }, data, announcedBytes);
+  const written = await write(device, media, { ...command, fua: true }, data, announcedBytes);
   if (written !== GOOD) return written;
   const sectors = Math.min(command.sectors, announcedBytes / device.geometry().sectorSize);
   return sectors === 0 ? GOOD : verify(device, { ...command, sectors }, data);

@@ -40,16 +40,16 @@ function deallocate(device: BlockDevice, ranges: readonly SectorRange[]): MaybeP
 }
 
 /**
- * WRITE SAME (10), (16): SBC-3 5.40, 5.41. Deallocates when UNMAP asks for it (whatever the pattern, as hosts and other
- * targets take it) and for zeros, since unmapped sectors read as zeros here; anything else is written, piece by piece.
+ * WRITE SAME (10), (16): SBC-3 5.40, 5.41. Zeros are what unmapped sectors read as here, so they are deallocated whether UNMAP
+ * asks for it or not; anything else is written, piece by piece, also with UNMAP: what is read afterwards must be the data.
  */
 export async function writeSame(
   device: BlockDevice,
-  command: { readonly lba: Lba; readonly sectors: SectorCount; readonly unmap: boolean },
+  command: { readonly lba: Lba; readonly sectors: SectorCount },
   pattern: Buffer | undefined,
 ): Promise<ScsiResult> {
   const { lba, sectors } = command;
-  if (command.unmap || pattern === undefined || isZero(pattern)) return deallocate(device, [{ lba, sectors }]);
+  if (pattern === undefined || isZero(pattern)) return deallocate(device, [{ lba, sectors }]);
   const chunkSectors = Math.min(INTERNAL_CHUNK_BYTES / pattern.length, sectors);
   const chunk = Buffer.alloc(chunkSectors * pattern.length, pattern);
   try {

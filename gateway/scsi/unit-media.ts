@@ -6,7 +6,7 @@ import { ModeParameters } from './mode-parameters.ts';
 export class UnitMedia {
   readonly extents = new ExtentLock();
   readonly mode = new ModeParameters();
-  readonly counters: MediumCounters = { readBytes: 0, writtenBytes: 0, readErrors: 0, writeErrors: 0 };
+  readonly counters: MediumCounters = { readBytes: 0, writtenBytes: 0, readErrors: 0 };
   /** False after a START STOP UNIT that stopped it; a power on starts it (SBC-3 4.20). */
   isStarted = true;
   /** A read into the cache is under way that nobody waits for. */
@@ -22,6 +22,6 @@ export class UnitMedia {
 export interface MediumCounters {
   readBytes: ByteCount;
   writtenBytes: ByteCount;
+  /** Reads that ended in a MEDIUM ERROR. */
   readErrors: number;
-  writeErrors: number;
 }

@@ -243,7 +243,7 @@ describe('WRITE SAME', () => {
 
   test.each([
     ['zeros', cdb16(0x93), Buffer.alloc(512)],
-    ['UNMAP', cdb16(0x93, UNMAP), Buffer.alloc(512, 1)],
+    ['UNMAP with zeros', cdb16(0x93, UNMAP), Buffer.alloc(512)],
     ['NDOB', cdb16(0x93, NO_DATA), Buffer.alloc(0)],
   ])('%s deallocates', async (_name, form, data) => {
     const bench = new ScsiBench();
@@ -251,6 +251,12 @@ describe('WRITE SAME', () => {
     expect((await bench.run(form(0, 8), data)).status).toBe(0);
     expect([bench.device.bytes[0], bench.device.bytes[4096]]).toEqual([0, 1]);
     expect(bench.device.provisioning(0, 8)).toEqual({ mapped: false, sectors: 8 });
+  });
+
+  test('UNMAP with anything but zeros writes it: what is read afterwards is the data (SBC-3 5.40)', async () => {
+    const bench = new ScsiBench();
+    expect((await bench.run(cdb16(0x93, UNMAP)(0, 8), Buffer.alloc(512, 1))).status).toBe(0);
+    expect(bench.device.bytes.subarray(0, 4096).every((byte) => byte === 1)).toBe(true);
   });
 
   test('anything but one sector of data is refused, and so are ANCHOR, NDOB in the short form, and too long a run', async () => {
