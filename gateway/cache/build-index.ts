@@ -1,13 +1,13 @@
-import { crc32 } from 'node:zlib';
-import { FarshoreError, isKind } from '../base/errors.ts';
+import { FarshoreError } from '../base/errors.ts';
 import type { BlockNumber, WriteSeq } from '../base/units.ts';
 import type { BlockIndex } from './block-index.ts';
 import type { Chunk } from './chunk.ts';
 import { KIND_UNMAP } from './descriptor.ts';
-import { placeOf, SLOT_BYTES, slotPosition, type ChunkGeometry } from './layout.ts';
+import type { ChunkGeometry } from './layout.ts';
+import { placesOf, readRanges } from './logged-op.ts';
 import { type KeyLimit, RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
 import { judgeGap, judgeMissingBlock, judgeRecord, type RecoveryMarks } from './recovery-rules.ts';
-import { decodeUnmap, type BlockRange } from './unmap-payload.ts';
+import type { BlockRange } from './unmap-payload.ts';
 
 /** Hears of everything that is not committed, in the order of its sequences. */
 export interface DirtySink {
@@ -79,12 +79,7 @@ export async function buildIndex(
 }
 
 function applyWrite(op: LoggedOp, index: BlockIndex, marks: RecoveryMarks, sink: DirtySink | undefined): void {
-  const places = op.records.map((record, at) => {
-    if (record !== undefined) return placeOf(record.chunk.number, record.slot);
-    // The slots of an operation lie in a row, but for a change of chunk; the reader of the log will find that nothing is there.
-    const before = op.records[at - 1];
-    return before === undefined ? placeOf(0, 1) : placeOf(before.chunk.number, before.slot + 1);
-  });
+  const places = placesOf(op);
   sink?.dirtyWrite(op.seq, op.wallSeconds, op.block, places);
   op.records.forEach((record, at) => {
     const block = op.block + at;
@@ -107,19 +102,6 @@ async function applyUnmap(op: LoggedOp, index: BlockIndex, sink: DirtySink | und
   for (const { block, count } of ranges) index.clearRange(block, count);
   sink?.dirtyUnmap(op.seq, op.wallSeconds, ranges);
   return true;
-}
-
-async function readRanges(op: LoggedOp): Promise<BlockRange[] | undefined> {
-  const record = op.records[0];
-  if (record === undefined) return undefined;
-  const slot = Buffer.allocUnsafe(SLOT_BYTES);
-  try {
-    await record.chunk.file.read(slot, slotPosition(record.slot));
-    return crc32(slot) === record.dataCrc ? decodeUnmap(slot) : undefined;
-  } catch (error) {
-    if (isKind(error, 'damaged')) return undefined;
-    throw error;
-  }
 }
 
 function lostWrites(from: WriteSeq, to: WriteSeq): FarshoreError {

@@ -25,6 +25,7 @@ import { RamTier } from './ram-tier.ts';
 import { readRun } from './reader.ts';
 import type { KeyLimit } from './record-stream.ts';
 import { finishCuts, recoverTail, type RecoveredTail } from './recover-tail.ts';
+import { replay, type ReplayedOp } from './replay.ts';
 import { scanPool, type PoolScan } from './scan.ts';
 import { chunksOf, type CacheSettings } from './settings.ts';
 import { readTail, type TailOp } from './tail-reader.ts';
@@ -250,6 +251,13 @@ export class CacheLog {
   readTail(number: number, after: WriteSeq, visit: (op: TailOp) => Promise<void>): Promise<void> {
     return this.#pool.mutex.run(() =>
       readTail([...this.#pool.chunks.values()], number, this.geometry, after, this.#limitOf(number), visit),
+    );
+  }
+
+  /** Tells of operations of an attached volume above `after`, in order, until `visit` answers false (see replay). */
+  replay(log: VolumeLog, after: WriteSeq, visit: (op: ReplayedOp) => boolean): Promise<void> {
+    return this.#pool.mutex.run(() =>
+      replay([...this.#pool.chunks.values()], log.number, this.geometry, after, this.#limitOf(log.number), visit),
     );
   }
 

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import type { Disk, DiskFile } from '../base/disk.ts';
-import { FarshoreError, invariant } from '../base/errors.ts';
+import { FarshoreError, invariant, isKind } from '../base/errors.ts';
 import { decodeChunkHeader } from './chunk-header.ts';
 import { blockAt, dataCrcAt, isDescriptor, KIND_UNMAP, kindAt, newTable, seqAt, wordsOf } from './descriptor.ts';
 import {
@@ -35,7 +35,7 @@ interface Run {
 
 /** Reads the cache log of another thread, with file handles of its own (see LogReader in replication/remote-volume). */
 export interface CacheLogReader {
-  readBlocks(places: Float64Array, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<void>;
+  readBlocks(places: Float64Array, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<readonly number[]>;
   close(): Promise<void>;
 }
 
@@ -75,8 +75,9 @@ export function openLogReader(disk: Disk): CacheLogReader {
     }
   }
 
-  async function readRun(run: Run, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<void> {
-    await withChunk(run.chunk, async (file, chunk) => {
+  /** Answers the indices (in what was asked) of slots that are not what they should be. Rejects with `stopped` when they can't be read. */
+  async function readRun(run: Run, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<readonly number[]> {
+    return withChunk(run.chunk, async (file, chunk) => {
       const count = run.indices.length;
       const descriptors = newTable(count * DESCRIPTOR_BYTES);
       const first = run.indices[0] ?? 0;
@@ -90,30 +91,54 @@ export function openLogReader(disk: Disk): CacheLogReader {
       ]);
       const words = wordsOf(descriptors);
       if (!isDescriptor(words, 0, chunk.generation, run.slot)) chunk.generation = await generationOf(file, run.chunk);
+      const bad: number[] = [];
       run.indices.forEach((index, at) => {
         const data = target.subarray(at * SLOT_BYTES, (at + 1) * SLOT_BYTES);
-        const block = blocks[index] ?? -1;
         const good =
           isDescriptor(words, at, chunk.generation, run.slot + at) &&
-          blockAt(words, at) === block &&
+          blockAt(words, at) === (blocks[index] ?? -1) &&
           seqAt(words, at) === seqs[index] &&
           kindAt(words, at) !== KIND_UNMAP &&
           crc32(data) === dataCrcAt(words, at);
-        if (!good) {
-          throw new FarshoreError(
-            'damaged',
-            `block ${block} is damaged in the cache log (chunk ${run.chunk}, slot ${run.slot + at}) and was not replicated yet`,
-          );
-        }
-        if (!contiguous) data.copy(into, index * SLOT_BYTES);
+        if (!good) bad.push(index);
+        else if (!contiguous) data.copy(into, index * SLOT_BYTES);
       });
+      return bad;
     });
+  }
+
+  /** As readRun, slot by slot when the disk refuses the run: as long as it gives the header of the chunk, only what it refuses is bad. */
+  async function readSlots(
+    run: Run,
+    blocks: Float64Array,
+    seqs: Float64Array,
+    into: Buffer,
+  ): Promise<readonly number[]> {
+    try {
+      return await readRun(run, blocks, seqs, into);
+    } catch (error) {
+      if (closed || !isKind(error, 'stopped', 'damaged')) throw error;
+    }
+    await withChunk(run.chunk, (file) => generationOf(file, run.chunk));
+    const bad: number[] = [];
+    for (const [at, index] of run.indices.entries()) {
+      try {
+        const single = { chunk: run.chunk, slot: run.slot + at, indices: [index] };
+        bad.push(...(await readRun(single, blocks, seqs, into)));
+      } catch (error) {
+        if (!isKind(error, 'stopped', 'damaged')) throw error;
+        bad.push(index);
+      }
+    }
+    return bad;
   }
 
   return {
     async readBlocks(places, blocks, seqs, into) {
       invariant(into.length >= places.length * SLOT_BYTES, 'there is room for what is asked');
-      for (const run of runsOf(places)) await readRun(run, blocks, seqs, into);
+      const bad: number[] = [];
+      for (const run of runsOf(places)) bad.push(...(await readSlots(run, blocks, seqs, into)));
+      return bad;
     },
     async close() {
       closed = true;

@@ -16,6 +16,10 @@ const FRAME_MAGIC = Buffer.from('FSFR', 'latin1');
 const FRAME_MAGIC_WORD = FRAME_MAGIC.readUInt32LE(0);
 const FRAME_FORMAT = 1;
 const WHAT = 'frame';
+/** In place of a codec: the block has content that nobody has any more. */
+const LOST_CODE = 255;
+/** What is said of such a block. */
+export const LOST = 'was lost on its gateway before it was replicated; writing it again mends it';
 
 /** Longest frame: 16 incompressible blocks. */
 export const MAX_FRAME_BYTES = align(
@@ -63,6 +67,31 @@ export function encodeFrame(raw: Buffer, blocks: ArrayLike<number>, compression:
   return bytes;
 }
 
+/**
+ * The frame of a block whose content was lost on its gateway before any version had it. It stands where the content would, so that a
+ * version with it is still what the volume was: that block can't be read, and nobody takes older content for its own.
+ */
+export function encodeLostFrame(block: number): Buffer {
+  invariant(block >= 0 && block < MAX_VOLUME_BLOCKS, 'a lost block lies within the volume');
+  const bytes = Buffer.alloc(FRAME_ALIGN);
+  bytes.writeUInt32LE(FRAME_MAGIC_WORD, 0);
+  bytes.writeUInt8(FRAME_FORMAT, 4);
+  bytes.writeUInt8(LOST_CODE, 6);
+  bytes.writeUInt8(1, 7);
+  bytes.writeUIntLE(block, FRAME_HEADER_BYTES, BLOCK_NUMBER_BYTES);
+  bytes.writeUInt32LE(checkOf(bytes), 16);
+  return bytes;
+}
+
+/** Whether the frame says that its block is lost. Rejects with `damaged` what is no frame, or such a one with content. */
+export function isLostFrame(bytes: Buffer): boolean {
+  const count = checkFrame(bytes);
+  if (bytes.readUInt8(6) !== LOST_CODE) return false;
+  if (count !== 1 || bytes.readUInt32LE(8) !== 0 || bytes.readUInt32LE(12) !== 0)
+    throw damaged(WHAT, 'a lost block has no content');
+  return true;
+}
+
 /** CRC-32 of the whole frame with its CRC field left out. */
 function checkOf(bytes: Buffer): number {
   return crc32(bytes.subarray(FRAME_HEADER_BYTES), crc32(bytes.subarray(0, FRAME_HEADER_BYTES - 4)));
@@ -83,6 +112,7 @@ export function decodeFrame(bytes: Buffer, compression: Compression, expected: r
       );
     }
   }
+  if (isLostFrame(bytes)) throw damaged(WHAT, `block ${blockAt(bytes, 0)} ${LOST}`);
   const codec = codecFromCode(bytes.readUInt8(6));
   if (codec === undefined) throw damaged(WHAT, `unknown codec ${bytes.readUInt8(6)} at byte 6`);
   const payloadAt = FRAME_HEADER_BYTES + count * BLOCK_NUMBER_BYTES;

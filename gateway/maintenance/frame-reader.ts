@@ -4,7 +4,7 @@ import { KIB, MIB } from '../base/units.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { Compression } from '../format/compression.ts';
 import type { FramePlace } from '../format/frame.ts';
-import { decodeFrame, frameBlocks } from '../format/frame.ts';
+import { decodeFrame, frameBlocks, isLostFrame } from '../format/frame.ts';
 import { segmentKey } from '../format/keys.ts';
 import { UNIT_BYTES } from '../format/map-entry.ts';
 import { ByteLru } from './lru.ts';
@@ -28,7 +28,8 @@ export interface WantedFrame {
 }
 
 interface Frame {
-  readonly raw: Buffer;
+  /** undefined when its block is lost. */
+  readonly raw: Buffer | undefined;
   readonly blocks: Float64Array;
 }
 
@@ -58,8 +59,8 @@ export class FrameReader {
     this.#frames = new ByteLru(cacheBytes);
   }
 
-  /** The raw blocks of each wanted frame, in order. The buffers are shared: copy out of them. */
-  async read(wanted: readonly WantedFrame[]): Promise<Buffer[]> {
+  /** The raw blocks of each wanted frame, in order, undefined for a lost one. The buffers are shared: copy out of them. */
+  async read(wanted: readonly WantedFrame[]): Promise<(Buffer | undefined)[]> {
     const found = new Map<number, Frame>();
     const shared: Promise<Map<number, Frame>>[] = [];
     const missing: WantedFrame[] = [];
@@ -86,7 +87,7 @@ export class FrameReader {
     for (const frame of stretch.wanted) this.#underWay.set(keyOf(frame), fetching);
     try {
       const frames = await fetching;
-      for (const [key, frame] of frames) this.#frames.set(key, frame, frame.raw.length);
+      for (const [key, frame] of frames) this.#frames.set(key, frame, frame.raw?.length ?? 0);
       return frames;
     } finally {
       for (const frame of stretch.wanted) this.#underWay.delete(keyOf(frame));
@@ -113,6 +114,10 @@ export class FrameReader {
       const from = (frame.offset - offset) * UNIT_BYTES;
       const frameBytes = bytes.subarray(from, from + frame.length * UNIT_BYTES);
       try {
+        if (isLostFrame(frameBytes)) {
+          frames.set(keyOf(frame), { raw: undefined, blocks: frameBlocks(frameBytes) });
+          continue;
+        }
         const raw = decodeFrame(frameBytes, this.#compression, frame.places);
         // An uncompressed frame is a view of the whole answer, which must not stay in memory for its sake.
         const own = raw.buffer === bytes.buffer ? Buffer.from(raw) : raw;
@@ -134,7 +139,7 @@ function keyOf(frame: WantedFrame): number {
   return frame.segment * 2 ** 15 + frame.offset;
 }
 
-function checked(frame: Frame | undefined, wanted: WantedFrame): Buffer {
+function checked(frame: Frame | undefined, wanted: WantedFrame): Buffer | undefined {
   const holdsAll = frame !== undefined && wanted.places.every(({ index, block }) => frame.blocks[index] === block);
   if (!holdsAll) {
     const at = `segment ${wanted.segment} at byte ${wanted.offset * UNIT_BYTES}`;

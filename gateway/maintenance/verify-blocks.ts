@@ -7,7 +7,7 @@ import { entrySegment, unpackEntry } from '../format/map-entry.ts';
 import { SHARD_BLOCKS } from '../format/run.ts';
 import { decodeSegmentHeader, segmentEntries } from '../format/segment-decode.ts';
 import type { SegmentEntries } from '../format/segment-decode.ts';
-import type { FramePlace } from '../format/frame.ts';
+import { LOST, type FramePlace } from '../format/frame.ts';
 import type { WantedFrame } from './frame-reader.ts';
 import { FrameReader } from './frame-reader.ts';
 import type { InlineImages } from './inline-images.ts';
@@ -139,7 +139,11 @@ async function verifyFrames(
   for (let at = 0; at < wanted.length; at += FRAMES_AT_ONCE) {
     const part = wanted.slice(at, at + FRAMES_AT_ONCE);
     try {
-      await reader.read(part);
+      const raws = await reader.read(part);
+      part.forEach(({ places }, index) => {
+        if (raws[index] === undefined)
+          for (const { block } of places) findings.add(`Object ${key}: block ${block} ${LOST}.`);
+      });
     } catch (error) {
       if (!isKind(error, 'damaged', 'not-found')) throw error;
       await verifyOneByOne(reader, key, part, findings);
@@ -156,7 +160,9 @@ async function verifyOneByOne(
   for (const frame of wanted) {
     if (findings.full) return;
     try {
-      await reader.read([frame]);
+      const [raw] = await reader.read([frame]);
+      if (raw === undefined)
+        for (const { block } of frame.places) findings.add(`Object ${key}: block ${block} ${LOST}.`);
     } catch (error) {
       if (!isKind(error, 'damaged', 'not-found')) throw error;
       const blocks = frame.places.map(({ block }) => block).join(', ');

@@ -1,5 +1,5 @@
 import { FarshoreError } from '../base/errors.ts';
-import type { BlockCount } from '../base/units.ts';
+import type { BlockCount, SegmentNumber } from '../base/units.ts';
 
 /** Problems reported at most; the first ones say enough. */
 export const MAX_PROBLEMS = 100;
@@ -11,6 +11,9 @@ export class Findings {
   objects = 0;
   /** Mapped blocks looked at. */
   blocks: BlockCount = 0;
+
+  /** Segments with frames of lost blocks: a finding only where the newest map leads to one. */
+  readonly segmentsWithLost = new Set<SegmentNumber>();
 
   /** One sentence. */
   add(problem: string): void {

@@ -4,7 +4,7 @@ import { FarshoreError, isKind } from '../base/errors.ts';
 import { EMPTY_CHAIN } from '../format/version-record.ts';
 import type { VersionPayload } from '../format/version-record.ts';
 import type { Checkpoint } from '../format/checkpoint.ts';
-import { decodeFrame } from '../format/frame.ts';
+import { decodeFrame, isLostFrame } from '../format/frame.ts';
 import type { FramePlace } from '../format/frame.ts';
 import { runKey, segmentKey, shardKey } from '../format/keys.ts';
 import { decodeRun } from '../format/run.ts';
@@ -44,7 +44,10 @@ export async function verifyVersion(
       checkIdentity(source, tail, header, previousChain);
       const number = payload.kind === 'segment' ? payload.number : 0;
       if (header.number !== number) throw damaged(`it says that it is segment ${header.number}`);
-      frames.forEach((frame, index) => decodeFrame(frame, source.compression, placesIn(header, index)));
+      frames.forEach((frame, index) => {
+        if (!isLostFrame(frame)) decodeFrame(frame, source.compression, placesIn(header, index));
+        else findings.segmentsWithLost.add(number);
+      });
     } else {
       const { index } = decodeRun(bytes, source.compression);
       if (index.version === undefined) throw damaged('it is a run of maintenance, not the manifest of a version');

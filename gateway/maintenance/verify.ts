@@ -103,7 +103,8 @@ async function verifyWalked(
     });
     for (const [index, version] of loaded.entries()) {
       if (version === undefined) continue;
-      if (version.kind === 'segment') whole.add(version.header.number);
+      if (version.kind === 'segment' && !findings.segmentsWithLost.has(version.header.number))
+        whole.add(version.header.number);
       enterVersion(map, images, part[index]?.record.n ?? 0, version);
     }
   }

@@ -1,8 +1,8 @@
 import { setMaxListeners } from 'node:events';
 import type { Clock, Random } from '../base/clock.ts';
-import { describeError, FarshoreError, invariant, isKind } from '../base/errors.ts';
+import { describeError, FarshoreError, invariant, isKind, type ErrorKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { VersionNumber } from '../base/units.ts';
+import type { BlockNumber, VersionNumber } from '../base/units.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import { putOnce } from '../cloud/put-once.ts';
 import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
@@ -16,12 +16,16 @@ import type { VersionPayload } from '../format/version-record.ts';
 import type { Semaphore } from '../maintenance/parallel.ts';
 import { withRetries } from '../maintenance/retry.ts';
 import type { CommitBatch, Committed, LogReader } from './remote-volume.ts';
-import { buildContent } from './segment-content.ts';
+import { patientReader } from './patient-reader.ts';
+import { buildContent, type SegmentContent } from './segment-content.ts';
 import { SegmentNumbers } from './segment-numbers.ts';
 import type { SealedVersion, VersionWriter } from './version-writer.ts';
 
 /** Batches accepted and not yet committed; the volume keeps far fewer under way. */
 export const MAX_QUEUED_BATCHES = 64;
+
+/** What passes, or is mended by an administrator, while the data waits in the local log. */
+const CLOUD_TROUBLE: readonly ErrorKind[] = ['retry', 'busy', 'input', 'damaged'];
 
 export interface PipelineDeps {
   readonly store: ObjectStore;
@@ -47,6 +51,7 @@ export interface PipelineHooks {
 interface Sealed {
   readonly version: SealedVersion;
   readonly header: SegmentHeader;
+  readonly lost: readonly BlockNumber[];
 }
 
 /**
@@ -104,9 +109,9 @@ export class CommitPipeline {
       this.#building = sealing;
       const applying = this.#apply(this.#applied, sealing);
       this.#applied = applying;
-      const { version, header } = await Promise.race([applying, this.#stopped]);
+      const { version, header, lost } = await Promise.race([applying, this.#stopped]);
       const { at } = this.#writer.lastCommitted();
-      return { n: version.n, throughSeq: batch.throughSeq, committedAt: at, storedBytes: header.objectBytes };
+      return { n: version.n, throughSeq: batch.throughSeq, committedAt: at, storedBytes: header.objectBytes, lost };
     } catch (error) {
       throw this.#fail(error);
     } finally {
@@ -138,9 +143,8 @@ export class CommitPipeline {
     let uploading = false;
     try {
       this.#throwIfFailed();
-      const { reader, compression } = this.#deps;
-      const content = await buildContent(batch, reader, compression, MAX_SEGMENT_UNMAPS);
-      const number = await this.#persist('allocate segment numbers', () => this.#numbers.take());
+      const content = await this.#content(batch);
+      const number = await this.#persist('allocate segment numbers', CLOUD_TROUBLE, () => this.#numbers.take());
       const takeover = await this.proveTakeover();
       this.#throwIfFailed();
       const slot = this.#writer.reserve();
@@ -178,10 +182,27 @@ export class CommitPipeline {
       });
       uploading = true;
       void this.#upload(encoded, version).finally(giveBack);
-      return { version, header };
+      return { version, header, lost: content.lost };
     } finally {
       if (!uploading) giveBack();
     }
+  }
+
+  /** For as long as the disk gives nothing at all: the data may still be there. */
+  async #content(batch: CommitBatch): Promise<SegmentContent> {
+    const { clock, compression, log } = this.#deps;
+    const reader = patientReader(this.#deps.reader, clock, this.#abort.signal);
+    const content = await this.#persist('read the cache log', ['stopped', 'damaged'], () =>
+      buildContent(batch, reader, compression, MAX_SEGMENT_UNMAPS),
+    );
+    if (content.lost.length > 0) {
+      const { volume } = this.#ref;
+      log.error(
+        { volume, blocks: content.lost.slice(0, 100) },
+        'blocks that no version has are damaged in the cache log',
+      );
+    }
+    return content;
   }
 
   /** Rule 6: the version is put only once its segment is in S3. */
@@ -196,7 +217,9 @@ export class CommitPipeline {
       },
     };
     try {
-      await this.#persist(`upload ${key}`, () => putOnce(store, key, pieces, crc32, tools, this.#abort.signal));
+      await this.#persist(`upload ${key}`, CLOUD_TROUBLE, () =>
+        putOnce(store, key, pieces, crc32, tools, this.#abort.signal),
+      );
       version.markReady();
     } catch (error) {
       this.stop(error);
@@ -220,18 +243,18 @@ export class CommitPipeline {
   /** The record that began the epoch, for the header of the first payload in it; undefined after the first call. */
   async proveTakeover(): Promise<TakeoverProof | undefined> {
     if (this.#proven) return undefined;
-    const proof = await this.#persist('read the takeover record', () => this.#hooks.takeoverProof());
+    const proof = await this.#persist('read the takeover record', CLOUD_TROUBLE, () => this.#hooks.takeoverProof());
     this.#proven = true;
     return proof;
   }
 
   /** For ever, also what an administrator has to mend first (no access, no bucket): the data waits in the local log. */
-  #persist<Result>(what: string, attempt: () => Promise<Result>): Promise<Result> {
+  #persist<Result>(what: string, passing: readonly ErrorKind[], attempt: () => Promise<Result>): Promise<Result> {
     const { log } = this.#deps;
     const rules = {
       attempts: Infinity,
       signal: this.#abort.signal,
-      passing: ['retry', 'busy', 'input', 'damaged'] as const,
+      passing,
       onFailure: (error: FarshoreError, failures: number) => {
         const fields = { err: error, volume: this.#ref.volume, failures };
         if (error.kind === 'input') log.error(fields, `cannot ${what}; trying again`);

@@ -8,7 +8,7 @@ import { unpackEntry, UNIT_BYTES } from '../format/map-entry.ts';
 import type { FrameReader, WantedFrame } from '../maintenance/frame-reader.ts';
 import type { InlineImages } from '../maintenance/inline-images.ts';
 import { isInline } from '../maintenance/inline-images.ts';
-import type { RemoteBlocks } from './remote-volume.ts';
+import { LOST_BLOCK, type RemoteBlocks } from './remote-volume.ts';
 
 interface Wanted extends WantedFrame {
   readonly places: FramePlace[];
@@ -42,13 +42,18 @@ export async function readBlocks(
     frame.places.push({ index, block: block + at });
     wanted.set(key, frame);
   }
-  // Not from the shared pool: the bytes are moved to another thread.
-  const data = Buffer.alloc(mapped * BLOCK_SIZE);
-  const positions = positionsOf(present);
   const frames = [...wanted.values()];
   const stored = frames.filter(({ segment }) => !isInline(segment));
   const inline = frames.filter(({ segment }) => isInline(segment));
   const raws = stored.length === 0 ? [] : await sources.frames.read(stored);
+  stored.forEach(({ places }, at) => {
+    if (raws[at] !== undefined) return;
+    for (const place of places) present[place.block - block] = LOST_BLOCK;
+    mapped -= places.length;
+  });
+  // Not from the shared pool: the bytes are moved to another thread.
+  const data = Buffer.alloc(mapped * BLOCK_SIZE);
+  const positions = positionsOf(present);
   const copy = (frame: Wanted, raw: Buffer): void => {
     for (const place of frame.places) {
       const to = (positions[place.block - block] ?? 0) * BLOCK_SIZE;
@@ -76,7 +81,7 @@ function positionsOf(present: Uint8Array): Uint32Array {
   let next = 0;
   for (let at = 0; at < present.length; at += 1) {
     positions[at] = next;
-    next += present[at] ?? 0;
+    if (present[at] === 1) next += 1;
   }
   return positions;
 }

@@ -16,7 +16,8 @@ export interface RemoteVolume {
   /**
    * Makes one version of the batch: reads its blocks from the cache log, compresses, uploads, puts. Batches are
    * committed in the order of the calls; several may be under way. Resolves when the version is committed. Rejects with `fenced`
-   * (final), `damaged` (the log's bytes are not what they should be: final), or `stopped` (closed). Passing trouble is retried inside for ever.
+   * (final), `damaged` (the far side is not what it should be: final), or `stopped` (closed). Passing trouble is retried inside for ever, and
+   * blocks that can't be read from the log are committed as lost.
    */
   commit(batch: CommitBatch): Promise<Committed>;
   /**
@@ -100,12 +101,17 @@ export interface Committed {
   readonly committedAt: WallMillis;
   /** Bytes of the segment in S3. */
   readonly storedBytes: ByteCount;
+  /** Blocks of the batch whose content could not be read from the log any more: the version says that they are lost. */
+  readonly lost: readonly BlockNumber[];
 }
+
+/** In `RemoteBlocks.present`. */
+export const LOST_BLOCK = 2;
 
 export interface RemoteBlocks {
   /** Concatenated contents of the present blocks, ascending. */
   readonly data: Buffer;
-  /** One byte per asked block: 1 present, 0 never written. */
+  /** One byte per asked block: 1 present, 0 never written, LOST_BLOCK (its newest content was in no version, and is gone). */
   readonly present: Uint8Array;
 }
 
@@ -160,6 +166,10 @@ export interface RequestCounts {
 
 /** How the engine reads the cache log of the gateway it belongs to. */
 export interface LogReader {
-  /** Reads the blocks at `places` into `into` (4096 each), checking generation, block, sequence and CRC; rejects with `damaged`. */
-  readBlocks(places: Float64Array, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<void>;
+  /**
+   * Reads the blocks at `places` into `into` (4096 each), checking generation, block, sequence and CRC. Answers the indices of those that
+   * are not there, or that the disk refuses; another attempt may find them. Rejects with `damaged` or `stopped` when nothing can be said
+   * of a whole chunk.
+   */
+  readBlocks(places: Float64Array, blocks: Float64Array, seqs: Float64Array, into: Buffer): Promise<readonly number[]>;
 }

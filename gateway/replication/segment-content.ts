@@ -1,7 +1,7 @@
 import { BLOCK_SIZE } from '../base/units.ts';
-import type { BlockCount } from '../base/units.ts';
+import type { BlockCount, BlockNumber } from '../base/units.ts';
 import type { Compression } from '../format/compression.ts';
-import { encodeFrame, MAX_FRAME_BLOCKS } from '../format/frame.ts';
+import { encodeFrame, encodeLostFrame, MAX_FRAME_BLOCKS } from '../format/frame.ts';
 import type { BlockRange } from '../format/ids.ts';
 import { rangesFromPairs } from '../format/ids.ts';
 import type { CommitBatch, LogReader } from './remote-volume.ts';
@@ -19,11 +19,13 @@ export interface SegmentContent {
   readonly frames: readonly Buffer[];
   /** Ascending, disjoint, not adjacent. */
   readonly unmaps: readonly BlockRange[];
+  /** Blocks whose content is lost: each has a frame that says so. */
+  readonly lost: readonly BlockNumber[];
 }
 
 /**
  * Reads the blocks of a batch from the cache log and makes frames of them. A block of zeros becomes an unmap, which costs
- * no space, while `maxUnmaps` allows. Rejects with what the reader rejects with (`damaged`).
+ * no space, while `maxUnmaps` allows; one that can't be read becomes the frame of a lost block. Rejects with what the reader rejects with.
  */
 export async function buildContent(
   batch: CommitBatch,
@@ -38,10 +40,12 @@ export async function buildContent(
   const kept = new Float64Array(count);
   const zeros: BlockRange[] = [];
   const frames: Buffer[] = [];
+  const lost: BlockNumber[] = [];
   const frame = Buffer.allocUnsafe(MAX_FRAME_BLOCKS * BLOCK_SIZE);
   let keptCount: BlockCount = 0;
   let framed: BlockCount = 0;
   const closeFrame = (): void => {
+    if (keptCount === framed) return;
     const raw = frame.subarray(0, (keptCount - framed) * BLOCK_SIZE);
     frames.push(encodeFrame(raw, kept.subarray(framed, keptCount), compression));
     framed = keptCount;
@@ -50,7 +54,7 @@ export async function buildContent(
   for (let from = 0; from < count; from += READ_SLICE_BLOCKS) {
     const to = Math.min(count, from + READ_SLICE_BLOCKS);
     const into = slice.subarray(0, (to - from) * BLOCK_SIZE);
-    await reader.readBlocks(
+    const bad = await reader.readBlocks(
       batch.places.subarray(from, to),
       batch.blocks.subarray(from, to),
       batch.seqs.subarray(from, to),
@@ -58,6 +62,15 @@ export async function buildContent(
     );
     for (let at = from; at < to; at += 1) {
       const block = batch.blocks[at] ?? 0;
+      if (bad.includes(at - from)) {
+        closeFrame();
+        frames.push(encodeLostFrame(block));
+        kept[keptCount] = block;
+        keptCount += 1;
+        framed = keptCount;
+        lost.push(block);
+        continue;
+      }
       const content = into.subarray((at - from) * BLOCK_SIZE, (at - from + 1) * BLOCK_SIZE);
       if (zerosLeft > 0 && content.equals(ZERO_BLOCK)) {
         zeros.push({ block, count: 1 });
@@ -70,8 +83,8 @@ export async function buildContent(
       if (keptCount - framed === MAX_FRAME_BLOCKS) closeFrame();
     }
   }
-  if (keptCount > framed) closeFrame();
-  return { blocks: kept.subarray(0, keptCount), frames, unmaps: joinRanges(unmaps, zeros) };
+  closeFrame();
+  return { blocks: kept.subarray(0, keptCount), frames, unmaps: joinRanges(unmaps, zeros), lost };
 }
 
 /** Two ascending, mutually disjoint lists of ranges as one, neighbours joined. */

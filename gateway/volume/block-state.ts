@@ -3,9 +3,10 @@ import type { FillOwner } from '../cache/fill-writer.ts';
 import type { LogOp } from '../cache/log-op.ts';
 import type { VolumeLog } from '../cache/volume-log.ts';
 import type { BlockCount, BlockNumber } from '../base/units.ts';
-import type { RemoteBlocks } from '../replication/remote-volume.ts';
+import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
 import { KIND_WRITE } from '../cache/descriptor.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
+import { BlockSet } from './block-set.ts';
 import type { PendingUnmaps } from './pending-unmaps.ts';
 
 /**
@@ -45,6 +46,8 @@ export class BlockState {
   readonly #staged = new Map<BlockNumber, LogOp>();
   readonly #damaged: Set<BlockNumber>;
   readonly #unmaps: PendingUnmaps;
+  /** Under unmaps that failed with the log: a restart may find them done or not. */
+  readonly #unknown = new BlockSet();
   /** A block leaves when its fill has ended, and at once when it is written or unmapped: from then on the remote's content is old. */
   readonly #misses = new Map<BlockNumber, Miss>();
 
@@ -62,6 +65,10 @@ export class BlockState {
 
   get damagedBlocks(): BlockCount {
     return this.#damaged.size;
+  }
+
+  someDamaged(): Iterable<BlockNumber> {
+    return this.#damaged;
   }
 
   get openMisses(): number {
@@ -135,9 +142,15 @@ export class BlockState {
     }
   }
 
-  /** The blocks of a failed operation stay staged, so that nobody reads what a restart might contradict. */
+  /** The blocks of a failed operation stay staged, or become unknown, so that nobody reads what a restart might contradict. */
   opFailed(op: LogOp): void {
     op.failed = true;
+    for (const { block, count } of op.ranges) this.#unknown.add(block, count);
+  }
+
+  /** What the block is, only a restart tells. */
+  isUnknown(block: BlockNumber): boolean {
+    return this.stagedFor(block)?.failed ?? (this.#unknown.size > 0 && this.#unknown.has(block));
   }
 
   /** Everything up to the log's committedThrough is in a version. */
@@ -151,6 +164,20 @@ export class BlockState {
   noteDamaged(block: BlockNumber): void {
     this.#damaged.add(block);
     this.cache.ram.remove(this.log.number, block);
+  }
+
+  /** What lies at this place is in a version: a read that found it damaged was wrong, or is mended from there. */
+  noteReplicated(block: BlockNumber, place: number): void {
+    if (!this.isDamaged(block) || this.log.index.place(block) !== place) return;
+    this.#damaged.delete(block);
+    this.log.index.clearIfAt(block, place);
+  }
+
+  /** The block was committed as lost from this place. Nothing to do where it was written again meanwhile. */
+  noteLost(block: BlockNumber, place: number): void {
+    if (this.stagedFor(block) !== undefined || this.log.index.place(block) !== place) return;
+    this.noteDamaged(block);
+    this.log.index.clearIfAt(block, place);
   }
 
   missFor(block: BlockNumber): Miss | undefined {
@@ -173,6 +200,11 @@ export class BlockState {
       const at = from;
       if (isPresent) from += 4096;
       if (this.#misses.get(block) !== miss) continue;
+      if (present[index] === LOST_BLOCK) {
+        this.#misses.delete(block);
+        this.#damaged.add(block);
+        continue;
+      }
       if (!isPresent || log.index.has(block)) {
         if (!isPresent) cache.ram.put(log.number, block, ZERO_BLOCK);
         this.#misses.delete(block);

@@ -3,7 +3,7 @@ import { describeError, FarshoreError, invariant, isKind } from '../base/errors.
 import type { Log } from '../base/log.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
 import { chunkOfPlace } from '../cache/layout.ts';
-import type { RemoteBlocks, RemoteVolume } from '../replication/remote-volume.ts';
+import { LOST_BLOCK, type RemoteBlocks, type RemoteVolume } from '../replication/remote-volume.ts';
 import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
 
 /** A miss fetches this much around it: what was written together lies in one frame. */
@@ -61,7 +61,7 @@ export class ReadPath {
   /** Fetches what the remote has of these blocks into the cache, as far as nothing here knows them. Answers how many blocks came. */
   async prefetch(first: BlockNumber, count: BlockCount): Promise<BlockCount> {
     const answer = await this.#startMiss(first, count).answer;
-    return answer.present.reduce((sum, present) => sum + present, 0);
+    return answer.present.reduce((sum, present) => sum + (present === 1 ? 1 : 0), 0);
   }
 
   #inMemory(block: BlockNumber): Buffer | undefined {
@@ -87,8 +87,8 @@ export class ReadPath {
       const place = state.log.index.place(block);
       let run = 1;
       if (inMemory !== undefined) inMemory.copy(into, at * BLOCK_SIZE);
-      else if (state.stagedFor(block) !== undefined) reads.push(Promise.reject(this.#unknownFate(block)));
-      else if (state.isDamaged(block)) reads.push(Promise.reject(this.#damaged(block)));
+      else if (state.isUnknown(block)) reads.push(Promise.reject(this.#unknownFate(block)));
+      else if (state.isDamaged(block)) reads.push(Promise.reject(damagedBlock(block)));
       else if (place !== 0) {
         run = this.#loggedRun(block, place, count - at);
         reads.push(this.#readLog(block, place, run, slice(at, run), attempt));
@@ -124,6 +124,7 @@ export class ReadPath {
     while (
       run < most &&
       this.#state.isUnmapped(block + run) &&
+      !this.#state.isUnknown(block + run) &&
       this.#state.log.index.place(block + run) === 0 &&
       this.#state.stagedFor(block + run) === undefined
     )
@@ -160,7 +161,7 @@ export class ReadPath {
       }
       this.#diary.warn({ block, reason: describeError(error) }, 'a block could not be read from the cache log');
       // The disk may yet change its mind about a block that only it has.
-      if (index.place(block) === place && index.isDirty(block)) throw this.#damaged(block);
+      if (index.place(block) === place && index.isDirty(block)) throw damagedBlock(block);
       bad = [0];
     }
     for (let at = 0, nextBad = 0; at < count; at++) {
@@ -209,7 +210,7 @@ export class ReadPath {
   async #copyWhenRead(miss: Miss, from: number, count: BlockCount, into: Buffer): Promise<void> {
     this.foregroundMisses++;
     try {
-      copyBlocks(await miss.answer, from, count, into);
+      copyBlocks(await miss.answer, miss.first, from, count, into);
     } finally {
       this.foregroundMisses--;
     }
@@ -244,13 +245,6 @@ export class ReadPath {
     }
   }
 
-  #damaged(block: BlockNumber): FarshoreError {
-    return new FarshoreError(
-      'damaged',
-      `block ${block} is damaged in the cache log and was in no version yet; writing it again mends it`,
-    );
-  }
-
   #unknownFate(block: BlockNumber): FarshoreError {
     return new FarshoreError(
       'stopped',
@@ -259,14 +253,28 @@ export class ReadPath {
   }
 }
 
-/** Copies `count` blocks from index `from` of the answer on; blocks never written are zeros. */
-function copyBlocks({ data, present }: RemoteBlocks, from: number, count: BlockCount, into: Buffer): void {
+/** Copies `count` blocks from index `from` of the answer on; blocks never written are zeros. Throws `damaged` at one that is lost. */
+function copyBlocks(
+  { data, present }: RemoteBlocks,
+  first: BlockNumber,
+  from: number,
+  count: BlockCount,
+  into: Buffer,
+): void {
   let at = 0;
   for (let index = 0; index < from; index++) if (present[index] === 1) at += BLOCK_SIZE;
   for (let index = 0; index < count; index++) {
     if (present[from + index] === 1) {
       data.copy(into, index * BLOCK_SIZE, at, at + BLOCK_SIZE);
       at += BLOCK_SIZE;
-    } else into.fill(0, index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE);
+    } else if (present[from + index] === LOST_BLOCK) throw damagedBlock(first + from + index);
+    else into.fill(0, index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE);
   }
+}
+
+function damagedBlock(block: BlockNumber): FarshoreError {
+  return new FarshoreError(
+    'damaged',
+    `block ${block} was damaged in the cache log before any version had it; writing it again mends it`,
+  );
 }

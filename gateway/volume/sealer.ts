@@ -1,19 +1,31 @@
-import type { CancelTimer, Clock } from '../base/clock.ts';
+import { sleep, type CancelTimer, type Clock } from '../base/clock.ts';
 import { describeError, FarshoreError, isKind } from '../base/errors.ts';
 import type { BlockCount, BlockNumber, ByteCount, VersionNumber, WallMillis, WriteSeq } from '../base/units.ts';
-import { KIND_UNMAP } from '../cache/descriptor.ts';
 import type { LogOp } from '../cache/log-op.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
 import type { CommitBatch, Committed, RemoteVolume } from '../replication/remote-volume.ts';
-import { BatchBuilder, type SealedBatch } from './batch-builder.ts';
+import type { SealedBatch } from './batch-builder.ts';
 import type { BlockState } from './block-state.ts';
+import { DirtyBacklog, MAX_HELD_BLOCKS } from './dirty-backlog.ts';
 import { decideSeal, MAX_BATCHES_IN_FLIGHT } from './seal-policy.ts';
+
+/** Between attempts to read the log again. */
+const REFILL_PAUSE_MS = 1_000;
+
+export interface SealerSettings {
+  /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
+  readonly rpoMs: number;
+  /** Dirty blocks that are kept in memory for batches; more are read from the log when it is their turn. */
+  readonly heldBlocks?: BlockCount | undefined;
+}
 
 export interface SealerHooks {
   /** The remote has a new owner. */
   fenced(error: FarshoreError): void;
   /** Replication can't go on (damaged log, closed remote); the volume goes on serving until the cache is full. */
   failed(error: Error): void;
+  /** A version was committed that says of these blocks, read from these places, that they are lost. */
+  lost(blocks: readonly { readonly block: BlockNumber; readonly place: number }[]): void;
 }
 
 /** Newest committed version of the volume. */
@@ -43,8 +55,7 @@ export class Sealer {
   readonly #clock: Clock;
   readonly #rpoMs: number;
   readonly #hooks: SealerHooks;
-  readonly #builder = new BatchBuilder();
-  readonly #sealed: SealedBatch[] = [];
+  readonly #backlog: DirtyBacklog;
   readonly #inFlight: InFlight[] = [];
   readonly #waiters: FlushWaiter[] = [];
   #state: BlockState | undefined;
@@ -57,9 +68,10 @@ export class Sealer {
   #stopped: Error | undefined;
   uploadedBytes: ByteCount = 0;
 
-  constructor(clock: Clock, rpoMs: number, hooks: SealerHooks) {
+  constructor(clock: Clock, settings: SealerSettings, hooks: SealerHooks) {
     this.#clock = clock;
-    this.#rpoMs = rpoMs;
+    this.#rpoMs = settings.rpoMs;
+    this.#backlog = new DirtyBacklog(clock, settings.heldBlocks ?? MAX_HELD_BLOCKS);
     this.#hooks = hooks;
   }
 
@@ -78,9 +90,7 @@ export class Sealer {
 
   /** Arrival of the oldest write that no version has, on the monotonic clock; undefined when there is none. */
   get oldestMs(): number | undefined {
-    const oldest = this.#inFlight[0]?.batch ?? this.#sealed[0];
-    if (oldest !== undefined) return oldest.oldestMs;
-    return this.#builder.isEmpty ? undefined : this.#builder.oldestMs;
+    return this.#inFlight[0]?.batch.oldestMs ?? this.#backlog.oldestMs;
   }
 
   /** Recovery has told of all that is dirty; from now on batches go to the remote. */
@@ -92,27 +102,24 @@ export class Sealer {
     this.#startPump();
   }
 
+  /** Dirty blocks whose places are in memory. */
+  get heldBlocks(): BlockCount {
+    return this.#backlog.heldBlocks;
+  }
+
   /** The operation is in the log. */
   add(op: LogOp): void {
-    if (op.kind === KIND_UNMAP) this.#addUnmap(op.seq, op.arrivedAt, op.arrivedMs, op.ranges);
-    else this.#addWrite(op.seq, op.arrivedAt, op.arrivedMs, op.block, op.slots, (index) => op.placeAt(index));
+    this.#backlog.add(op);
     this.#look();
   }
 
   /** Recovery found a write that is not committed; in the order of sequences, before `start`. */
   dirtyWrite(seq: WriteSeq, wallSeconds: number, block: BlockNumber, places: readonly number[]): void {
-    this.#addWrite(
-      seq,
-      wallSeconds * 1000,
-      this.#arrivalMs(wallSeconds),
-      block,
-      places.length,
-      (at) => places[at] ?? 0,
-    );
+    this.#backlog.addFoundWrite(seq, wallSeconds, block, places);
   }
 
   dirtyUnmap(seq: WriteSeq, wallSeconds: number, ranges: readonly BlockRange[]): void {
-    this.#addUnmap(seq, wallSeconds * 1000, this.#arrivalMs(wallSeconds), ranges);
+    this.#backlog.addFoundUnmap(seq, wallSeconds, ranges);
   }
 
   /** Resolves when everything up to `through`, which is in the log, is in a committed version; rejects when replication has stopped. */
@@ -140,44 +147,21 @@ export class Sealer {
     for (const { reject } of this.#waiters.splice(0)) reject(error);
   }
 
-  #addWrite(
-    seq: WriteSeq,
-    at: WallMillis,
-    ms: number,
-    block: BlockNumber,
-    count: BlockCount,
-    placeAt: (index: number) => number,
-  ): void {
-    if (!this.#builder.isEmpty && !this.#builder.fitsWrite(block, count)) this.#seal();
-    this.#builder.addWrite(seq, at, ms, block, count, placeAt);
-  }
-
-  #addUnmap(seq: WriteSeq, at: WallMillis, ms: number, ranges: readonly BlockRange[]): void {
-    if (!this.#builder.isEmpty && !this.#builder.fitsUnmap(ranges.length)) this.#seal();
-    this.#builder.addUnmap(seq, at, ms, ranges);
-  }
-
-  #arrivalMs(wallSeconds: number): number {
-    return this.#clock.monotonicMs() - Math.max(0, this.#clock.now() - wallSeconds * 1000);
-  }
-
-  #seal(): void {
-    this.#sealed.push(this.#builder.seal());
-  }
-
   /** Asks the policy, and acts on it. */
   #look(): void {
     if (this.#state === undefined || this.#stopped !== undefined) return;
+    if (this.#backlog.wantsRefill) void this.#refill(this.#state);
+    const { blocks, isEmpty, oldestMs, firstSeq } = this.#backlog.growing;
     const decision = decideSeal({
-      blocks: this.#builder.blocks,
-      isEmpty: this.#builder.isEmpty,
-      ageMs: this.#clock.monotonicMs() - this.#builder.oldestMs,
-      urgent: this.#urgent || this.#waiters.some(({ through }) => through >= this.#builder.firstSeq),
+      blocks,
+      isEmpty,
+      ageMs: this.#clock.monotonicMs() - oldestMs,
+      urgent: this.#urgent || this.#waiters.some(({ through }) => through >= firstSeq),
       rpoMs: this.#rpoMs,
-      ahead: this.#sealed.length + this.#inFlight.length,
+      ahead: this.#backlog.batches + this.#inFlight.length,
     });
     if (decision.kind === 'seal') {
-      this.#seal();
+      this.#backlog.seal();
       this.#urgent = false;
       this.#cancelTimer?.();
       this.#cancelTimer = undefined;
@@ -187,7 +171,18 @@ export class Sealer {
         this.#look();
       });
     }
-    if (this.#sealed.length > 0) this.#startPump();
+    if (this.#backlog.batches > 0) this.#startPump();
+  }
+
+  async #refill(state: BlockState): Promise<void> {
+    try {
+      await this.#backlog.refill(state);
+    } catch (error) {
+      // A disk that refuses to read now may not later, as long as it takes what is written.
+      if (isKind(error, 'stopped') && state.cache.stoppedBy === undefined) await sleep(this.#clock, REFILL_PAUSE_MS);
+      else this.#fail(error instanceof Error ? error : new Error(String(error)));
+    }
+    this.#look();
   }
 
   #startPump(): void {
@@ -200,7 +195,7 @@ export class Sealer {
     const state = this.#state;
     const remote = this.#remote;
     while (state !== undefined && remote !== undefined && this.#stopped === undefined) {
-      const batch = this.#inFlight.length < MAX_BATCHES_IN_FLIGHT ? this.#sealed[0] : undefined;
+      const batch = this.#inFlight.length < MAX_BATCHES_IN_FLIGHT ? this.#backlog.next : undefined;
       if (batch === undefined) break;
       if (state.log.syncedThrough < batch.throughSeq) {
         try {
@@ -210,7 +205,7 @@ export class Sealer {
         }
         continue;
       }
-      this.#sealed.shift();
+      this.#backlog.take();
       const inFlight: InFlight = { batch, result: undefined };
       this.#inFlight.push(inFlight);
       void this.#commit(remote, inFlight);
@@ -248,7 +243,14 @@ export class Sealer {
     const state = this.#state;
     if (state === undefined) return;
     const { index } = state.log;
-    for (let at = 0; at < batch.blocks.length; at++) index.markClean(batch.blocks[at] ?? 0, batch.places[at] ?? 0);
+    const lost = new Set(result.lost);
+    for (let at = 0; at < batch.blocks.length; at++) {
+      const block = batch.blocks[at] ?? 0;
+      const place = batch.places[at] ?? 0;
+      index.markClean(block, place);
+      if (!lost.has(block)) state.noteReplicated(block, place);
+    }
+    if (lost.size > 0) this.#noteLost(batch, lost);
     this.uploadedBytes += result.storedBytes;
     this.#committed = { n: result.n, throughSeq: batch.throughSeq, at: result.committedAt };
     state.cache.noteCommitted(state.log, batch.throughSeq);
@@ -261,6 +263,14 @@ export class Sealer {
         waiter.resolve(this.#committed);
       }
     }
+  }
+
+  #noteLost({ blocks, places }: SealedBatch, lost: ReadonlySet<BlockNumber>): void {
+    const found: { block: BlockNumber; place: number }[] = [];
+    blocks.forEach((block, at) => {
+      if (lost.has(block)) found.push({ block, place: places[at] ?? 0 });
+    });
+    this.#hooks.lost(found);
   }
 
   #fail(error: Error): void {

@@ -13,6 +13,7 @@ import {
   BLOCK_SIZE,
   MIB,
   type BlockCount,
+  type BlockNumber,
   type ByteCount,
   type Epoch,
   type Lba,
@@ -37,6 +38,8 @@ export interface VolumeSettings {
   readonly rpoMs: number;
   /** Fill the cache from the remote in the background after an open. */
   readonly hydrate: boolean;
+  /** See SealerSettings. */
+  readonly heldBlocks?: BlockCount | undefined;
 }
 
 export interface VolumeDeps extends OpenDeps {
@@ -61,7 +64,9 @@ export interface VolumeStatus {
   /** Clean blocks found damaged in the cache and fetched again. */
   readonly repairedBlocks: BlockCount;
   readonly batchesInFlight: number;
-  /** Why nothing is replicated any more, although the volume serves. */
+  /** Dirty blocks whose places are kept in memory. */
+  readonly heldBlocks: BlockCount;
+  /** An alarm while the volume serves, and what to do: nothing is replicated any more, or blocks are damaged. */
   readonly replicationProblem: string | undefined;
   readonly hydration: { readonly done: BlockCount; readonly total: BlockCount; readonly finished: boolean } | undefined;
   readonly hydrator: HydrationProgress | undefined;
@@ -122,12 +127,15 @@ export class Volume implements BlockDevice, LogOpOwner {
 
   static async #attach(deps: VolumeDeps, opened: OpenedRemote, n: VersionNumber, local: LocalLog): Promise<Volume> {
     const late: { volume: Volume | undefined } = { volume: undefined };
-    const sealer = new Sealer(deps.clock, deps.settings.rpoMs, {
+    const sealer = new Sealer(deps.clock, deps.settings, {
       fenced: (error) => {
         late.volume?.onFenced(error.message);
       },
       failed: (error) => {
         late.volume?.onReplicationFailed(error);
+      },
+      lost: (blocks) => {
+        late.volume?.onBlocksLost(blocks);
       },
     });
     const dirt = new RecoveredDirt(sealer);
@@ -241,6 +249,27 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#diary.error({ reason: error.message }, 'the volume is not replicated any more');
   }
 
+  /**
+   * Called by the sealer: a version says that these blocks, read from these places, are lost. What memory still has of them is written again; the
+   * others can't be read until somebody writes them.
+   */
+  onBlocksLost(blocks: readonly { readonly block: BlockNumber; readonly place: number }[]): void {
+    const { cache, log } = this.#blocks;
+    for (const { block, place } of blocks) {
+      const isNewest = this.#blocks.stagedFor(block) === undefined && log.index.place(block) === place;
+      const inMemory = isNewest ? cache.ram.get(log.number, block) : undefined;
+      if (inMemory === undefined) {
+        this.#blocks.noteLost(block, place);
+        continue;
+      }
+      this.#diary.warn({ block }, 'a damaged block of the cache log is written again from memory');
+      this.#writes.write(block * BLOCK_SIZE, [Buffer.from(inMemory)]).catch((error: unknown) => {
+        this.#diary.error({ block, reason: describeError(error) }, 'a damaged block could not be written again');
+        this.#blocks.noteLost(block, place);
+      });
+    }
+  }
+
   status(): VolumeStatus {
     const state = this.#state;
     const { index } = this.#blocks.log;
@@ -259,7 +288,8 @@ export class Volume implements BlockDevice, LogOpOwner {
       damagedBlocks: this.#blocks.damagedBlocks,
       repairedBlocks: this.#reads.repaired,
       batchesInFlight: this.#sealer.batchesInFlight,
-      replicationProblem: this.#replicationProblem,
+      heldBlocks: this.#sealer.heldBlocks,
+      replicationProblem: this.#replicationProblem ?? this.#damageAlarm(),
       hydration: progress && {
         done: progress.done,
         total: progress.total,
@@ -299,6 +329,13 @@ export class Volume implements BlockDevice, LogOpOwner {
   opFailed(op: LogOp, error: Error): void {
     this.#blocks.opFailed(op);
     op.reject(error);
+  }
+
+  #damageAlarm(): string | undefined {
+    const blocks = this.#blocks.damagedBlocks;
+    if (blocks === 0) return undefined;
+    const [first] = this.#blocks.someDamaged();
+    return `${blocks} blocks (block ${first ?? 0}${blocks > 1 ? ' and others' : ''}) were damaged in the cache log before any version had them, and can't be read; everything else is served and replicated. Writing them again mends them; otherwise restore what lies there from a backup or an older version, and check the disk of the cache`;
   }
 
   /** Why writes are refused now. */

@@ -129,7 +129,7 @@ function committingEarly(remote: RemoteVolume): RemoteVolume {
     commit: (batch) => {
       remote.commit(batch).catch(() => undefined);
       const { index, throughSeq, newestWriteAt } = batch;
-      return Promise.resolve({ n: openedAt + index, throughSeq, committedAt: newestWriteAt, storedBytes: 1 });
+      return Promise.resolve({ n: openedAt + index, throughSeq, committedAt: newestWriteAt, storedBytes: 1, lost: [] });
     },
   };
 }

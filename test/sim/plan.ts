@@ -41,6 +41,8 @@ export interface Plan {
   readonly maxWaitMs: number;
   /** Segments in the log that make a gateway fold by itself. */
   readonly foldAtSegments: number;
+  /** Dirty blocks that a volume keeps in memory; few make it read the log again. */
+  readonly heldBlocks: number;
   /** Older versions that are restored at the end. */
   readonly versionSamples: number;
 }
@@ -152,5 +154,6 @@ function makeMixedPlan(random: SimRandom): Plan {
     maxWaitMs: random.pick([500, 20_000]),
     foldAtSegments: random.pick([3, 8, 256]),
     versionSamples: 2,
+    heldBlocks: random.pick([8, 65_536]),
   };
 }

@@ -61,7 +61,7 @@ async function openVolume(
     { foldAt: { segments: plan.foldAtSegments, versions: 1000, inlineBytes: MIB, ranges: 1000 } },
   );
   const remote = observed(breakage.remote?.(engine, parts) ?? engine, parts);
-  const settings = { rpoMs: plan.rpoSeconds * 1000, hydrate: plan.hydrate };
+  const settings = { rpoMs: plan.rpoSeconds * 1000, hydrate: plan.hydrate, heldBlocks: plan.heldBlocks };
   let volume: Volume;
   try {
     volume = await Volume.open({ disk, clock, random, log, cache, remote, settings }, { ref, gateway, takeover });

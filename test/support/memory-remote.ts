@@ -1,24 +1,27 @@
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { VolumeItem } from '../../gateway/cloud/version-log.ts';
-import type {
-  CommitBatch,
-  Committed,
-  FoldOutcome,
-  LogOrigin,
-  LogReader,
-  OpenedRemote,
-  OpenRequest,
-  RemoteBlocks,
-  RemoteStatus,
-  RemoteVolume,
-  VerifyReport,
-  VersionSummary,
+import {
+  LOST_BLOCK,
+  type CommitBatch,
+  type Committed,
+  type FoldOutcome,
+  type LogOrigin,
+  type LogReader,
+  type OpenedRemote,
+  type OpenRequest,
+  type RemoteBlocks,
+  type RemoteStatus,
+  type RemoteVolume,
+  type VerifyReport,
+  type VersionSummary,
 } from '../../gateway/replication/remote-volume.ts';
 
 /** The far shore of one volume, shared by all that ever open it. */
 export class MemoryShore {
   readonly blocks = new Map<number, Buffer>();
+  /** Blocks whose newest content could not be read. */
+  readonly lost = new Set<number>();
   readonly item: VolumeItem;
   epoch = 0;
   n = 0;
@@ -94,6 +97,7 @@ export class MemoryRemote implements RemoteVolume {
     const found: Buffer[] = [];
     for (let i = 0; i < count; i++) {
       const data = this.#shore.blocks.get(block + i);
+      if (this.#shore.lost.has(block + i)) present[i] = LOST_BLOCK;
       if (data === undefined) continue;
       present[i] = 1;
       found.push(data);
@@ -143,7 +147,8 @@ export class MemoryRemote implements RemoteVolume {
 
   async #commit(batch: CommitBatch): Promise<Committed> {
     const data = Buffer.alloc(batch.blocks.length * 4096);
-    await this.#reader.readBlocks(batch.places, batch.blocks, batch.seqs, data);
+    const bad = await this.#reader.readBlocks(batch.places, batch.blocks, batch.seqs, data);
+    const lost = bad.map((at) => batch.blocks[at] ?? 0);
     await sleep(this.#clock, this.#delayMs());
     while ((this.#shore.away || this.#shore.holdCommits) && !this.#closed) await sleep(this.#clock, 50);
     const shore = this.#shore;
@@ -152,14 +157,26 @@ export class MemoryRemote implements RemoteVolume {
     for (let at = 0; at < batch.unmaps.length; at += 2) {
       const first = batch.unmaps[at] ?? 0;
       const end = first + (batch.unmaps[at + 1] ?? 0);
-      for (const block of [...shore.blocks.keys()]) if (block >= first && block < end) shore.blocks.delete(block);
+      for (const blocks of [shore.blocks, shore.lost])
+        for (const block of [...blocks.keys()]) if (block >= first && block < end) blocks.delete(block);
     }
-    batch.blocks.forEach((block, at) =>
-      shore.blocks.set(block, Buffer.from(data.subarray(at * 4096, (at + 1) * 4096))),
-    );
+    batch.blocks.forEach((block, at) => {
+      shore.blocks.set(block, Buffer.from(data.subarray(at * 4096, (at + 1) * 4096)));
+      shore.lost.delete(block);
+    });
+    for (const block of lost) {
+      shore.blocks.delete(block);
+      shore.lost.add(block);
+    }
     shore.lastData = { epoch: this.#epoch, logId: this.#logId, throughSeq: batch.throughSeq };
     shore.batches.push(batch);
-    return { n: ++shore.n, throughSeq: batch.throughSeq, committedAt: this.#clock.now(), storedBytes: data.length };
+    return {
+      n: ++shore.n,
+      throughSeq: batch.throughSeq,
+      committedAt: this.#clock.now(),
+      storedBytes: data.length,
+      lost,
+    };
   }
 
   async #wait(): Promise<void> {

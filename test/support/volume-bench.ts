@@ -22,6 +22,7 @@ export interface BenchOptions {
   readonly rpoMs?: number;
   readonly hydrate?: boolean;
   readonly maxWaitMs?: number;
+  readonly heldBlocks?: number;
 }
 
 /** A gateway's storage half on a simulated disk and clock, with a remote in memory. */
@@ -77,7 +78,8 @@ export class VolumeBench {
     const random = this.random.split(`process ${this.shore.epoch}`);
     const cache = await CacheLog.open({ disk, clock, random, log: silentLog }, this.settings);
     const remote = new MemoryRemote(this.shore, openLogReader(disk), clock, () => 0.5 + random.fraction() * 4);
-    const settings = { rpoMs: this.options.rpoMs ?? 1000, hydrate: this.options.hydrate ?? false };
+    const { rpoMs = 1000, hydrate = false, heldBlocks } = this.options;
+    const settings = { rpoMs, hydrate, heldBlocks };
     const deps = { disk, clock, random, log: silentLog, cache, remote, settings };
     const volume = await Volume.open(deps, { ref: REF, gateway: 'gw', ...request });
     return { volume, cache };

@@ -184,9 +184,7 @@ describe('the reader of the log', () => {
     ] as const) {
       const kept = array[2] ?? 0;
       array[2] = wrong;
-      await expect(gateway.clock.settle(reader.readBlocks(places, blocks, seqs, into))).rejects.toMatchObject({
-        kind: 'damaged',
-      });
+      expect(await gateway.clock.settle(reader.readBlocks(places, blocks, seqs, into))).toEqual([2]);
       array[2] = kept;
     }
     await gateway.clock.settle(reader.readBlocks(places, blocks, seqs, into));

@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { BLOCK_SIZE } from '../../../gateway/base/units.ts';
 import { rawCompression } from '../../../gateway/format/compression.ts';
-import { decodeFrame, encodeFrame, frameBlocks, MAX_FRAME_BYTES } from '../../../gateway/format/frame.ts';
+import {
+  decodeFrame,
+  encodeFrame,
+  encodeLostFrame,
+  frameBlocks,
+  isLostFrame,
+  MAX_FRAME_BYTES,
+} from '../../../gateway/format/frame.ts';
 import { buildFrame } from '../../golden/builder.ts';
 import { expectDamaged, put, resealFrame } from './damage.ts';
 
@@ -67,5 +74,16 @@ describe('a frame', () => {
         17 * BLOCK_SIZE,
       ),
     ).toThrow(/invariant/);
+  });
+
+  it('says of a lost block that it is lost, and gives nothing for its content', () => {
+    const frame = encodeLostFrame(2 ** 33);
+    expect([...frameBlocks(frame)]).toEqual([2 ** 33]);
+    expect(isLostFrame(frame)).toBe(true);
+    expectDamaged(() => decodeFrame(frame, rawCompression), /block 8589934592 was lost/);
+    expect(isLostFrame(buildFrame({ blocks: [1], raw: Buffer.alloc(BLOCK_SIZE, 1) }))).toBe(false);
+    for (const field of ['payloadBytes', 'rawCrc'] as const)
+      expectDamaged(() => isLostFrame(resealFrame(put(encodeLostFrame(7), 'frame', field, 1))), /no content/);
+    expectDamaged(() => isLostFrame(resealFrame(put(encodeLostFrame(7), 'frame', 'blocks', 2))));
   });
 });

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { FarshoreError } from '../../../gateway/base/errors.ts';
+import { BLOCK_SIZE } from '../../../gateway/base/units.ts';
+import { LOST_BLOCK } from '../../../gateway/replication/remote-volume.ts';
 import { RemoteWorld } from '../../support/remote-world.ts';
 
 /** Requests that match wait until they are let through. */
@@ -123,20 +125,55 @@ describe('committing batches', () => {
     expect(await gateway.values(1, 5)).toEqual([1, 2, 3, 4, 5]);
   });
 
-  it('stops at a damaged block of the log, after everything before it is committed', async () => {
+  it('commits a block that the log has lost as lost, and everything else', async () => {
     const world = new RemoteWorld();
     const gateway = world.gateway();
     await gateway.open();
-    const first = gateway.commit({ writes: [[1, 1]] });
-    const broken = gateway.batch({ writes: [[2, 2]] });
-    gateway.logBlocks.delete(broken.places[0] ?? 0);
-    const second = gateway.engine.commit(broken);
-    const third = gateway.commit({ writes: [[3, 3]] });
-    expect(await first).toMatchObject({ n: 2 });
-    await expect(second).rejects.toMatchObject({ kind: 'damaged' });
-    await expect(third).rejects.toMatchObject({ kind: 'damaged' });
-    expect(await gateway.values(1, 3)).toEqual([1, 0, 0]);
-    expect(world.table.getVersion('vol', 3)).toBeUndefined();
+    await gateway.commit({ writes: [[2, 9]] });
+    const broken = gateway.batch({
+      writes: [
+        [1, 1],
+        [2, 2],
+        [3, 3],
+      ],
+    });
+    gateway.logBlocks.delete(broken.places[1] ?? 0);
+    expect(await gateway.engine.commit(broken)).toMatchObject({ n: 3, lost: [2] });
+    expect(await gateway.commit({ writes: [[4, 4]] })).toMatchObject({ n: 4, lost: [] });
+    // What an older version has of it is not its content.
+    const { present, data } = await gateway.engine.read(1, 4);
+    expect([...present]).toEqual([1, LOST_BLOCK, 1, 1]);
+    expect(data).toHaveLength(3 * BLOCK_SIZE);
+    expect(await gateway.values(3, 2)).toEqual([3, 4]);
+    const report = await gateway.engine.verify();
+    expect(report.verdict).toBe('fail');
+    expect(report.problems).toEqual([expect.stringMatching(/block 2 was lost on its gateway/)]);
+
+    // It is the same after a fold and for another gateway, and mended by the next write.
+    await gateway.engine.fold();
+    const other = world.gateway('other');
+    await other.open();
+    expect([...(await other.engine.read(1, 4)).present]).toEqual([1, LOST_BLOCK, 1, 1]);
+    expect((await other.engine.verify()).verdict).toBe('fail');
+    await other.commit({ writes: [[2, 5]] });
+    expect(await other.values(1, 4)).toEqual([1, 5, 3, 4]);
+    expect((await other.engine.verify()).verdict).toBe('pass');
+  });
+
+  it('takes a block for lost only when it stays unreadable', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    const batch = gateway.batch({ writes: [[2, 2]] });
+    const place = batch.places[0] ?? 0;
+    const held = gateway.logBlocks.get(place);
+    if (held === undefined) throw new Error('the batch lies in the log');
+    gateway.logBlocks.delete(place);
+    const commit = gateway.engine.commit(batch);
+    await new Promise((resolve) => setImmediate(resolve));
+    gateway.logBlocks.set(place, held);
+    expect(await commit).toMatchObject({ lost: [] });
+    expect(await gateway.values(2, 1)).toEqual([2]);
   });
 
   it('rejects with fenced what was under way when another gateway took over, and tells so once', async () => {

@@ -19,7 +19,7 @@ function hosted(
   const reader: LogReader = {
     readBlocks: (places, blocks, _seqs, into) => {
       places.forEach((place, at) => blockOf(blocks[at] ?? 0, place).copy(into, at * 4096));
-      return Promise.resolve();
+      return Promise.resolve([]);
     },
   };
   const { store, versions, compression, clock, random } = world;

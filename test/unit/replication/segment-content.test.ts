@@ -11,7 +11,7 @@ function readerThatCounts(reads: number[]): LogReader {
     readBlocks: (places, blocks, _seqs, into) => {
       reads.push(places.length);
       places.forEach((place, at) => blockOf(blocks[at] ?? 0, place).copy(into, at * 4096));
-      return Promise.resolve();
+      return Promise.resolve([]);
     },
   };
 }

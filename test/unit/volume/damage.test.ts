@@ -135,4 +135,62 @@ describe('damage in the cache log', () => {
     await bench.start();
     expect(await bench.byteOf(11)).toBe(4);
   });
+
+  test('of an uncommitted block does not keep anything else from being replicated, and the version says that the block is lost', async () => {
+    const bench = await written(true);
+    spoilData(bench.disk, record(bench, 4, 11));
+    await bench.start();
+    bench.shore.holdCommits = false;
+    await bench.flushRemote();
+    expect([...bench.shore.lost]).toEqual([11]);
+    expect(bench.shore.blocks.get(30)?.[0]).toBe(5);
+    await bench.write(31, 6);
+    await bench.flushRemote();
+    await expect(bench.byteOf(11)).rejects.toMatchObject({ kind: 'damaged' });
+    expect([await bench.byteOf(10), await bench.byteOf(12), await bench.byteOf(31)]).toEqual([3, 3, 6]);
+    expect(bench.volume.status()).toMatchObject({ state: 'serving', dirtyBlocks: 0, damagedBlocks: 1 });
+    expect(bench.volume.status().replicationProblem).toMatch(/block 11.*[Ww]riting them again mends/);
+
+    // A restart does not make it whole, nor does it take an older version's content for it.
+    await bench.stop();
+    await bench.start();
+    await expect(bench.byteOf(11)).rejects.toMatchObject({ kind: 'damaged' });
+    expect(await bench.byteOf(12)).toBe(3);
+    expect(bench.volume.status().damagedBlocks).toBe(1);
+    await bench.write(11, 9);
+    expect(await bench.byteOf(11)).toBe(9);
+    expect(bench.volume.status()).toMatchObject({ damagedBlocks: 0, replicationProblem: undefined });
+    await bench.flushRemote();
+    expect([bench.shore.blocks.get(11)?.[0], bench.shore.lost.size]).toEqual([9, 0]);
+  });
+
+  test('of an uncommitted block that memory still has is mended from there', async () => {
+    const bench = new VolumeBench({ ramBlocks: 64, chunkSlots: SLOTS });
+    await bench.start();
+    bench.shore.holdCommits = true;
+    await bench.write(10, 1, 4);
+    await bench.write(11, 2);
+    spoilData(bench.disk, record(bench, 2, 11));
+    bench.shore.holdCommits = false;
+    await bench.flushRemote();
+    await bench.pass(10);
+    await bench.flushRemote();
+    expect(bench.shore.lost.size).toBe(0);
+    expect(bench.shore.blocks.get(11)?.[0]).toBe(2);
+    await bench.stop();
+    await bench.start();
+    expect(await bench.byteOf(11)).toBe(2);
+  });
+
+  test('of an uncommitted block that is overwritten before it is replicated harms nobody', async () => {
+    const bench = await written(true);
+    spoilData(bench.disk, record(bench, 4, 11));
+    await bench.start();
+    await expect(bench.byteOf(11)).rejects.toMatchObject({ kind: 'damaged' });
+    await bench.write(11, 9);
+    bench.shore.holdCommits = false;
+    await bench.flushRemote();
+    expect(await bench.byteOf(11)).toBe(9);
+    expect(bench.shore.blocks.get(11)?.[0]).toBe(9);
+  });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { recordsOn, spoilDescriptor } from '../../support/log-surgery.ts';
 import { VolumeBench } from '../../support/volume-bench.ts';
 
 function outcome(work: void | Promise<void>): Promise<string> {
@@ -133,6 +134,22 @@ describe('a failing disk', () => {
     expect([1, 2]).toContain(await bench.byteOf(1));
   });
 
+  test('an unmap that failed with the log is not read as done, because a restart may find that it never was', async () => {
+    const bench = new VolumeBench({ maxWaitMs: 5000, ramBlocks: 0 });
+    await bench.start();
+    await bench.write(1, 1, 4);
+    await bench.flush();
+    bench.disk.faults.noSpace = 1;
+    expect(await bench.settle(outcome(bench.volume.unmap([{ lba: 2, sectors: 2 }])))).toBe('stopped');
+    for (const block of [2, 3]) await expect(bench.byteOf(block)).rejects.toMatchObject({ kind: 'stopped' });
+    expect([await bench.byteOf(1), await bench.byteOf(4)]).toEqual([1, 1]);
+    bench.disk.faults.noSpace = 0;
+    bench.crash('power');
+    await bench.start();
+    expect([0, 1]).toContain(await bench.byteOf(2));
+    expect(await bench.byteOf(1)).toBe(1);
+  });
+
   test('an unreadable clean block is fetched again; an unreadable dirty one is told as damage and not given up', async () => {
     const bench = new VolumeBench({ ramBlocks: 0 });
     await bench.start();
@@ -145,6 +162,57 @@ describe('a failing disk', () => {
     await expect(bench.byteOf(2)).rejects.toMatchObject({ kind: 'damaged' });
     bench.disk.faults.readError = 0;
     expect(await bench.byteOf(2)).toBe(2);
+  });
+});
+
+describe('a backlog of dirty blocks', () => {
+  test('takes no more memory than it may, and everything is replicated in order all the same', async () => {
+    const bench = new VolumeBench({ chunks: 8, ramBlocks: 0, heldBlocks: 40, rpoMs: 100 });
+    await bench.start();
+    bench.shore.holdCommits = true;
+    const bytes = new Map<number, number>();
+    const write = async (block: number, fill: number, count: number): Promise<void> => {
+      await bench.write(block, fill, count);
+      for (let at = 0; at < count; at++) bytes.set(block + at, fill);
+    };
+    for (let i = 0; i < 60; i++) {
+      await write(i * 10, i + 1, 15);
+      if (i % 9 === 4) {
+        await bench.settle(Promise.resolve(bench.volume.unmap([{ lba: i * 10 - 3, sectors: 5 }])));
+        for (let at = 0; at < 5; at++) bytes.set(i * 10 - 3 + at, 0);
+      }
+      expect(bench.volume.status().heldBlocks).toBeLessThanOrEqual(40 + 15);
+    }
+    // Not even a start, which finds all of it, holds more.
+    bench.crash('process');
+    await bench.start();
+    expect(bench.volume.status().heldBlocks).toBeLessThanOrEqual(40 + 15);
+    expect(bench.volume.status().dirtyBlocks).toBeGreaterThan(500);
+    bench.shore.holdCommits = false;
+    await write(3, 200, 1);
+    await bench.flushRemote();
+    expect(bench.volume.status()).toMatchObject({ dirtyBlocks: 0, lagSeconds: 0, heldBlocks: 0 });
+    for (const [block, fill] of bytes) expect([block, bench.shore.blocks.get(block)?.[0] ?? 0]).toEqual([block, fill]);
+    const { batches } = bench.shore;
+    expect(batches.length).toBeGreaterThan(10);
+    batches.forEach(({ firstSeq }, at) => {
+      expect(firstSeq).toBe((batches[at - 1]?.throughSeq ?? 0) + 1);
+    });
+  });
+
+  test('of which the log has lost a write is replicated up to there and no further', async () => {
+    const bench = new VolumeBench({ chunks: 8, ramBlocks: 0, heldBlocks: 8, chunkSlots: 384 });
+    await bench.start();
+    bench.shore.holdCommits = true;
+    for (let seq = 1; seq <= 40; seq++) await bench.write(seq, seq);
+    const lost = recordsOn(bench.disk, 384).find(({ seq }) => seq === 30);
+    if (lost === undefined) throw new Error('there is no write 30');
+    spoilDescriptor(bench.disk, lost);
+    bench.shore.holdCommits = false;
+    await expect(bench.flushRemote()).rejects.toMatchObject({ kind: 'damaged' });
+    expect(bench.volume.status()).toMatchObject({ state: 'serving' });
+    expect(bench.volume.status().replicationProblem).toMatch(/lost write 30.*--takeover/);
+    expect(bench.shore.batches.at(-1)?.throughSeq).toBe(29);
   });
 });
 
