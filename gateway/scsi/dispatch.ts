@@ -8,7 +8,7 @@ import { inquiry } from './inquiry.ts';
 import { maxWriteSameSectors } from './limits.ts';
 import { logSense } from './log-sense.ts';
 import type { UnitNexus } from './logical-unit.ts';
-import { read, synchronizeCache, verify, write, writeAndVerify } from './medium.ts';
+import { read, synchronizeCache, verify, write, writeAndVerify, writePart } from './medium.ts';
 import { modeSelect } from './mode-select.ts';
 import { modeSense } from './mode-sense.ts';
 import { prefetch } from './prefetch.ts';
@@ -55,12 +55,19 @@ export function execute(
   life: CommandLife,
 ): MaybePromise<ScsiResult> {
   const { media } = nexus.unit;
-  const access = accessOf(command);
+  const access = endsInsideSector(nexus, command, announced.out) ? 'exclusive' : accessOf(command);
   const outcome =
     access === 'exclusive' || (access === 'shared' && !media.extents.isIdle)
       ? executeInTurn(nexus, command, access, data, announced, life)
       : run(nexus, command, data, announced, life);
   return media.mode.descriptorSense ? inDescriptorFormat(outcome) : outcome;
+}
+
+/** A write that the initiator announces less data for than it is, and no whole number of sectors. */
+function endsInsideSector(nexus: UnitNexus, command: UnitCommand, announcedBytes: ByteCount): boolean {
+  if (command.kind !== 'write' || announcedBytes === 0) return false;
+  const { sectorSize } = nexus.unit.device.geometry();
+  return announcedBytes < command.sectors * sectorSize && announcedBytes % sectorSize !== 0;
 }
 
 /** Waits for the commands that must not be interrupted, or must not interrupt this one. */
@@ -115,7 +122,9 @@ function run(
     case 'read':
       return read(device, media, command, announced.in);
     case 'write':
-      return write(device, media, command, data, announced.out);
+      return endsInsideSector(nexus, command, announced.out)
+        ? writePart(device, media, command, data)
+        : write(device, media, command, data, announced.out);
     case 'synchronize-cache':
       return synchronizeCache(device);
     case 'test-unit-ready':

@@ -66,7 +66,7 @@ async function forcedRead(device: BlockDevice, lba: Lba, sectors: SectorCount): 
 
 /**
  * WRITE (6) - (16). When the initiator announced fewer sectors than the extent has, those are written and the transport
- * reports the rest as a residual; part of a sector is refused (SAM-5 5.4.2, FCP-4 9.4.2 leave the choice).
+ * reports the rest as a residual (SAM-5 5.4.2, FCP-4 9.4.2 leave the choice); for part of a sector there is writePart.
  */
 export function write(
   device: BlockDevice,
@@ -87,6 +87,30 @@ export function write(
     if (!(done instanceof Promise)) return GOOD;
     const inFlight = media.extents.enter();
     return done.then(inFlight.good, inFlight.failed);
+  } catch (error) {
+    return resultOfError(error);
+  }
+}
+
+/**
+ * A write whose announced data ends inside a sector, under an exclusive claim: what has come is written and the rest of that
+ * sector keeps its content; the transport reports the residual. libiscsi's tests write 512 bytes to disks of any sector size.
+ */
+export async function writePart(
+  device: BlockDevice,
+  media: UnitMedia,
+  command: Extent & { readonly fua: boolean },
+  data: readonly Buffer[],
+): Promise<ScsiResult> {
+  const { sectorSize } = device.geometry();
+  const given = Buffer.concat(data);
+  const sectors = Math.ceil(given.length / sectorSize);
+  try {
+    const last = Buffer.concat(await device.read(command.lba + sectors - 1, 1));
+    const rest = last.subarray(given.length % sectorSize);
+    await device.write(command.lba, [given, rest], command.fua ? FORCED_WRITE : PLAIN_WRITE);
+    media.counters.writtenBytes += given.length;
+    return GOOD;
   } catch (error) {
     return resultOfError(error);
   }

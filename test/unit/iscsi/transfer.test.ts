@@ -243,10 +243,22 @@ describe('residuals', () => {
     expect(world.device.bytes.readUInt16BE(511)).toBe(0xbb00);
   });
 
-  test('a write of part of a sector is refused and writes nothing', async () => {
+  test('a write that announced part of a sector changes that part and no more', async () => {
+    const initiator = await world.ready();
+    world.device.bytes.fill(0x11, 0, 1536);
+    const data = Buffer.alloc(712, 0xcc);
+    const { status, last } = await initiator.run({ cdb: write10(0, 3), write: true, expectedBytes: 712, data });
+    expect([status, last.flags & 0x06, last.word44]).toEqual([0, OVERFLOW, 824]);
+    expect(world.device.bytes.readUInt16BE(711)).toBe(0xcc11);
+    expect(world.device.bytes.subarray(0, 712).equals(data)).toBe(true);
+  });
+
+  test('a write and verify that announced part of a sector is refused and writes nothing', async () => {
     const initiator = await world.ready();
     const data = Buffer.alloc(200, 0xcc);
-    const { status, last } = await initiator.run({ cdb: write10(0, 1), write: true, expectedBytes: 200, data });
+    const block = write10(0, 1);
+    block[0] = 0x2e;
+    const { status, last } = await initiator.run({ cdb: block, write: true, expectedBytes: 200, data });
     expect([status, senseOf(last)]).toEqual([2, { key: 5, asc: 0x0e, ascq: 3 }]);
     expect([last.flags & 0x06, last.word44]).toEqual([OVERFLOW, 312]);
     expect(world.device.bytes[0]).toBe(0);
