@@ -542,11 +542,11 @@ describe('PERSISTENT RESERVE IN', () => {
     expect(data.readUInt32BE(4)).toBe(data.length - 8);
     const first = data.subarray(8, 32 + id.length);
     expect(first.subarray(0, 24).toString('hex')).toBe(
-      `0000000000000001${'00000000'}01${'05'}${'00000000'}0001${id.length.toString(16).padStart(8, '0')}`,
+      `0000000000000001000000000105000000000001${id.length.toString(16).padStart(8, '0')}`,
     );
     expect(first.subarray(24)).toEqual(id);
     const second = data.subarray(32 + id.length);
-    expect(second.subarray(0, 20).toString('hex')).toBe(`0000000000000002${'00000000'}0200${'00000000'}0000`);
+    expect(second.subarray(0, 20).toString('hex')).toBe(`0000000000000002000000000200000000000000`);
     expect(second.subarray(24)).toEqual(transportId(nameOf('B'), ISID));
   });
 

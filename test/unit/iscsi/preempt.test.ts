@@ -1,0 +1,163 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { KIND, buildDataOut, cdb, senseOf, write10 } from '../../support/iscsi-wire.ts';
+import { IscsiWorld, gate } from '../../support/iscsi-world.ts';
+import type { RawInitiator } from '../../support/raw-initiator.ts';
+
+const DATA = Buffer.alloc(512, 0xdd);
+const CONFLICT = 0x18;
+const EXCLUSIVE_ACCESS = 3;
+
+const REGISTER = 0;
+const RESERVE = 1;
+const CLEAR = 3;
+const PREEMPT_AND_ABORT = 5;
+
+let world: IscsiWorld;
+beforeEach(async () => {
+  world = await IscsiWorld.start();
+});
+afterEach(async () => {
+  await world.stop();
+  expect(world.server.usage()).toEqual({ connections: 0, sessions: 0, writeBytes: 0, readBytes: 0 });
+});
+
+/** PERSISTENT RESERVE OUT with its parameter list. */
+function reserveOut(action: number, key: bigint, newKey = 0n): Parameters<RawInitiator['command']>[0] {
+  const block = Buffer.alloc(16);
+  block.set([0x5f, action, EXCLUSIVE_ACCESS]);
+  block.writeUInt32BE(24, 5);
+  const data = Buffer.alloc(24);
+  data.writeBigUInt64BE(key, 0);
+  data.writeBigUInt64BE(newKey, 8);
+  return { cdb: block, write: true, expectedBytes: 24, data };
+}
+
+const write = { cdb: write10(0, 1), write: true, expectedBytes: 512, data: DATA };
+const isWritten = (): boolean => world.device.bytes[0] === 0xdd;
+
+/** Two initiators with the keys 1 and 2, the first of which has the unit to itself. */
+async function rivals(): Promise<{ victim: RawInitiator; rival: RawInitiator }> {
+  const victim = await world.ready({ initiator: 'iqn.2026-11.example:victim' });
+  const rival = await world.ready({ initiator: 'iqn.2026-11.example:rival', isid: '00023d000002' });
+  expect((await victim.run(reserveOut(REGISTER, 0n, 1n))).status).toBe(0);
+  expect((await rival.run(reserveOut(REGISTER, 0n, 2n))).status).toBe(0);
+  expect((await victim.run(reserveOut(RESERVE, 1n))).status).toBe(0);
+  return { victim, rival };
+}
+
+/** Holds every write in the device until released. */
+function holdWrites(): { entered: Promise<void>; release: () => void } {
+  const inside = gate();
+  const held = gate();
+  world.device.intercept = (operation) => {
+    if (operation !== 'write') return undefined;
+    inside.open();
+    return held.opened;
+  };
+  return { entered: inside.opened, release: held.open };
+}
+
+/** Some turns of the target pass. */
+async function someTime(): Promise<void> {
+  const witness = await world.ready({ initiator: 'iqn.2026-11.example:witness', isid: '00023d0000ee' });
+  for (let turn = 0; turn < 5; turn += 1) await witness.clear();
+}
+
+describe('PREEMPT AND ABORT', () => {
+  test('is answered when the write that it aborted has left the device, and that write is never answered', async () => {
+    const { victim, rival } = await rivals();
+    const { entered, release } = holdWrites();
+    const aborted = victim.command(write);
+    await entered;
+    let answered = false;
+    const preempt = rival.run(reserveOut(PREEMPT_AND_ABORT, 2n, 1n)).then(({ status }) => {
+      answered = true;
+      return status;
+    });
+    await someTime();
+    expect(answered).toBe(false);
+    release();
+    expect(await preempt).toBe(0);
+    const { last, status } = await victim.run({ cdb: cdb(0) });
+    expect(last.itt).not.toBe(aborted);
+    expect([status, senseOf(last)]).toEqual([2, { key: 6, asc: 0x2a, ascq: 5 }]);
+    expect((await victim.run(write)).status).toBe(CONFLICT);
+  });
+
+  test('a write that still waited for its data never lands', async () => {
+    const { victim, rival } = await rivals();
+    const itt = victim.command({ cdb: write10(0, 2), write: true, expectedBytes: 1024, data: DATA });
+    const r2t = await victim.expect(KIND.r2t);
+    expect((await rival.run(reserveOut(PREEMPT_AND_ABORT, 2n, 1n))).status).toBe(0);
+    victim.send(buildDataOut({ itt, ttt: r2t.word20, dataSn: 0, offset: 512, data: DATA }));
+    await victim.clear();
+    expect(isWritten()).toBe(false);
+  });
+
+  test('waits for the write of a session that was lost before, too', async () => {
+    const { victim, rival } = await rivals();
+    const { entered, release } = holdWrites();
+    victim.command(write);
+    await entered;
+    victim.destroy();
+    while (world.server.sessions().length > 1) await rival.clear();
+    let answered = false;
+    const preempt = rival.run(reserveOut(PREEMPT_AND_ABORT, 2n, 1n)).then(({ status }) => {
+      answered = true;
+      return status;
+    });
+    await someTime();
+    expect(answered).toBe(false);
+    release();
+    expect(await preempt).toBe(0);
+    expect(isWritten()).toBe(true); // before the answer, and none after it
+  });
+
+  test('two that preempt each other do not wait for each other', async () => {
+    const { victim, rival } = await rivals();
+    const { entered, release } = holdWrites();
+    victim.command(write);
+    await entered;
+    rival.command(reserveOut(PREEMPT_AND_ABORT, 2n, 1n));
+    await someTime();
+    // The victim registers again and strikes back while the first one waits for its write.
+    await victim.clear();
+    expect((await victim.run(reserveOut(REGISTER, 0n, 3n))).status).toBe(0);
+    const back = victim.run(reserveOut(PREEMPT_AND_ABORT, 3n, 2n));
+    await someTime();
+    release();
+    expect((await back).status).toBe(0);
+    // The rival's own command was aborted by it, and is never answered: what comes next is of the next one.
+    await rival.clear();
+    expect(isWritten()).toBe(true);
+  });
+
+  test('CLEAR and the others leave commands that run alone', async () => {
+    const { victim, rival } = await rivals();
+    const { entered, release } = holdWrites();
+    const itt = victim.command(write);
+    await entered;
+    expect((await rival.run(reserveOut(CLEAR, 2n))).status).toBe(0);
+    release();
+    const response = await victim.expect(KIND.scsiResponse);
+    expect([response.itt, response.byte3]).toEqual([itt, 0]);
+  });
+});
+
+test('a reservation outlives the session that made it, and goes to the next one of the same port', async () => {
+  const { victim, rival } = await rivals();
+  victim.destroy();
+  while (world.server.sessions().length > 1) await rival.clear();
+  expect((await rival.run(write)).status).toBe(CONFLICT);
+  const again = await world.ready({ initiator: 'iqn.2026-11.example:victim' });
+  expect((await again.run(write)).status).toBe(0);
+});
+
+test('a session of the same port as a lost one is told of the loss, and not of a power on', async () => {
+  const { victim, rival } = await rivals();
+  victim.destroy();
+  while (world.server.sessions().length > 1) await rival.clear();
+  const again = await world.connect();
+  await again.login({ initiator: 'iqn.2026-11.example:victim', target: 'iqn.2026-11.dev.farshore.test:disk' });
+  expect(senseOf((await again.run({ cdb: cdb(0) })).last)).toEqual({ key: 6, asc: 0x29, ascq: 7 });
+});
