@@ -81,6 +81,45 @@ describe('time', () => {
     await initiator.closed();
   });
 
+  test('a peer that takes nothing is dropped, though it goes on asking', async () => {
+    const w = await start({ settings: { stallTimeoutSeconds: 5, sessionReadBytes: 64 * MIB } });
+    const initiator = await w.ready({ keys: { MaxRecvDataSegmentLength: '262144' } });
+    initiator.socket.pause();
+    const behind = gate();
+    let inside = 0;
+    w.device.intercept = () => {
+      inside += 1;
+      if (inside === 8) behind.open();
+      return undefined;
+    };
+    // More than the buffers of any kernel take.
+    for (let index = 0; index < 40; index += 1)
+      initiator.command({ cdb: read10(0, 2048), read: true, expectedBytes: MIB });
+    await behind.opened;
+    const giveUpAfter = 500;
+    for (let second = 0; second < giveUpAfter && w.server.usage().connections > 0; second += 1) {
+      initiator.command({ cdb: read10(0, 1), read: true, expectedBytes: 512 });
+      await new Promise((resolve) => setImmediate(resolve));
+      w.clock.advance(1000);
+    }
+    expect(w.server.usage().connections).toBe(0);
+    initiator.socket.resume();
+    await initiator.closed();
+  });
+
+  test('a peer that takes little is kept', async () => {
+    const w = await start({ settings: { stallTimeoutSeconds: 5, pingAfterSeconds: 1000, sessionReadBytes: 64 * MIB } });
+    const initiator = await w.ready({ keys: { MaxRecvDataSegmentLength: '262144' } });
+    const count = 40;
+    for (let index = 0; index < count; index += 1)
+      initiator.command({ cdb: read10(0, 2048), read: true, expectedBytes: MIB });
+    for (let bytes = 0; bytes < count * MIB;) {
+      bytes += (await initiator.expect(KIND.dataIn)).data.length;
+      if (bytes % (2 * MIB) === 0) w.clock.advance(1000);
+    }
+    await initiator.clear();
+  });
+
   test('a graceful stop asks for a logout, and waits for it', async () => {
     const w = await start({ settings: { logoutGraceSeconds: 7 } });
     const initiator = await w.ready();

@@ -5,7 +5,11 @@ import { KIND, buildLogin, textOf } from '../../support/iscsi-wire.ts';
 import { IscsiWorld, TARGET } from '../../support/iscsi-world.ts';
 
 /** TargetAddress values for a peer that came by `local`, with the portals usable at the addresses `usable` says. */
-function addresses(portals: readonly (Partial<OpenPortal> & { host: string })[], local: string, usable = () => true) {
+function addresses(
+  portals: readonly (Partial<OpenPortal> & { host: string })[],
+  local: string,
+  usable: (target: unknown, portal: string) => boolean = () => true,
+) {
   const pairs = sendTargets('All', {
     targets: [{ name: TARGET, luns: () => new Map() }],
     portals: portals.map((portal) => ({ port: 3260, advertise: undefined, ...portal })),
@@ -76,8 +80,8 @@ describe('the addresses in SendTargets', () => {
 
   test('are those of the portals the initiator may use', () => {
     const asked: string[] = [];
-    const usable = (_target: unknown, portal?: string): boolean => {
-      asked.push(portal ?? '');
+    const usable = (_target: unknown, portal: string): boolean => {
+      asked.push(portal);
       return portal !== '10.0.0.2';
     };
     const portals = [
