@@ -27,14 +27,11 @@ export interface SessionKeeper {
   sessions(): readonly LiveSession[];
   /** Every session is judged again; resolves when no command can reach a LUN any more that its initiator has lost. */
   accessChanged(): Promise<void>;
-  /** Resolves with false when there is no such session. */
-  endSession(tsih: number, reason: string): Promise<boolean>;
 }
 
 interface LiveSession {
   readonly initiatorName: string;
   readonly targetName: string | undefined;
-  readonly tsih: number;
   /** address:port */
   readonly peer: string;
 }
@@ -124,7 +121,7 @@ export class AccessControl implements TargetRegistry {
   }
 
   /** Identifiers of the volumes a session sees. */
-  volumesOf({ initiatorName, targetName, peer }: Omit<LiveSession, 'tsih'>): readonly string[] {
+  volumesOf({ initiatorName, targetName, peer }: LiveSession): readonly string[] {
     if (targetName === undefined) return [];
     return this.#volumesAt(targetName, { name: initiatorName, address: addressOf(peer) });
   }
@@ -142,7 +139,7 @@ export class AccessControl implements TargetRegistry {
   authorize(targetName: string, initiator: Initiator, portalAddress: string): Authorization {
     const target = this.#visible(targetName, initiator, portalAddress);
     if (target === undefined) return { kind: 'not-found' };
-    const chap = this.#requirement(this.#document, initiator, targetName);
+    const chap = this.#requirement(initiator, targetName);
     if (chap === undefined) return { kind: 'allowed', target, chap: undefined };
     const requirement = this.#unwrapped(chap.chap, initiator.name, chap.boundTo);
     return 'problem' in requirement
@@ -247,14 +244,10 @@ export class AccessControl implements TargetRegistry {
   }
 
   /** A credential belongs to what is mapped: an open volume asks nobody for one. */
-  #requirement(
-    document: AccessDocument,
-    initiator: Initiator,
-    target: string,
-    resolved = this.#resolved,
-  ): ReturnType<typeof chapFor> {
-    const maps = resolved.get(target)?.byInitiator.get(initiator.name) ?? [];
-    return maps.some((map) => map.matches(initiator.address)) ? chapFor(document, initiator.name, target) : undefined;
+  #requirement(initiator: Initiator, target: string): ReturnType<typeof chapFor> {
+    const maps = this.#resolved.get(target)?.byInitiator.get(initiator.name) ?? [];
+    const isMapped = maps.some((map) => map.matches(initiator.address));
+    return isMapped ? chapFor(this.#document, initiator.name, target) : undefined;
   }
 
   #unwrapped(chap: Chap, initiator: string, target: string): ChapRequirement | { readonly problem: string } {
@@ -286,27 +279,8 @@ export class AccessControl implements TargetRegistry {
     this.#document = document;
     if (isSameAccess(before, document)) return;
     this.#requirements = new Map();
-    const resolvedBefore = this.#resolved;
     this.#rebuild();
-    this.#endUnproven(before, resolvedBefore);
     this.#judgeAgain();
-  }
-
-  /**
-   * Who has to prove something else now than at its login begins again: its session was let in by what does not count any more.
-   */
-  #endUnproven(before: AccessDocument, resolvedBefore: Map<string, ResolvedTarget>): void {
-    for (const { initiatorName, targetName, peer, tsih } of this.#keeper?.sessions() ?? []) {
-      if (targetName === undefined) continue;
-      const initiator = { name: initiatorName, address: addressOf(peer) };
-      const now = this.#requirement(this.#document, initiator, targetName);
-      if (now === undefined) continue;
-      const then = this.#requirement(before, initiator, targetName, resolvedBefore);
-      if (then?.chap === now.chap) continue;
-      this.#keeper?.endSession(tsih, 'its CHAP credential was set anew').catch((error: unknown) => {
-        this.#deps.log.error({ error: describeError(error), tsih }, 'a session could not be ended');
-      });
-    }
   }
 
   #judgeAgain(): void {

@@ -168,7 +168,7 @@ export class AccessSync {
       if (body === undefined || this.#isWritten(entry, body)) return;
       try {
         await this.#put(entry, body);
-        entry.problem = undefined;
+        if (!this.#isFinal(entry)) entry.problem = undefined;
         failures = 0;
       } catch (error) {
         if (!isKind(error, 'retry', 'busy')) throw error;
@@ -193,6 +193,11 @@ export class AccessSync {
       if (!isKind(error, 'retry')) throw error;
     }
     await this.#readBack(entry, item);
+  }
+
+  /** Changes behind an await. */
+  #isFinal(entry: Entry): boolean {
+    return entry.final;
   }
 
   async #readBack(entry: Entry, sent: AccessItem): Promise<void> {

@@ -46,6 +46,7 @@ describe('the configuration', () => {
         dynamodbEndpoint: 'http://127.0.0.1:8000',
       },
       rpoSeconds: 5,
+      limits: {},
       logLevel: 'info',
     });
     expect(Object.isFrozen(settings)).toBe(true);
@@ -56,6 +57,34 @@ describe('the configuration', () => {
     expect(parseSettings(aws, 'x').cloud).toMatchObject({ s3Endpoint: undefined, dynamodbEndpoint: undefined });
   });
 
+  it('takes portals with what initiators are told instead of them, an iSNS server, a key file and limits', () => {
+    const text = good
+      .replace(
+        /portals: .*\n/,
+        'portals: ["[::1]:3260", { address: "10.1.1.5:3260", advertise: "203.0.113.9" }, { address: "0.0.0.0:3261", advertise: ["[2001:db8::9]:3300", "198.51.100.7:3301"] }]\n',
+      )
+      .concat(
+        'isns: { server: "isns.example.com" }\naccess: { keyFile: /secure/farshore.key }\nlimits: { maxConnections: 99 }\n',
+      );
+    expect(parseSettings(text, 'gateway.yaml')).toMatchObject({
+      portals: [
+        { host: '::1', port: 3260 },
+        { host: '10.1.1.5', port: 3260, advertise: [{ host: '203.0.113.9', port: 3260 }] },
+        {
+          host: '0.0.0.0',
+          port: 3261,
+          advertise: [
+            { host: '2001:db8::9', port: 3300 },
+            { host: '198.51.100.7', port: 3301 },
+          ],
+        },
+      ],
+      isns: { host: 'isns.example.com', port: 3205 },
+      accessKeyFile: '/secure/farshore.key',
+      limits: { maxConnections: 99 },
+    });
+  });
+
   it.each([
     ['an unknown key', good + 'colour: red\n', 'gateway.yaml: unknown key colour'],
     ['an unknown nested key', good.replace('ram: 256M', 'rom: 256M'), 'unknown key cache.rom'],
@@ -64,6 +93,23 @@ describe('the configuration', () => {
     ['a bad size', good.replace('20G', '20 bananas'), 'cache.size "20 bananas" is not a size'],
     ['a tiny cache', good.replace('20G', '1M'), 'cache.size must be at least 256M'],
     ['a bad portal', good.replace('127.0.0.1:3260', 'office'), 'portal "office" is not ADDRESS:PORT'],
+    [
+      'a bad advertised address',
+      good.replace('"127.0.0.1:3260"', '{ address: "127.0.0.1:3260", advertise: x }'),
+      '"x" is not ADDRESS:PORT',
+    ],
+    [
+      'an advertised port that is none',
+      good.replace('"127.0.0.1:3260"', '{ address: "127.0.0.1:0", advertise: "10.0.0.1" }'),
+      'cannot be advertised',
+    ],
+    [
+      'a portal of another form',
+      good.replace('"127.0.0.1:3260"', '{ host: a }'),
+      'portals.0 must be like 127.0.0.1:3260',
+    ],
+    ['a bad iSNS server', `${good}isns: { server: "a b" }\n`, 'isns.server "a b" is not HOST'],
+    ['a bad limit', `${good}limits: { maxConnections: 0 }\n`, 'limits.maxConnections must be at least 1'],
     ['a bad name', good.replace('iqn.2026-11', 'iqn.26'), 'is not an iSCSI qualified name'],
     ['one endpoint alone', good.replace(/ {2}dynamodbEndpoint.*\n/, ''), 'go together'],
     ['a bad endpoint', good.replace('http://127.0.0.1:9000', 'localhost'), 'cloud.s3Endpoint "localhost" is not a URL'],

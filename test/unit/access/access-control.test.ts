@@ -1,0 +1,322 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { AccessAdmin } from '../../../gateway/access/access-admin.ts';
+import { AccessBook } from '../../../gateway/access/access-book.ts';
+import { AccessControl } from '../../../gateway/access/access-control.ts';
+import { type AuditEntry, AuditLog, readAudit } from '../../../gateway/access/audit-log.ts';
+import { adoptVolume } from '../../../gateway/access/part.ts';
+import { SecretBox } from '../../../gateway/access/secret-box.ts';
+import { systemRandom } from '../../../gateway/base/clock.ts';
+import { silentLog } from '../../../gateway/base/log.ts';
+import { MIB } from '../../../gateway/base/units.ts';
+import type { Initiator, MappedLun } from '../../../gateway/iscsi/target-registry.ts';
+import { MemoryDisk } from '../../support/memory-disk.ts';
+import { PromptClock } from '../../support/prompt-clock.ts';
+import { RamDevice } from '../../support/ram-device.ts';
+
+const IQN = 'iqn.2026-11.dev.farshore:office1';
+const HOST = 'iqn.2026-11.com.example:host';
+const OTHER = 'iqn.2026-11.com.example:other';
+const LOOPBACK = '127.0.0.1';
+const LAN = '10.1.1.5';
+const SECRET = Buffer.from('correct horse battery');
+
+const at = (address: string, name = HOST): Initiator => ({ name, address });
+const volume = (name: string) => ({ volume: `id-${name}`, name, target: `${IQN}:${name}` });
+const shown = (luns: ReadonlyMap<number, MappedLun>) =>
+  [...luns].map(([lun, { device, readOnly }]) => [lun, device.identity.name, readOnly ? 'ro' : 'rw'].join(' '));
+
+async function world(disk = new MemoryDisk()) {
+  const clock = new PromptClock();
+  const audit = await AuditLog.open({ disk, clock, log: silentLog });
+  const secrets = await SecretBox.open(disk, 'access.key', systemRandom);
+  const book = await AccessBook.open({ disk, audit, epochOf: () => 1 });
+  const control = new AccessControl({ book, secrets, audit, log: silentLog, random: systemRandom });
+  const admin = new AccessAdmin({ book, secrets, control, audit, disk, clock, iqn: IQN });
+  let changes = 0;
+  const sessions: { initiatorName: string; targetName: string | undefined; peer: string }[] = [];
+  control.servedBy({
+    sessions: () => sessions,
+    accessChanged: () => {
+      changes += 1;
+      return Promise.resolve();
+    },
+  });
+  const addVolume = async (name: string): Promise<void> => {
+    await book.change((document) => ({
+      document: adoptVolume(document, volume(name), undefined).document,
+      result: undefined,
+      audit: undefined,
+    }));
+    control.offer(volume(name), new RamDevice({ bytes: MIB, name }));
+  };
+  const map = (name: string, changed: Partial<Parameters<AccessAdmin['map']>[0]> = {}) =>
+    admin.map(
+      { volume: name, initiator: HOST, target: undefined, lun: undefined, readOnly: false, addresses: [], ...changed },
+      'cli:root',
+    );
+  const entries = async (): Promise<AuditEntry[]> => {
+    await audit.change({ event: 'looked', by: 'test' });
+    const found: AuditEntry[] = [];
+    await readAudit(disk, (entry) => found.push(entry));
+    return found;
+  };
+  return { disk, audit, secrets, book, control, admin, addVolume, map, sessions, entries, changes: () => changes };
+}
+type World = Awaited<ReturnType<typeof world>>;
+
+let w: World;
+beforeEach(async () => {
+  w = await world();
+  await w.addVolume('a');
+  await w.addVolume('b');
+  await w.admin.addInitiator(HOST, 'cli:root');
+  await w.admin.addInitiator(OTHER, 'cli:root');
+});
+
+/** What the target server would find out for this initiator. */
+function seen(initiator: Initiator, portal: string): Record<string, string[]> {
+  const found: Record<string, string[]> = {};
+  for (const target of w.control.discover(initiator, portal)) found[target.name] = shown(target.luns(initiator));
+  return found;
+}
+
+describe('an open volume', () => {
+  it('is seen by everybody at loopback portals, without a credential, and by nobody at others', () => {
+    expect(seen(at(LOOPBACK, 'iqn.x'), LOOPBACK)).toEqual({ [`${IQN}:a`]: ['0 a rw'], [`${IQN}:b`]: ['0 b rw'] });
+    expect(seen(at(LOOPBACK, 'iqn.x'), '::1')).toEqual(seen(at(LOOPBACK, 'iqn.x'), LOOPBACK));
+    expect(w.control.authorize(`${IQN}:a`, at(LOOPBACK), LOOPBACK)).toMatchObject({ kind: 'allowed', chap: undefined });
+    expect(seen(at('10.1.1.9'), LAN)).toEqual({});
+    expect(w.control.authorize(`${IQN}:a`, at('10.1.1.9'), LAN)).toEqual({ kind: 'not-found' });
+  });
+
+  it('is closed to everybody else by the first map, for ever', async () => {
+    await w.map('a');
+    expect(seen(at(LOOPBACK, OTHER), LOOPBACK)).toEqual({ [`${IQN}:b`]: ['0 b rw'] });
+    await w.admin.unmap({ volume: 'a', initiator: HOST, target: undefined }, 'cli:root');
+    expect(seen(at(LOOPBACK), LOOPBACK)).toEqual({ [`${IQN}:b`]: ['0 b rw'] });
+    expect(w.control.authorize(`${IQN}:a`, at(LOOPBACK), LOOPBACK)).toEqual({ kind: 'not-found' });
+  });
+});
+
+describe('a mapped volume', () => {
+  it('is seen by its initiators alone, at every portal, under the LUN and right of each', async () => {
+    await w.admin.createTarget('shared', 'cli:root');
+    await w.map('a', { target: 'shared', lun: 3, readOnly: true });
+    await w.map('b', { target: 'shared' });
+    await w.map('b', { target: 'shared', initiator: OTHER, lun: 9 });
+    expect(seen(at('10.1.1.9'), LAN)).toEqual({ [`${IQN}:shared`]: ['3 a ro', '0 b rw'] });
+    expect(seen(at('10.1.1.9', OTHER), LAN)).toEqual({ [`${IQN}:shared`]: ['9 b rw'] });
+    expect(seen(at('10.1.1.9', 'iqn.x'), LAN)).toEqual({});
+  });
+
+  it('is seen from the addresses it is mapped for alone', async () => {
+    await w.map('a', { addresses: ['10.1.1.0/24', 'fd00::7'] });
+    expect(seen(at('10.1.1.9'), LAN)).toEqual({ [`${IQN}:a`]: ['0 a rw'] });
+    expect(seen(at('fd00::7'), LAN)).toEqual({ [`${IQN}:a`]: ['0 a rw'] });
+    expect(seen(at('10.1.2.9'), LAN)).toEqual({});
+    expect(w.control.authorize(`${IQN}:a`, at('10.1.2.9'), LAN)).toEqual({ kind: 'not-found' });
+  });
+
+  it('answers a target it hides exactly like one that is not there', async () => {
+    await w.map('a');
+    const stranger = at('10.1.1.9', 'iqn.x');
+    expect(w.control.authorize(`${IQN}:a`, stranger, LAN)).toEqual(
+      w.control.authorize(`${IQN}:nothing`, stranger, LAN),
+    );
+  });
+
+  it('is not there before it is offered, nor after it is withdrawn, and the server is told each time', async () => {
+    await w.map('a');
+    const before = w.changes();
+    await w.control.withdraw('id-a');
+    expect(seen(at('10.1.1.9'), LAN)).toEqual({});
+    expect(w.changes()).toBe(before + 1);
+    w.control.offer(volume('a'), new RamDevice({ bytes: MIB, name: 'a' }));
+    expect(seen(at('10.1.1.9'), LAN)).toEqual({ [`${IQN}:a`]: ['0 a rw'] });
+    expect(w.changes()).toBe(before + 2);
+  });
+
+  it('gives a session the same map of LUNs until access changes, then another', async () => {
+    await w.map('a');
+    const host = at('10.1.1.9');
+    const answer = w.control.authorize(`${IQN}:a`, host, LAN);
+    if (answer.kind !== 'allowed') throw new Error('not allowed');
+    const { target } = answer;
+    const luns = target.luns(host);
+    expect(target.luns(host)).toBe(luns);
+    await luns.get(0)?.state?.save('{"reservations":1}');
+    expect(target.luns(host)).toBe(luns);
+    await w.map('a', { readOnly: true });
+    expect(shown(target.luns(host))).toEqual(['0 a ro']);
+    await w.admin.unmap({ volume: 'a', initiator: HOST, target: undefined }, 'cli:root');
+    expect(target.luns(host).size).toBe(0);
+  });
+
+  it('keeps what its logical unit saves over a restart, without a word to live sessions', async () => {
+    await w.map('a');
+    const changes = w.changes();
+    const state = [...w.control.discover(at('10.1.1.9'), LAN)][0]?.luns(at('10.1.1.9')).get(0)?.state;
+    expect(state?.load()).toBeUndefined();
+    await state?.save('{"reservations":1}');
+    expect(state?.load()).toBe('{"reservations":1}');
+    expect(w.changes()).toBe(changes);
+    const again = await world(w.disk.copy());
+    expect(again.book.document.volumes[0]?.unitState).toBe('{"reservations":1}');
+  });
+
+  it('counts the sessions that see it', async () => {
+    await w.map('a');
+    w.sessions.push(
+      { initiatorName: HOST, targetName: `${IQN}:a`, peer: '10.1.1.9:5000' },
+      { initiatorName: HOST, targetName: `${IQN}:b`, peer: '127.0.0.1:5001' },
+      { initiatorName: HOST, targetName: undefined, peer: '10.1.1.9:5002' },
+    );
+    expect(w.control.sessions('id-a')).toBe(1);
+    expect(w.control.sessions('id-b')).toBe(1);
+  });
+});
+
+describe('credentials', () => {
+  const given = (user: string, secret = SECRET) => ({ initiator: { user, secret }, mutual: undefined });
+  const needed = (target: string, initiator = at('10.1.1.9')) => {
+    const answer = w.control.authorize(target, initiator, LAN);
+    return answer.kind === 'allowed' ? answer.chap?.initiator.user : answer.kind;
+  };
+
+  it('are those of the target, or else the general ones of the initiator', async () => {
+    await w.map('a');
+    await w.map('b');
+    await w.admin.setChap(HOST, undefined, given('general'), 'cli:root');
+    await w.admin.setChap(HOST, `${IQN}:b`, given('special'), 'cli:root');
+    expect(needed(`${IQN}:a`)).toBe('general');
+    expect(needed(`${IQN}:b`)).toBe('special');
+    await w.admin.setChap(HOST, undefined, undefined, 'cli:root');
+    expect(needed(`${IQN}:a`)).toBeUndefined();
+  });
+
+  it('come unwrapped to the server, in both directions', async () => {
+    await w.map('a');
+    const mutual = { user: 'office', secret: Buffer.from('another secret') };
+    await w.admin.setChap(HOST, undefined, { initiator: { user: 'host', secret: SECRET }, mutual }, 'cli:root');
+    expect(w.control.authorize(`${IQN}:a`, at('10.1.1.9'), LAN)).toMatchObject({
+      kind: 'allowed',
+      chap: { initiator: { user: 'host', secret: SECRET }, target: mutual },
+    });
+  });
+
+  it('that cannot be read keep their initiator out, and say what to do', async () => {
+    await w.map('a');
+    await w.admin.setChap(HOST, undefined, given('host'), 'cli:root');
+    const key = await w.secrets.export();
+    const moved = w.disk.copy();
+    moved.files.delete('access.key');
+    w = await world(moved);
+    await w.addVolume('a');
+    expect(w.control.authorize(`${IQN}:a`, at('10.1.1.9'), LAN)).toEqual({
+      kind: 'forbidden',
+      reason: expect.stringContaining('farshore access key import') as string,
+    });
+    expect(w.control.problems()).toEqual([expect.stringContaining('farshore access key import')]);
+    await w.admin.importKey(key, 'cli:root');
+    expect(needed(`${IQN}:a`)).toBe('host');
+    expect(w.control.problems()).toEqual([]);
+  });
+
+  it('of discovery are asked of the initiator they are for, or of all', async () => {
+    expect(w.control.discoveryChap(at(LAN))).toBeUndefined();
+    await w.admin.setDiscoveryChap(undefined, given('all'), 'cli:root');
+    await w.admin.setDiscoveryChap(HOST, given('mine'), 'cli:root');
+    expect(w.control.discoveryChap(at(LAN))?.initiator).toEqual({ user: 'mine', secret: SECRET });
+    expect(w.control.discoveryChap(at(LAN, 'iqn.x'))?.initiator.user).toBe('all');
+    const moved = w.disk.copy();
+    moved.files.delete('access.key');
+    w = await world(moved);
+    const unprovable = w.control.discoveryChap(at(LAN));
+    expect(unprovable?.initiator.user).toBe('mine');
+    expect(unprovable?.initiator.secret.equals(SECRET)).toBe(false);
+  });
+
+  it.each([
+    ['a short secret', { initiator: { user: 'u', secret: Buffer.alloc(11, 1) }, mutual: undefined }, '11 bytes'],
+    ['a long one', { initiator: { user: 'u', secret: Buffer.alloc(256, 1) }, mutual: undefined }, '256 bytes'],
+    ['no user', { initiator: { user: '', secret: SECRET }, mutual: undefined }, 'user name'],
+    [
+      'one secret for both directions',
+      { initiator: { user: 'u', secret: SECRET }, mutual: { user: 'm', secret: SECRET } },
+      'the same as the secret',
+    ],
+  ])('refuses %s', async (_what, chap, sentence) => {
+    await expect(w.admin.setChap(HOST, undefined, chap, 'cli:root')).rejects.toMatchObject({
+      kind: 'input',
+      message: expect.stringContaining(sentence) as string,
+    });
+  });
+
+  it('are in no file, report or log in clear', async () => {
+    await w.map('a');
+    await w.admin.setChap(HOST, undefined, given('host'), 'cli:root');
+    await w.admin.setDiscoveryChap(undefined, given('all'), 'cli:root');
+    await w.audit.close();
+    const everything = [
+      ...[...w.disk.files.values()].map((content) => content.toString('latin1')),
+      JSON.stringify(w.admin.initiators()),
+      JSON.stringify(await w.admin.report({ volume: undefined, initiator: undefined })),
+    ].join('\n');
+    for (const form of ['utf8', 'base64', 'hex'] as const) expect(everything).not.toContain(SECRET.toString(form));
+  });
+});
+
+describe('what the auditor is told', () => {
+  it('is who can, by what right, since when and by whom, and who did', async () => {
+    await w.map('a', { readOnly: true, addresses: ['10.1.1.0/24'] });
+    const initiator = { name: HOST, address: '10.1.1.9' };
+    const core = { initiator, target: `${IQN}:a`, portal: LAN };
+    for (let tsih = 1; tsih <= 2; tsih++)
+      w.control.onEvent({ ...core, kind: 'login', tsih, discovery: false, proof: { kind: 'none' } });
+    w.control.onEvent({
+      ...core,
+      initiator: { name: OTHER, address: '10.1.1.8' },
+      kind: 'login-refused',
+      status: '0203',
+      reason: 'no such target',
+      count: 3,
+    });
+    await w.entries();
+    const report = await w.admin.report({ volume: 'a', initiator: undefined });
+    expect(report.rights).toEqual([
+      {
+        volume: 'a',
+        initiator: HOST,
+        target: `${IQN}:a`,
+        lun: 0,
+        access: 'read-only',
+        addresses: ['10.1.1.0/24'],
+        authentication: 'none',
+        since: expect.any(Number) as number,
+        by: 'cli:root',
+        suspended: undefined,
+      },
+    ]);
+    expect(report.uses).toMatchObject([{ volume: 'a', initiator: HOST, address: '10.1.1.9', logins: 2 }]);
+    expect(report.refusals).toMatchObject([{ initiator: OTHER, count: 3, reason: 'nothing is mapped for it' }]);
+    expect((await w.admin.report({ volume: 'b', initiator: undefined })).uses).toEqual([]);
+    expect((await w.admin.report({ volume: undefined, initiator: OTHER })).rights).toMatchObject([{ volume: 'b' }]);
+  });
+
+  it('is every change, with what it was before', async () => {
+    await w.map('a');
+    await w.map('a', { readOnly: true });
+    await w.admin.unmap({ volume: 'a', initiator: HOST, target: undefined }, 'cli:alice');
+    const changes = (await w.entries()).filter((entry) => ['map', 'map-change', 'unmap'].includes(entry.event));
+    expect(changes).toMatchObject([
+      { event: 'map', by: 'cli:root', volume: 'a', initiator: HOST, lun: 0, readOnly: false },
+      { event: 'map-change', readOnly: true, before: { lun: 0, readOnly: false } },
+      { event: 'unmap', by: 'cli:alice', maps: [{ target: `${IQN}:a`, lun: 0, readOnly: true }] },
+    ]);
+  });
+
+  it('names every target that announces something, and no other', async () => {
+    await w.admin.createTarget('empty', 'cli:root');
+    expect([...w.control.announced()].sort()).toEqual([`${IQN}:a`, `${IQN}:b`]);
+  });
+});

@@ -1,0 +1,144 @@
+import { describe, expect, it } from 'vitest';
+import { AUDIT_FILES, type AuditEntry, AuditLog, readAudit } from '../../../gateway/access/audit-log.ts';
+import { silentLog } from '../../../gateway/base/log.ts';
+import type { AccessEvent } from '../../../gateway/iscsi/target-registry.ts';
+import { diskFull, MemoryDisk } from '../../support/memory-disk.ts';
+import { PromptClock } from '../../support/prompt-clock.ts';
+import { ManualClock } from '../initiator/manual-clock.ts';
+
+const open = (disk: MemoryDisk, fileBytes?: number, clock = new PromptClock()): Promise<AuditLog> =>
+  AuditLog.open({ disk, clock, log: silentLog, ...(fileBytes === undefined ? {} : { fileBytes }) });
+
+async function entriesOf(disk: MemoryDisk): Promise<AuditEntry[]> {
+  const entries: AuditEntry[] = [];
+  await readAudit(disk, (entry) => entries.push(entry));
+  return entries;
+}
+
+const refusal = (name: string): AccessEvent => ({
+  kind: 'login-refused',
+  initiator: { name, address: '10.0.0.9' },
+  target: 'iqn.t',
+  portal: '10.0.0.1',
+  status: '0201',
+  reason: 'wrong secret',
+  count: 1,
+});
+
+describe('the audit log', () => {
+  it('has a change on stable storage before it says so', async () => {
+    const disk = new MemoryDisk();
+    const audit = await open(disk);
+    const operations: string[] = [];
+    disk.before = (operation, path) => operations.push(`${operation} ${path}`);
+    await audit.change({ event: 'map', by: 'cli:root', volume: 'a' });
+    expect(operations).toEqual(['write audit/audit.jsonl', 'sync audit/audit.jsonl']);
+    expect(await entriesOf(disk)).toEqual([
+      { seq: 1, at: expect.stringMatching(/^2026-/) as string, event: 'map', by: 'cli:root', volume: 'a' },
+    ]);
+  });
+
+  it('goes on counting after a restart, and after a line that a power cut has torn', async () => {
+    const disk = new MemoryDisk();
+    await (await open(disk)).change({ event: 'a', by: 'x' });
+    const whole = disk.files.get('audit/audit.jsonl') ?? Buffer.alloc(0);
+    disk.files.set('audit/audit.jsonl', Buffer.concat([whole, Buffer.from('{"seq":2,"at":"20')]));
+    await (await open(disk)).change({ event: 'b', by: 'x' });
+    const entries: AuditEntry[] = [];
+    expect(await readAudit(disk, (entry) => entries.push(entry))).toEqual({ unreadable: 1 });
+    expect(entries.map(({ seq, event }) => [seq, event])).toEqual([
+      [1, 'a'],
+      [2, 'b'],
+    ]);
+  });
+
+  it('refuses a change that it cannot record, says so in its status, and recovers when there is room', async () => {
+    const disk = new MemoryDisk();
+    const audit = await open(disk);
+    disk.before = () => {
+      throw diskFull();
+    };
+    await expect(audit.change({ event: 'map', by: 'x' })).rejects.toMatchObject({
+      kind: 'busy',
+      message: expect.stringContaining('nothing was changed') as string,
+    });
+    expect(audit.problem).toContain('full');
+    disk.before = undefined;
+    await audit.change({ event: 'unmap', by: 'x' });
+    expect(audit.problem).toBeUndefined();
+    expect((await entriesOf(disk)).map(({ seq, event }) => [seq, event])).toEqual([[1, 'unmap']]);
+  });
+
+  it('trusts nothing of a file whose fsync has failed: what follows is in another one', async () => {
+    const disk = new MemoryDisk();
+    const audit = await open(disk);
+    disk.before = (operation) => {
+      if (operation === 'sync') throw diskFull();
+    };
+    await expect(audit.change({ event: 'map', by: 'x' })).rejects.toMatchObject({ kind: 'busy' });
+    disk.before = undefined;
+    await audit.change({ event: 'unmap', by: 'x' });
+    expect(disk.text('audit/audit.jsonl')).toContain('"unmap"');
+    expect(disk.text('audit/audit.jsonl')).not.toContain('"map"');
+  });
+
+  it('begins a new file when one is full, keeps a bounded number of them, and loses no entry between two', async () => {
+    const disk = new MemoryDisk();
+    const audit = await open(disk, 400);
+    for (let count = 0; count < 120; count++) await audit.change({ event: 'map', by: 'cli:root', count });
+    expect([...disk.files.keys()].filter((path) => path.startsWith('audit/'))).toHaveLength(AUDIT_FILES);
+    const seqs = (await entriesOf(disk)).map(({ seq }) => seq);
+    expect(seqs.at(-1)).toBe(120);
+    expect(seqs).toEqual(Array.from({ length: seqs.length }, (_, index) => 120 - seqs.length + 1 + index));
+  });
+
+  it('survives a restart in the middle of a rotation', async () => {
+    const disk = new MemoryDisk();
+    const audit = await open(disk, 100);
+    await audit.change({ event: 'a', by: 'x', text: 'y'.repeat(80) });
+    // Killed after the renames, before the new file was there.
+    disk.files.set('audit/audit.1.jsonl', disk.files.get('audit/audit.jsonl') ?? Buffer.alloc(0));
+    disk.files.delete('audit/audit.jsonl');
+    await (await open(disk, 100)).change({ event: 'b', by: 'x' });
+    expect((await entriesOf(disk)).map(({ seq, event }) => [seq, event])).toEqual([
+      [1, 'a'],
+      [2, 'b'],
+    ]);
+  });
+
+  it('bounds what a flood of refused logins writes, tells how many there were, and does not push a change out', async () => {
+    const disk = new MemoryDisk();
+    const clock = new ManualClock();
+    const audit = await AuditLog.open({ disk, clock, log: silentLog });
+    await audit.change({ event: 'map', by: 'cli:root' });
+    for (let count = 0; count < 50_000; count++) audit.session(refusal(`iqn.2026-11.com.example:${count}`));
+    await audit.close();
+    const entries = await entriesOf(disk);
+    const written = entries.filter((entry) => entry.event === 'login-refused').length;
+    expect(written).toBeLessThanOrEqual(120);
+    expect(entries[0]).toMatchObject({ event: 'map' });
+    expect(entries.at(-1)).toMatchObject({ event: 'not-written', counts: { 'login-refused': 50_000 - written } });
+  });
+
+  it('keeps serving when events cannot be written, and counts those it lost', async () => {
+    const disk = new MemoryDisk();
+    const audit = await open(disk);
+    disk.before = () => {
+      throw diskFull();
+    };
+    audit.session(refusal('iqn.a'));
+    audit.session(refusal('iqn.b'));
+    await expect(audit.change({ event: 'map', by: 'x' })).rejects.toMatchObject({ kind: 'busy' });
+    disk.before = undefined;
+    await audit.close();
+    expect(await entriesOf(disk)).toMatchObject([{ event: 'not-written', counts: { 'login-refused': 2 } }]);
+  });
+
+  it('cuts an entry that is far too long, and keeps it readable', async () => {
+    const disk = new MemoryDisk();
+    await (await open(disk)).change({ event: 'map', by: 'x', text: 'é"\n'.repeat(20_000) });
+    const [entry] = await entriesOf(disk);
+    expect(entry).toMatchObject({ seq: 1, event: 'map', by: 'x', cut: true });
+    expect(disk.text('audit/audit.jsonl').split('\n')).toHaveLength(2);
+  });
+});
