@@ -222,8 +222,19 @@ export class CommitPipeline {
       );
       version.markReady();
     } catch (error) {
-      this.stop(error);
+      this.stop(isKind(error, 'in-use') ? await this.#accountFor(error, version.n) : error);
       this.#writer.close();
+    }
+  }
+
+  /** Why a segment of ours holds other bytes. */
+  async #accountFor(error: FarshoreError, n: VersionNumber): Promise<unknown> {
+    try {
+      return await this.#persist('find out who uses our segment numbers', CLOUD_TROUBLE, () =>
+        this.#writer.accountFor(error, n),
+      );
+    } catch (later) {
+      return later;
     }
   }
 

@@ -16,6 +16,10 @@ import type { FenceDeps, RecordTimes, TakeoverRequest } from './fence-takeover.t
 /** Versions sealed and not yet committed; above it `reserve` answers `busy`. */
 export const MAX_SEALED_VERSIONS = 256;
 
+/** Whoever uploaded a segment soon puts its version: so often, and this far apart, it is looked for. */
+const COPY_LOOKS = 4;
+const COPY_PAUSE_MS = 2_000;
+
 /** What the caller knows of a version; the writer adds volume, n, epoch, logId and sealedAt. */
 export type VersionFields = Omit<VersionRecord, 'volume' | 'n' | 'epoch' | 'logId' | 'sealedAt'>;
 
@@ -188,6 +192,25 @@ export class VersionWriter {
     const item = await this.#deps.versions.getVolume(this.#request.ref);
     this.#dispatch({ type: 'volume', view: item && viewOf(item) });
     return this.#isOpen();
+  }
+
+  /**
+   * A segment of ours holds other bytes, although its number was given to nobody else: was it a copy of us (a machine that was rolled back with
+   * its memory, or cloned) that used it? Ends the writer with what it was: `fenced` when the epoch is not ours any more or a version of ours is
+   * somebody else's, else `damaged`. Rejects as the table does.
+   */
+  async accountFor(cause: FarshoreError, n: VersionNumber): Promise<FarshoreError> {
+    const { ref } = this.#request;
+    for (let look = 1; (await this.confirmOwnership()) && look <= COPY_LOOKS; look += 1) {
+      const pending = this.#pending.get(n);
+      const there = await this.#deps.versions.getVersion(ref.volume, n);
+      if (there !== undefined && there.epoch >= this.epoch && pending?.item.chain.equals(there.chain) === false) {
+        const message = `a copy of this gateway writes to volume ${this.item.name}: it has put version ${n} and ${cause.message} Stop one of the two, and restart the other`;
+        this.#end(new FarshoreError('fenced', message, { cause }));
+      } else if (look < COPY_LOOKS) await sleep(this.#deps.clock, COPY_PAUSE_MS, this.#abort.signal);
+    }
+    this.#end(new FarshoreError('damaged', `volume ${this.item.name}: ${cause.message}`, { cause }));
+    return this.#ended ?? cause;
   }
 
   /** Pending versions reject with `stopped`; what was sent may still land. Idempotent. */

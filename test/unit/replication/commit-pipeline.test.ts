@@ -1,7 +1,9 @@
+import { crc32 } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { FarshoreError } from '../../../gateway/base/errors.ts';
 import { BLOCK_SIZE } from '../../../gateway/base/units.ts';
 import { LOST_BLOCK } from '../../../gateway/replication/remote-volume.ts';
+import { segmentKey } from '../../../gateway/format/keys.ts';
 import { RemoteWorld } from '../../support/remote-world.ts';
 
 /** Requests that match wait until they are let through. */
@@ -30,6 +32,12 @@ class Gate {
       });
     }
   }
+}
+
+const FUTURE = Buffer.from('of the future');
+
+function foreignVersion(n: number, epoch: number) {
+  return { n, epoch, record: Buffer.from('foreign'), chain: Buffer.alloc(32, 7), inline: Buffer.alloc(0) };
 }
 
 const isSegmentPut = (request: string): boolean => request.startsWith('put ') && request.includes('/segments/');
@@ -174,6 +182,47 @@ describe('committing batches', () => {
     gateway.logBlocks.set(place, held);
     expect(await commit).toMatchObject({ lost: [] });
     expect(await gateway.values(2, 1)).toEqual([2]);
+  });
+
+  describe('when a segment number of its own holds other bytes', () => {
+    async function rolledBack() {
+      const world = new RemoteWorld();
+      const gateway = world.gateway();
+      await gateway.open();
+      await gateway.commit({ writes: [[1, 1]] });
+      const { number = 0 } = { number: world.table.ledger[0]?.from };
+      const put = (): unknown => world.objects.put(segmentKey('lin', number + 1), FUTURE, crc32(FUTURE));
+      return { world, gateway, put };
+    }
+
+    it('is fenced when its epoch has passed: it is a machine that was rolled back with its memory', async () => {
+      const { world, gateway, put } = await rolledBack();
+      put();
+      await world.gateway('other').open();
+      await expect(gateway.commit({ writes: [[2, 2]] })).rejects.toMatchObject({ kind: 'fenced' });
+      expect(gateway.fenced).toHaveLength(1);
+    });
+
+    it('is fenced when a copy of it has put the version, also while that is still on its way', async () => {
+      const { world, gateway, put } = await rolledBack();
+      put();
+      const commit = gateway.commit({ writes: [[2, 2]] });
+      let looks = 0;
+      world.faults.before = (request) => {
+        if (!request.startsWith('getVersion') || (looks += 1) !== 2) return;
+        world.table.putVersion('vol', foreignVersion(3, 1), 1);
+      };
+      await expect(commit).rejects.toMatchObject({ kind: 'fenced' });
+      await expect(commit).rejects.toThrow(/a copy of this gateway writes to volume/);
+      expect(gateway.fenced).toHaveLength(1);
+    });
+
+    it('is damage when nobody else can be found', async () => {
+      const { gateway, put } = await rolledBack();
+      put();
+      await expect(gateway.commit({ writes: [[2, 2]] })).rejects.toMatchObject({ kind: 'damaged' });
+      expect(gateway.fenced).toHaveLength(0);
+    });
   });
 
   it('rejects with fenced what was under way when another gateway took over, and tells so once', async () => {
