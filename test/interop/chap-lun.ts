@@ -1,7 +1,26 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { GatewayProcess } from '../support/gateway-process.ts';
-import type { CheckedLun } from './front-end-check.ts';
+import type { ChapUser, CheckedLun } from './front-end-check.ts';
 
-/** A volume of its own that asks for CHAP; nothing as long as the command line cannot set credentials. */
-export function chapLun(_gateway: GatewayProcess, _sector: 512 | 4096): Pick<CheckedLun, 'chap'> {
-  return {};
+const SECRET = 'only for this test';
+
+/** A volume that three initiators may use, each with a CHAP user of its own: a plain one, and two that look like encoded ones. */
+export function chapLun(
+  gateway: GatewayProcess,
+  directory: string,
+  sector: 512 | 4096,
+): Required<Pick<CheckedLun, 'chap'>> {
+  const volume = `chap${sector}`;
+  const target = gateway.createVolume(volume, '64M', sector);
+  const secretFile = join(directory, `secret-${sector}`);
+  writeFileSync(secretFile, SECRET, { mode: 0o600 });
+  const add = (user: string): ChapUser => {
+    const initiator = `iqn.2026-11.dev.farshore.test:${volume}-${user.toLowerCase()}`;
+    gateway.cli('initiator', 'add', initiator);
+    gateway.cli('map', volume, '--initiator', initiator);
+    gateway.cli('initiator', 'chap', initiator, '--user', user, '--secret-file', secretFile);
+    return { target, initiator, user };
+  };
+  return { chap: { secret: SECRET, plain: add('checker'), hexLike: add('0xabcd'), base64Like: add('0bYWJj') } };
 }

@@ -58,7 +58,13 @@ async function farshoreColumn(site: Site, sector: 512 | 4096): Promise<Column> {
   const title = `Farshore, ${sector}-byte sectors`;
   const outcomes = await suite(title, suiteLuns(gateway, sector));
   const target = gateway.createVolume(`checked${sector}`, '128M', sector);
-  const lun: CheckedLun = { host: gateway.host, port: gateway.port, target, lun: 0, ...chapLun(gateway, sector) };
+  const lun: CheckedLun = {
+    host: gateway.host,
+    port: gateway.port,
+    target,
+    lun: 0,
+    ...chapLun(gateway, site.directory, sector),
+  };
   const checks = await runChecks(CHECKS, lun);
   if (!gateway.isRunning()) throw new Error(`the gateway has ended:\n${gateway.logTail()}`);
   return { title, outcomes, checks, baseline: baselineOf(BASELINES, sector) };

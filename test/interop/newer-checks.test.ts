@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startSite } from '../support/gateway-process.ts';
 import type { Site } from '../support/gateway-process.ts';
+import { CHAP_CHECKS } from './chap-checks.ts';
+import { chapLun } from './chap-lun.ts';
 import { runChecks } from './front-end-check.ts';
 import type { CheckedLun } from './front-end-check.ts';
 import { NEWER_CHECKS } from './newer-checks.ts';
@@ -13,7 +15,13 @@ describe("what libiscsi's newer releases test", () => {
     site = await startSite();
     for (const sector of [512, 4096] as const) {
       const target = site.gateway.createVolume(`newer${sector}`, '64M', sector);
-      luns.set(sector, { host: site.gateway.host, port: site.gateway.port, target, lun: 0 });
+      luns.set(sector, {
+        host: site.gateway.host,
+        port: site.gateway.port,
+        target,
+        lun: 0,
+        ...chapLun(site.gateway, site.directory, sector),
+      });
     }
   });
 
@@ -22,7 +30,7 @@ describe("what libiscsi's newer releases test", () => {
   });
 
   for (const sector of [512, 4096]) {
-    it.each(NEWER_CHECKS)(`$test passes at ${sector}-byte sectors`, async (check) => {
+    it.each([...NEWER_CHECKS, ...CHAP_CHECKS])(`$test passes at ${sector}-byte sectors`, async (check) => {
       const lun = luns.get(sector);
       if (lun === undefined) throw new Error('no such LUN');
       const [outcome] = await runChecks([check], lun);

@@ -5,13 +5,23 @@ import type { SuiteLuns } from './libiscsi-suite.ts';
 const VOLUME_SIZE = '128M';
 /** Tests side by side; each lane has a volume of its own. */
 export const LANES = 2;
+/** What iscsi-test-cu calls itself, and where it needs two. */
+const SUITE_INITIATORS = [
+  'iqn.2007-10.com.github:sahlberg:libiscsi:iscsi-test',
+  'iqn.2007-10.com.github:sahlberg:libiscsi:iscsi-test-2',
+];
 
 /** The volumes the suite runs on, made with the command line as a user does. */
 export function suiteLuns(gateway: GatewayProcess, sector: 512 | 4096): SuiteLuns {
-  const url = (target: string, lun = 0): string => `iscsi://${gateway.host}:${gateway.port}/${target}/${lun}`;
-  const plain = Array.from({ length: LANES }, (_, lane) =>
-    url(gateway.createVolume(`suite${sector}-${lane}`, VOLUME_SIZE, sector)),
-  );
-  const blank = url(gateway.createVolume(`blank${sector}`, VOLUME_SIZE, sector));
-  return { plain, special: { blank } };
+  const create = (name: string): string => {
+    const target = gateway.createVolume(`${name}${sector}`, VOLUME_SIZE, sector);
+    return `iscsi://${gateway.host}:${gateway.port}/${target}/0`;
+  };
+  const plain = Array.from({ length: LANES }, (_, lane) => create(`lane${lane}-`));
+  const special = { blank: create('blank'), 'read-only': create('protected') };
+  for (const initiator of SUITE_INITIATORS) {
+    gateway.cli('initiator', 'add', initiator);
+    gateway.cli('map', `protected${sector}`, '--initiator', initiator, '--read-only');
+  }
+  return { plain, special };
 }
