@@ -87,5 +87,6 @@ const COPY_RESULTS: ReadonlyMap<number, CopyResults['results']> = new Map([
 export function decodeReceiveCopyResults(cdb: Buffer): Decoded {
   const results = COPY_RESULTS.get(cdb.readUInt8(1) & 0x1f);
   if (results === undefined) return { kind: 'invalid-field', byte: 1, bit: 4 };
-  return { kind: 'copy-results', results, listId: cdb.readUInt8(2), allocationLength: cdb.readUInt32BE(10) };
+  const listId = results === 'operating-parameters' ? 0 : cdb.readUInt8(2);
+  return { kind: 'copy-results', results, listId, allocationLength: cdb.readUInt32BE(10) };
 }
