@@ -25,8 +25,11 @@ export interface AccessChange {
 export class Nexuses {
   readonly #deps: NexusesDeps;
   readonly #byLun = new Map<number, UnitNexus>();
+  /** LUNs whose unit the initiator has known: what comes next there is another one (SPC-4 6.6.1). */
+  readonly #replaced = new Set<number>();
   /** What was behind each LUN when access last changed. */
   #known: ReadonlyMap<number, BlockDevice>;
+  #ended = false;
 
   constructor(deps: NexusesDeps) {
     this.#deps = deps;
@@ -40,11 +43,13 @@ export class Nexuses {
 
   /** The nexus to the unit that is mapped to the LUN now; a unit mapped anew is a new nexus. */
   of(lun: number): UnitNexus | undefined {
+    if (this.#ended) return undefined; // a copy that still runs gets no new one
     const mapped = this.#deps.luns().get(lun);
     const known = this.#update(lun, mapped);
     if (known !== undefined || mapped === undefined) return known;
     const nexus = this.#deps.units.of(mapped.device, mapped.state).join(this.#deps.port, this.#deps.initiator);
     nexus.setReadOnly(mapped.readOnly);
+    if (this.#replaced.delete(lun)) nexus.raise(SENSE.inquiryChanged);
     nexus.setNeighbours(() => this.#toEveryUnit());
     this.#byLun.set(lun, nexus);
     return nexus;
@@ -67,6 +72,7 @@ export class Nexuses {
     }
     known.unit.leave(known);
     this.#byLun.delete(lun);
+    this.#replaced.add(lun);
     return undefined;
   }
 
@@ -108,8 +114,9 @@ export class Nexuses {
     if (!isSame) for (const nexus of this.#byLun.values()) nexus.raise(SENSE.lunsChanged);
   }
 
-  /** The session is over. */
+  /** The session is over: what still runs finds no unit any more. */
   end(): void {
+    this.#ended = true;
     for (const nexus of this.#byLun.values()) nexus.unit.leave(nexus);
     this.#byLun.clear();
   }

@@ -1,5 +1,6 @@
 import { SENSE } from '../scsi/sense.ts';
 import type { LogicalUnit, UnitNexus } from '../scsi/logical-unit.ts';
+import type { UnitCommand } from '../scsi/traits.ts';
 import { TASK_FUNCTION, TASK_RESPONSE } from './constants.ts';
 import type { TaskManagementRequest } from './requests.ts';
 import type { Session } from './session.ts';
@@ -104,11 +105,11 @@ function clearTaskSet(unit: LogicalUnit, own: Session, sessions: Session[]): Ses
  * are those that change the medium: PERSISTENT RESERVE OUT commands take turns, and two of them must not wait for each other.
  */
 export function abortTasksOf(
-  concernsNexus: (nexus: UnitNexus) => boolean,
+  isConcerned: (nexus: UnitNexus, command: UnitCommand) => boolean,
   except: object,
   sessions: Iterable<Session>,
 ): Promise<void> | undefined {
-  const concerns = (task: Task): boolean => task.command !== except && concernsNexus(task.nexus);
+  const concerns = (task: Task): boolean => task.command !== except && isConcerned(task.nexus, task.command);
   const writes = (task: Task): boolean => task.command.kind !== 'persistent-reserve-out' && concerns(task);
   const settling: Promise<void>[] = [];
   for (const { tasks } of sessions) {

@@ -4,6 +4,7 @@ import { Reservations } from './reservations/reservations.ts';
 import { Sanitizer } from './sanitize/sanitizer.ts';
 import { SENSE } from './sense.ts';
 import type { Sense } from './sense.ts';
+import type { UnitCommand } from './traits.ts';
 import { UnitAttentions } from './unit-attentions.ts';
 import { UnitDocument } from './unit-document.ts';
 import { UnitMedia } from './unit-media.ts';
@@ -83,10 +84,13 @@ export class UnitNexus {
 
 /**
  * What the transport does for PREEMPT AND ABORT (SPC-4 5.13.11.2.6): at once it aborts the commands that came through
- * such nexuses, but for the one that asks; the promise resolves when none of them can change the medium any more, nor
+ * such nexuses and are of such a kind, but for the one that asks; the promise resolves when none of them can change the medium any more, nor
  * one of a nexus that was lost before.
  */
-export type AbortTasks = (concerns: (nexus: UnitNexus) => boolean, except: object) => MaybePromise<void>;
+export type AbortTasks = (
+  concerns: (nexus: UnitNexus, command: UnitCommand) => boolean,
+  except: object,
+) => MaybePromise<void>;
 
 /** One block device as SCSI sees it: shared by every session of every target that maps it. */
 export class LogicalUnit {

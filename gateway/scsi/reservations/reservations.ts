@@ -66,12 +66,7 @@ export class Reservations {
     if (this.#legacyHolder !== undefined && !isSameNexus(this.#legacyHolder, itNexus(nexus)))
       return !passesLegacyReservation(command);
     const access = reservedAccess(command);
-    return (access === 'reading' || access === 'changing') && this.bars(nexus, access);
-  }
-
-  /** Whether the persistent reservation bars the nexus from the medium; for what a command does besides its own unit. */
-  bars(nexus: UnitNexus, access: 'reading' | 'changing'): boolean {
-    if (this.#registry.reservation === undefined) return false;
+    if (this.#registry.reservation === undefined || access === 'always' || access === 'itself') return false;
     const standing = this.#standing(nexus);
     return standing === 'barred' || (standing === 'may-read' && access === 'changing');
   }
@@ -157,10 +152,14 @@ export class Reservations {
     }
   }
 
-  /** By name, not by the nexuses there are: a write of a session that is gone may still be in the device. */
+  /**
+   * By name, not by the nexuses there are: a write of a session that is gone may still be in the device. Copies of the
+   * victims end wherever they were sent to: they may be writing here.
+   */
   #abort(victims: readonly Registration[], except: ReserveOutCommand): MaybePromise<void> {
-    const concerns = (nexus: UnitNexus): boolean =>
-      nexus.unit === this.#unit && victims.some((registration) => covers(registration, itNexus(nexus)));
+    const concerns = (nexus: UnitNexus, command: UnitCommand): boolean =>
+      (nexus.unit === this.#unit || command.kind === 'extended-copy') &&
+      victims.some((registration) => covers(registration, itNexus(nexus)));
     return this.#unit.abortTasks(concerns, except);
   }
 

@@ -261,7 +261,7 @@ describe('a document that makes no sense', () => {
   const registration = { name: nameOf('A'), isid: ISID, target: null, key: '0000000000000001' };
   const holder = { name: nameOf('A'), isid: ISID, target: 't' };
 
-  test.each([
+  const DOCUMENTS: readonly (readonly [string, string])[] = [
     ['no JSON', '{'],
     ['no object', '[]'],
     ['null', 'null'],
@@ -281,7 +281,9 @@ describe('a document that makes no sense', () => {
         ['no word on the reservation', { registrations: [registration] }],
       ] as const
     ).map(([what, reservations]) => [what, JSON.stringify({ format: 1, reservations })] as const),
-  ])('(%s) bars everybody from the medium: nobody knows who had reserved it', async (_, document) => {
+  ];
+
+  test.each(DOCUMENTS)('(%s) bars everybody from the medium: nobody knows who had reserved it', async (_, document) => {
     const unit = new ReservationBench(new TestStore(document));
     const refusal = { status: CHECK, sense: { key: 2, asc: 0x04, ascq: 0x03 } };
     for (const cdb of ['00 00 00 00 00 00', '28 00 00 00 00 00 00 00 01 00', '5e 00 00 00 00 00 00 00 ff 00'])

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { UnitNexus } from '../../../../gateway/scsi/logical-unit.ts';
 import { MAX_REGISTRATIONS } from '../../../../gateway/scsi/reservations/registry.ts';
+import { RamDevice } from '../../../support/ram-device.ts';
 import { CHECK, CONFLICT, GOOD, ISID, ReservationBench, TYPES, nameOf, transportId } from './reservation-bench.ts';
 import type { Action } from './reservation-bench.ts';
 
@@ -430,6 +431,8 @@ describe('preempting', () => {
 });
 
 describe('PREEMPT AND ABORT', () => {
+  const READ = { kind: 'read', lba: 0, sectors: 1, fua: false } as const;
+
   test('ends the commands of the preempted nexuses but not itself, and is answered when they are over', async () => {
     const unit = await threeRegistrants();
     await unit.out('A', 'reserve', { key: 1n, type: EA });
@@ -438,7 +441,10 @@ describe('PREEMPT AND ABORT', () => {
     let except: unknown;
     unit.bench.abortTasks = (concerns, own) => {
       const of = (who: string): UnitNexus => unit.nexus(who);
-      preempted.push(...['A', 'B', 'C', 'A2'].filter((who) => concerns(of(who))));
+      preempted.push(...['A', 'B', 'C', 'A2'].filter((who) => concerns(of(who), READ)));
+      const elsewhere = unit.bench.join(new RamDevice({ bytes: 4096 }), { name: nameOf('A'), isid: ISID });
+      if (concerns(elsewhere, READ)) preempted.push('read elsewhere by A');
+      if (concerns(elsewhere, { kind: 'extended-copy', parameterBytes: 0 })) preempted.push('copy by A');
       except = own;
       return new Promise((resolve) => {
         over = resolve;
@@ -450,7 +456,7 @@ describe('PREEMPT AND ABORT', () => {
       return outcome;
     });
     await Promise.resolve();
-    expect(preempted).toEqual(['A']);
+    expect(preempted).toEqual(['A', 'copy by A']);
     expect(except).toMatchObject({ kind: 'persistent-reserve-out', action: 'preempt-and-abort' });
     // The new reservation holds already, and other reservation commands go on meanwhile.
     expect(await unit.reservation()).toEqual({ key: 2n, type: EA });
@@ -465,7 +471,7 @@ describe('PREEMPT AND ABORT', () => {
     await unit.out('A', 'reserve', { key: 1n, type: EAAR });
     const preempted: string[][] = [];
     unit.bench.abortTasks = (concerns) => {
-      preempted.push(['A', 'B', 'C', 'D'].filter((who) => concerns(unit.nexus(who))));
+      preempted.push(['A', 'B', 'C', 'D'].filter((who) => concerns(unit.nexus(who), READ)));
     };
     expect((await unit.out('B', 'preempt-and-abort', { key: 2n, newKey: 9n, type: EA })).status).toBe(CONFLICT);
     expect((await unit.out('B', 'preempt-and-abort', { key: 2n, type: EA })).status).toBe(GOOD);
