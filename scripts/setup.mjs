@@ -57,15 +57,23 @@ const VM_PROGRAMS = {
   'mkfs.xfs': 'xfsprogs',
 };
 
+/** What only the test of IPsec needs, in its virtual machines: programs, and files. No daemon of these is started here. */
+const IPSEC_PROGRAMS = { swanctl: 'strongswan-swanctl', pki: 'strongswan-pki', nft: 'nftables', ip: 'iproute2' };
+const IPSEC_FILES = {
+  '/usr/lib/ipsec/charon': 'strongswan-charon',
+  '/usr/lib/ipsec/plugins/libstrongswan-openssl.so': 'libstrongswan-standard-plugins',
+};
+
 const onPath = (program) =>
   [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'].some((folder) => existsSync(`${folder}/${program}`));
 
-export function missingDebianPackages({ vm = false } = {}) {
-  const programs = { ...PROGRAMS, ...(vm ? VM_PROGRAMS : {}) };
+export function missingDebianPackages({ vm = false, ipsec = false } = {}) {
+  const programs = { ...PROGRAMS, ...(vm ? VM_PROGRAMS : {}), ...(ipsec ? IPSEC_PROGRAMS : {}) };
+  const files = { ...FILES, ...(ipsec ? IPSEC_FILES : {}) };
   const missing = new Set();
   for (const [program, debianPackage] of Object.entries(programs)) if (!onPath(program)) missing.add(debianPackage);
   if (process.arch === 'x64') {
-    for (const [file, debianPackage] of Object.entries(FILES)) if (!existsSync(file)) missing.add(debianPackage);
+    for (const [file, debianPackage] of Object.entries(files)) if (!existsSync(file)) missing.add(debianPackage);
   }
   return [...missing].sort();
 }
