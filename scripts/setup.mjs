@@ -57,7 +57,7 @@ const VM_PROGRAMS = {
   'mkfs.xfs': 'xfsprogs',
 };
 
-/** What only the test of IPsec needs, in its virtual machines: programs, and files. No daemon of these is started here. */
+/** What only the test of IPsec needs: programs, and files. They run in its virtual machines. */
 const IPSEC_PROGRAMS = { swanctl: 'strongswan-swanctl', pki: 'strongswan-pki', nft: 'nftables', ip: 'iproute2' };
 const IPSEC_FILES = {
   '/usr/lib/ipsec/charon': 'strongswan-charon',
