@@ -1,3 +1,4 @@
+/* eslint-disable @typescript-eslint/unbound-method -- what is taken from a prototype is called with the `this` it is given */
 import { ByteBudget } from '../../gateway/iscsi/budget.ts';
 import { HeldRequests } from '../../gateway/iscsi/held-requests.ts';
 import { Outbox } from '../../gateway/iscsi/outbox.ts';

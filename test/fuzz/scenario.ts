@@ -22,7 +22,7 @@ export interface ScenarioResult {
 
 export interface ScenarioDeps {
   readonly port: number;
-  onMisdeed(misdeed: Misdeed): void;
+  readonly onMisdeed: (misdeed: Misdeed) => void;
 }
 
 /** How long the target may take over a login answer or the end of a connection before the fuzzer goes on without. */
