@@ -50,6 +50,11 @@ export class Gatekeeper {
   constructor(deps: GatekeeperDeps) {
     this.#deps = deps;
     this.#refusals = new RefusalReport((event) => {
+      const { initiator, target, status, reason, count } = event;
+      deps.log.info(
+        { peer: initiator.address, initiator: initiator.name, target, status, reason, count },
+        'login refused',
+      );
       deps.targets.onEvent(event);
     });
   }
@@ -105,11 +110,14 @@ export class Gatekeeper {
   }
 
   refused(peer: Peer, claim: Claim, status: number, reason: string): void {
-    const code = status.toString(16).padStart(4, '0');
-    const { initiatorName: name, targetName: target } = claim;
-    this.#deps.log.info({ peer: peer.address, initiator: name, target, status: code, reason }, 'login refused');
-    const initiator = { name, address: peer.address };
-    this.#refusals.add({ kind: 'login-refused', initiator, target, portal: peer.portal, status: code, reason });
+    this.#refusals.add({
+      kind: 'login-refused',
+      initiator: { name: claim.initiatorName, address: peer.address },
+      target: claim.targetName,
+      portal: peer.portal,
+      status: status.toString(16).padStart(4, '0'),
+      reason,
+    });
   }
 
   loggedIn(peer: Peer, session: Session, proof: Proof): void {

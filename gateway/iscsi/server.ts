@@ -255,11 +255,6 @@ export class IscsiTargetServer {
     };
   }
 
-  /** Ends the sessions of a target that is going away; resolves when none of their writes can land any more. */
-  endSessions(targetName: string): Promise<void> {
-    return this.#sessions.end((session) => session.target?.name === targetName, `target ${targetName} is gone`);
-  }
-
   /**
    * Kills the session with this handle; whether there was one. Resolves when none of its writes can land any more.
    */

@@ -265,7 +265,7 @@ test('logout waits for a write in the device, and leaves it unanswered', async (
 test('a target that is taken away ends its sessions', async () => {
   const initiator = await world.ready();
   world.targets.delete(TARGET);
-  await world.server.endSessions(TARGET);
+  await world.server.accessChanged();
   await initiator.closed();
   const other = await world.connect();
   expect((await other.login({ target: TARGET })).word36 >>> 16).toBe(0x0203);
