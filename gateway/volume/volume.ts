@@ -347,7 +347,8 @@ export class Volume implements BlockDevice, LogOpOwner {
     if (this.#state.kind === 'stopped' && this.#state.closed) return;
     this.#state = state;
     const reason = state.kind === 'serving' ? undefined : state.error.message;
-    this.#diary.warn({ state: state.kind, reason }, 'the volume has changed its state');
+    const isAsked = state.kind === 'stopped' && state.closed;
+    this.#diary[isAsked ? 'info' : 'warn']({ state: state.kind, reason }, 'the volume has changed its state');
     this.#deps.onStateChange?.(state.kind, reason);
   }
 }
