@@ -116,7 +116,7 @@ export class ServedVolume {
         reason: state.kind === 'closed' ? 'it is being closed' : state.reason,
       };
     }
-    const { volume, item } = state.opened;
+    const { volume, item, remote } = state.opened;
     const status = volume.status();
     return {
       name: this.entry.name,
@@ -126,7 +126,7 @@ export class ServedVolume {
       replication: item.replication,
       target: item.targetName,
       state: status.state,
-      reason: status.reason ?? status.replicationProblem,
+      reason: status.reason ?? status.replicationProblem ?? (await problemOf(remote)),
       epoch: status.epoch,
       committedN: status.committedN,
       committedAt: status.committedAt,
@@ -226,5 +226,15 @@ export class ServedVolume {
       sessions: 0,
       access: this.#deps.targets.access(this.entry),
     };
+  }
+}
+
+/** What the remote half has to say; one that doesn't answer has its own way to say so. */
+async function problemOf(remote: RemoteVolume): Promise<string | undefined> {
+  try {
+    return (await remote.status()).problem;
+  } catch (error) {
+    if (!(error instanceof FarshoreError)) throw error;
+    return undefined;
   }
 }

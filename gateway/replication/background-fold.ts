@@ -11,6 +11,7 @@ import type { FoldThresholds } from './engine-settings.ts';
 import { BACKLOG_LIMIT, FAILED_FOLD_DELAY_MS } from './engine-settings.ts';
 import type { FoldBacklog } from './fold-backlog.ts';
 import type { VolumeMap } from '../maintenance/volume-map.ts';
+import { Trouble } from './trouble.ts';
 
 /** How often a fold that met another maintainer is begun again. */
 const FOLD_ATTEMPTS = 5;
@@ -31,6 +32,7 @@ export class BackgroundFold {
   readonly #hooks: BackgroundFoldHooks;
   #underWay: Promise<FoldResult> | undefined;
   #background: Promise<void> | undefined;
+  readonly #trouble: Trouble;
   #notBeforeMs = 0;
 
   constructor(
@@ -47,6 +49,17 @@ export class BackgroundFold {
     this.#backlog = backlog;
     this.#map = map;
     this.#hooks = hooks;
+    this.#trouble = new Trouble(deps.clock);
+  }
+
+  /** An alarm when folding has failed for a while; undefined when there is nothing to tell. */
+  get problem(): string | undefined {
+    const { alarm } = this.#trouble;
+    if (alarm === undefined) return undefined;
+    const effect = this.#due(BACKLOG_LIMIT)
+      ? 'nothing more is replicated until it can be'
+      : 'replication goes on for now, and will wait when too much of it has piled up';
+    return `the version log cannot be folded ${alarm}; ${effect}. It is tried again every ${FAILED_FOLD_DELAY_MS / 1000} s; farshore verify says what is damaged`;
   }
 
   /** A fold that begins after the call, so that it covers everything committed before it. */
@@ -60,7 +73,9 @@ export class BackgroundFold {
     const folding = this.#fold();
     this.#underWay = folding;
     try {
-      return await folding;
+      const result = await folding;
+      this.#trouble.passed();
+      return result;
     } finally {
       this.#underWay = undefined;
     }
@@ -103,6 +118,7 @@ export class BackgroundFold {
     } catch (error) {
       if (isKind(error, 'bug') || !(error instanceof FarshoreError)) throw error;
       if (this.#hooks.signal.aborted) return;
+      this.#trouble.failed(error.message);
       this.#notBeforeMs = this.#deps.clock.monotonicMs() + FAILED_FOLD_DELAY_MS;
       const fields = { err: error, volume: this.#ref.volume };
       if (isKind(error, 'damaged', 'input'))

@@ -20,6 +20,8 @@ import { patientReader } from './patient-reader.ts';
 import { buildContent, type SegmentContent } from './segment-content.ts';
 import { SegmentNumbers } from './segment-numbers.ts';
 import type { SealedVersion, VersionWriter } from './version-writer.ts';
+import { Trouble } from './trouble.ts';
+import { volumeName } from './volume-name.ts';
 
 /** Batches accepted and not yet committed; the volume keeps far fewer under way. */
 export const MAX_QUEUED_BATCHES = 64;
@@ -70,6 +72,8 @@ export class CommitPipeline {
   #queued = 0;
   #lastIndex = 0;
   #proven = false;
+  /** What is being tried again; one entry for each attempt under way. */
+  readonly #troubles = new Set<{ readonly what: string; readonly trouble: Trouble }>();
   #failure: FarshoreError | undefined;
   /** Rejects when the pipeline is stopped, whatever its parts are waiting for. */
   readonly #stopped: Promise<never>;
@@ -94,12 +98,22 @@ export class CommitPipeline {
     return this.#lastIndex > 0;
   }
 
+  /** An alarm when a commit has been held up for a while; undefined when there is nothing to tell. */
+  get problem(): string | undefined {
+    for (const { what, trouble } of this.#troubles)
+      if (trouble.alarm !== undefined) return `nothing is replicated: the gateway cannot ${what} ${trouble.alarm}`;
+    return undefined;
+  }
+
   /** See RemoteVolume.commit. */
   async commit(batch: CommitBatch): Promise<Committed> {
     this.#throwIfFailed();
     invariant(batch.index === this.#lastIndex + 1, `batch ${batch.index} after batch ${this.#lastIndex}`);
     if (this.#queued >= MAX_QUEUED_BATCHES) {
-      throw new FarshoreError('busy', `${this.#queued} batches of volume ${this.#ref.volume} wait for their commit`);
+      throw new FarshoreError(
+        'busy',
+        `${this.#queued} batches of ${volumeName(this.#ref, this.#writer.item.name)} wait for their commit`,
+      );
     }
     checkBatch(batch);
     this.#lastIndex = batch.index;
@@ -131,6 +145,10 @@ export class CommitPipeline {
   #fail(error: unknown): FarshoreError {
     this.#failure ??= finalFailure(error);
     return this.#failure;
+  }
+
+  get #names(): { readonly volume: string; readonly name: string } {
+    return { volume: this.#ref.volume, name: this.#writer.item.name };
   }
 
   #throwIfFailed(): void {
@@ -196,9 +214,8 @@ export class CommitPipeline {
       buildContent(batch, reader, compression, MAX_SEGMENT_UNMAPS),
     );
     if (content.lost.length > 0) {
-      const { volume } = this.#ref;
       log.error(
-        { volume, blocks: content.lost.slice(0, 100) },
+        { ...this.#names, blocks: content.lost.slice(0, 100) },
         'blocks that no version has are damaged in the cache log',
       );
     }
@@ -209,11 +226,14 @@ export class CommitPipeline {
   async #upload({ header, pieces, crc32 }: EncodedSegment, version: SealedVersion): Promise<void> {
     const { store, clock, random, log } = this.#deps;
     const key = segmentKey(this.#ref.lineage, header.number);
+    const entry = { what: `upload ${key}`, trouble: new Trouble(clock) };
     const tools = {
       clock,
       random,
       onRetry: (error: FarshoreError, failures: number) => {
-        log.warn({ err: error, volume: this.#ref.volume, n: version.n, failures }, 'a segment is not uploaded yet');
+        entry.trouble.failed(error.message);
+        this.#troubles.add(entry);
+        log.warn({ err: error, ...this.#names, n: version.n, failures }, 'a segment is not uploaded yet');
       },
     };
     try {
@@ -224,6 +244,8 @@ export class CommitPipeline {
     } catch (error) {
       this.stop(isKind(error, 'in-use') ? await this.#accountFor(error, version.n) : error);
       this.#writer.close();
+    } finally {
+      this.#troubles.delete(entry);
     }
   }
 
@@ -261,18 +283,24 @@ export class CommitPipeline {
 
   /** For ever, also what an administrator has to mend first (no access, no bucket): the data waits in the local log. */
   #persist<Result>(what: string, passing: readonly ErrorKind[], attempt: () => Promise<Result>): Promise<Result> {
-    const { log } = this.#deps;
+    const { log, clock } = this.#deps;
+    const trouble = new Trouble(clock);
+    const entry = { what, trouble };
     const rules = {
       attempts: Infinity,
       signal: this.#abort.signal,
       passing,
       onFailure: (error: FarshoreError, failures: number) => {
-        const fields = { err: error, volume: this.#ref.volume, failures };
+        const fields = { err: error, ...this.#names, failures };
+        trouble.failed(error.message);
+        this.#troubles.add(entry);
         if (error.kind === 'input') log.error(fields, `cannot ${what}; trying again`);
         else log.warn(fields, `cannot ${what}; trying again`);
       },
     };
-    return withRetries(this.#deps, rules, attempt);
+    return withRetries(this.#deps, rules, attempt).finally(() => {
+      this.#troubles.delete(entry);
+    });
   }
 }
 

@@ -10,6 +10,7 @@ import type { TailRecord, WalkVisitor } from '../maintenance/walk.ts';
 import type { LogPosition } from '../maintenance/walk-machine.ts';
 import { backoffMs } from './fence-backoff.ts';
 import { fenceMachine } from './fence-machine.ts';
+import { volumeName } from './volume-name.ts';
 import type { FenceEffect, FenceEvent, FenceMachine, FenceState, FenceStep, StopReason } from './fence-machine.ts';
 
 export interface FenceDeps {
@@ -27,6 +28,11 @@ export interface TakeoverRequest extends WalkVisitor {
   readonly logId: string;
   /** Gives up with `stopped` when aborted. */
   readonly signal?: AbortSignal;
+  /**
+   * The times of the last record in the volume's checkpoint, for when there is none after it; undefined when the checkpoint is gone (it has
+   * moved on, and the walk begins again). Rejects as the store does.
+   */
+  readonly checkpointTimes?: (item: VolumeItem) => Promise<RecordTimes | undefined>;
 }
 
 /** Times in records never run backwards. */
@@ -60,6 +66,8 @@ class TakeoverRun {
   readonly #request: TakeoverRequest;
   readonly #machine = fenceMachine(chainOfItem);
   #failures = 0;
+  /** Records of the walk. */
+  #accepted = 0;
   /** As read last. */
   #item: VolumeItem | undefined;
   #page: readonly VersionItem[] = [];
@@ -75,7 +83,7 @@ class TakeoverRun {
     let step: FenceStep = this.#machine.start;
     for (;;) {
       const { state, effects } = step;
-      if (state.phase === 'stopped') throw takeoverFailure(this.#request.ref, state.why);
+      if (state.phase === 'stopped') throw takeoverFailure(this.#name, state.why);
       let event: FenceEvent<VersionItem> | undefined;
       for (const effect of effects) event = (await this.#execute(effect)) ?? event;
       if (state.phase === 'active')
@@ -108,6 +116,7 @@ class TakeoverRun {
       case 'restart': {
         const item = this.#lastItem();
         this.#times = { newestWriteAt: 0, sealedAt: item.createdAt };
+        this.#accepted = 0;
         this.#request.onRestart(item);
         return undefined;
       }
@@ -120,6 +129,7 @@ class TakeoverRun {
         return undefined;
       }
       case 'compose': {
+        if (this.#accepted === 0) this.#raiseTimes(await this.#checkpointTimes());
         const item = this.#compose(effect.after, effect.epoch);
         this.#takeover = item;
         return { type: 'send', n: item.n, chain: item.chain.toString('hex') };
@@ -144,12 +154,25 @@ class TakeoverRun {
   }
 
   #accept(tail: TailRecord): void {
-    const { newestWriteAt, sealedAt } = tail.record;
-    this.#times = {
-      newestWriteAt: Math.max(this.#times.newestWriteAt, newestWriteAt),
-      sealedAt: Math.max(this.#times.sealedAt, sealedAt),
-    };
+    this.#raiseTimes(tail.record);
+    this.#accepted += 1;
     this.#request.onRecord(tail);
+  }
+
+  #raiseTimes(times: RecordTimes | undefined): void {
+    if (times === undefined) return;
+    this.#times = {
+      newestWriteAt: Math.max(this.#times.newestWriteAt, times.newestWriteAt),
+      sealedAt: Math.max(this.#times.sealedAt, times.sealedAt),
+    };
+  }
+
+  /** After a fold of the whole log nothing else says how far time has come. */
+  async #checkpointTimes(): Promise<RecordTimes | undefined> {
+    const item = this.#lastItem();
+    if (item.checkpoint === undefined || this.#request.checkpointTimes === undefined) return undefined;
+    const ask = this.#request.checkpointTimes;
+    return this.#persist(() => ask(item));
   }
 
   #compose(after: LogPosition, epoch: Epoch): VersionItem {
@@ -208,7 +231,7 @@ class TakeoverRun {
     this.#failures += 1;
     if (this.#failures >= MAX_TAKEOVER_FAILURES) throw error;
     this.#deps.log.debug(
-      { volume: this.#request.ref.volume, failures: this.#failures, err: error },
+      { volume: this.#request.ref.volume, name: this.#item?.name, failures: this.#failures, err: error },
       'taking over: trying again',
     );
   }
@@ -220,8 +243,11 @@ class TakeoverRun {
   }
 
   #checkAborted(): void {
-    if (this.#request.signal?.aborted)
-      throw new FarshoreError('stopped', `opening volume ${this.#request.ref.volume} was given up`);
+    if (this.#request.signal?.aborted) throw new FarshoreError('stopped', `opening ${this.#name} was given up`);
+  }
+
+  get #name(): string {
+    return volumeName(this.#request.ref, this.#item?.name);
   }
 
   #lastItem(): VolumeItem {
@@ -230,21 +256,22 @@ class TakeoverRun {
   }
 }
 
-export function takeoverFailure(ref: VolumeRef, why: StopReason): FarshoreError {
+/** `volume` as messages name it. */
+export function takeoverFailure(volume: string, why: StopReason): FarshoreError {
   switch (why) {
     case 'fenced':
-      return new FarshoreError('fenced', `another gateway has taken over volume ${ref.volume}`);
+      return new FarshoreError('fenced', `another gateway has taken over ${volume}`);
     case 'not-found':
-      return new FarshoreError('not-found', `there is no volume ${ref.volume} in the table`);
+      return new FarshoreError('not-found', `there is no ${volume} in the table`);
     case 'unsettled':
       return new FarshoreError(
         'retry',
-        `the log of volume ${ref.volume} kept moving during the takeover; its old owner may still be writing`,
+        `the log of ${volume} kept moving during the takeover; its old owner may still be writing`,
       );
     case 'damaged':
       return new FarshoreError(
         'damaged',
-        `the version log of volume ${ref.volume} holds a record that does not chain to the one before it`,
+        `the version log of ${volume} holds a record that does not chain to the one before it`,
       );
     default:
       return assertNever(why);

@@ -9,6 +9,7 @@ import type { VolumeMap } from '../maintenance/volume-map.ts';
 import type { TailRecord } from '../maintenance/walk.ts';
 import type { FoldBacklog } from './fold-backlog.ts';
 import type { LogOrigin } from './remote-volume.ts';
+import { volumeName } from './volume-name.ts';
 
 /** What a takeover found in the log. */
 export interface FoundLog {
@@ -42,7 +43,9 @@ export async function openMap(
   } catch (error) {
     // Nothing is deleted while it is part of the history: a missing object is damage.
     if (!isKind(error, 'not-found')) throw error;
-    throw new FarshoreError('damaged', `volume ${item.volume} cannot be opened: ${error.message}`, { cause: error });
+    throw new FarshoreError('damaged', `${volumeName(ref, item.name)} cannot be opened: ${error.message}`, {
+      cause: error,
+    });
   }
 }
 

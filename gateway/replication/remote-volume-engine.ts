@@ -25,6 +25,7 @@ import { mappedExtent, nextMappedBlocks } from './block-queries.ts';
 import { CommitPipeline } from './commit-pipeline.ts';
 import type { EngineSettings } from './engine-settings.ts';
 import { DEFAULT_ENGINE_SETTINGS } from './engine-settings.ts';
+import type { RecordTimes } from './fence-takeover.ts';
 import { FoldBacklog } from './fold-backlog.ts';
 import { readBlocks } from './frames.ts';
 import { openMap } from './open-map.ts';
@@ -45,6 +46,7 @@ import type {
 import { rollBack } from './roll-back.ts';
 import { readTakeoverProof, silentEnd } from './takeover-proof.ts';
 import { VersionWriter } from './version-writer.ts';
+import { volumeName } from './volume-name.ts';
 
 /** Segments held in memory at once unless the owner shares a wider allowance among its volumes. */
 export const PARALLEL_UPLOADS = 4;
@@ -182,7 +184,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
 
   status(): Promise<RemoteStatus> {
     const { uploadedBytes, downloadedBytes, ...requests } = this.#meter;
-    const { writer, map } = this.#opened();
+    const { writer, map, folding, pipeline } = this.#opened();
     const committed = writer.lastCommitted();
     return Promise.resolve({
       epoch: writer.epoch,
@@ -190,6 +192,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
       committedAt: committed.at,
       checkpointN: map.checkpoint.n,
       overlayEntries: map.overlayEntries,
+      problem: pipeline.problem ?? folding.problem,
       requests,
       uploadedBytes,
       downloadedBytes,
@@ -232,6 +235,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
         onRecord: (record) => {
           tail.push(record);
         },
+        checkpointTimes: (found) => this.#checkpointTimes(ref, found),
       },
     );
     guard.lower();
@@ -264,6 +268,16 @@ export class RemoteVolumeEngine implements RemoteVolume {
     } catch (error) {
       writer.close();
       throw error;
+    }
+  }
+
+  async #checkpointTimes(ref: VolumeRef, { checkpoint }: VolumeItem): Promise<RecordTimes | undefined> {
+    const { store, compression } = this.#maintenance;
+    try {
+      return (await CheckpointMap.load({ store, compression, ref }, checkpoint)).checkpoint;
+    } catch (error) {
+      if (!isKind(error, 'not-found')) throw error;
+      return undefined;
     }
   }
 
@@ -321,7 +335,9 @@ export class RemoteVolumeEngine implements RemoteVolume {
       return await ask(open);
     } catch (error) {
       if (!isKind(error, 'not-found')) throw error;
-      throw new FarshoreError('damaged', `volume ${open.ref.volume}: ${error.message}`, { cause: error });
+      throw new FarshoreError('damaged', `${volumeName(open.ref, open.writer.item.name)}: ${error.message}`, {
+        cause: error,
+      });
     }
   }
 

@@ -150,6 +150,8 @@ export interface RemoteStatus {
   readonly committedAt: WallMillis;
   readonly checkpointN: VersionNumber;
   readonly overlayEntries: number;
+  /** An alarm, with what to do, when commits or folds have failed for a while although they are tried again. */
+  readonly problem: string | undefined;
   readonly requests: RequestCounts;
   readonly uploadedBytes: ByteCount;
   readonly downloadedBytes: ByteCount;

@@ -15,6 +15,7 @@ import type { PastMap } from '../maintenance/past-map.ts';
 import { loadPastMap } from '../maintenance/past-map.ts';
 import { RunReader } from '../maintenance/run-reader.ts';
 import type { VolumeMap } from '../maintenance/volume-map.ts';
+import { volumeName } from './volume-name.ts';
 import type { VersionWriter } from './version-writer.ts';
 
 /** Blocks that may have changed since the version gone back to (64 GiB): their entries are held in memory until the manifest is written. */
@@ -43,12 +44,15 @@ export async function rollBack(deps: MaintenanceDeps, request: RollBackRequest, 
   const { ref, writer, map } = request;
   const newest = writer.lastCommitted().n;
   if (!Number.isSafeInteger(n) || n < 1 || n > newest) {
-    throw new FarshoreError('input', `volume ${ref.volume} has no version ${n}; its newest one is ${newest}.`);
+    throw new FarshoreError(
+      'input',
+      `${volumeName(ref, writer.item.name)} has no version ${n}; its newest one is ${newest}.`,
+    );
   }
   if (n < writer.item.retainedFrom) {
     throw new FarshoreError(
       'input',
-      `version ${n} of volume ${ref.volume} is older than the oldest one kept, ${writer.item.retainedFrom}.`,
+      `version ${n} of ${volumeName(ref, writer.item.name)} is older than the oldest one kept, ${writer.item.retainedFrom}.`,
     );
   }
   const past = await loadPastMap(deps, writer.item, n);

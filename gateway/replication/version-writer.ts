@@ -12,6 +12,7 @@ import { MAX_PIPELINED_PUTS } from './fence-machine.ts';
 import type { FenceEffect, FenceEvent, FenceMachine, FenceState } from './fence-machine.ts';
 import { takeOver, takeoverFailure } from './fence-takeover.ts';
 import type { FenceDeps, RecordTimes, TakeoverRequest } from './fence-takeover.ts';
+import { volumeName } from './volume-name.ts';
 
 /** Versions sealed and not yet committed; above it `reserve` answers `busy`. */
 export const MAX_SEALED_VERSIONS = 256;
@@ -129,7 +130,7 @@ export class VersionWriter {
     if (this.#ended) throw this.#ended;
     invariant(!this.#unsealed, 'the version reserved before is neither sealed nor released');
     if (this.#pending.size >= MAX_SEALED_VERSIONS)
-      throw new FarshoreError('busy', `${MAX_SEALED_VERSIONS} versions of ${this.#request.ref.volume} wait for commit`);
+      throw new FarshoreError('busy', `${MAX_SEALED_VERSIONS} versions of ${this.#name} wait for commit`);
     this.#unsealed = true;
     let open = true;
     const leave = (): void => {
@@ -205,17 +206,21 @@ export class VersionWriter {
       const pending = this.#pending.get(n);
       const there = await this.#deps.versions.getVersion(ref.volume, n);
       if (there !== undefined && there.epoch >= this.epoch && pending?.item.chain.equals(there.chain) === false) {
-        const message = `a copy of this gateway writes to volume ${this.item.name}: it has put version ${n} and ${cause.message} Stop one of the two, and restart the other`;
+        const message = `a copy of this gateway writes to ${this.#name}: it has put version ${n} and ${cause.message} Stop one of the two, and restart the other`;
         this.#end(new FarshoreError('fenced', message, { cause }));
       } else if (look < COPY_LOOKS) await sleep(this.#deps.clock, COPY_PAUSE_MS, this.#abort.signal);
     }
-    this.#end(new FarshoreError('damaged', `volume ${this.item.name}: ${cause.message}`, { cause }));
+    this.#end(new FarshoreError('damaged', `${this.#name}: ${cause.message}`, { cause }));
     return this.#ended ?? cause;
   }
 
   /** Pending versions reject with `stopped`; what was sent may still land. Idempotent. */
   close(): void {
-    this.#end(new FarshoreError('stopped', `writing versions of volume ${this.#request.ref.volume} has been stopped`));
+    this.#end(new FarshoreError('stopped', `writing versions of ${this.#name} has been stopped`));
+  }
+
+  get #name(): string {
+    return volumeName(this.#request.ref, this.item.name);
   }
 
   #isOpen(): boolean {
@@ -269,7 +274,7 @@ export class VersionWriter {
     const { state, effects } = this.#machine.next(this.#state, event);
     this.#state = state;
     for (const effect of effects) this.#execute(effect);
-    if (state.phase === 'stopped') this.#end(takeoverFailure(this.#request.ref, state.why));
+    if (state.phase === 'stopped') this.#end(takeoverFailure(this.#name, state.why));
   }
 
   #execute(effect: FenceEffect): void {
@@ -331,7 +336,13 @@ export class VersionWriter {
   #unanswered(pending: Pending, error: unknown): void {
     if (!isKind(error, 'retry', 'input', 'busy')) throw error;
     pending.failures += 1;
-    const fields = { volume: this.#request.ref.volume, n: pending.item.n, failures: pending.failures, err: error };
+    const fields = {
+      volume: this.#request.ref.volume,
+      name: this.item.name,
+      n: pending.item.n,
+      failures: pending.failures,
+      err: error,
+    };
     if (error.kind === 'input') this.#deps.log.error(fields, 'the table refuses a version; trying again');
     else this.#deps.log.warn(fields, 'no answer for a version; trying again');
   }

@@ -168,6 +168,26 @@ describe('committing batches', () => {
     expect((await other.engine.verify()).verdict).toBe('pass');
   });
 
+  it.each(['put ', 'allocateNumbers'])('tells an operator when it has failed for a while at %s', async (request) => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    let away = true;
+    world.faults.before = (asked) => {
+      if (away && asked.startsWith(request)) throw new FarshoreError('retry', 'the cloud is away');
+    };
+    const commit = gateway.commit({ writes: [[1, 1]] });
+    let problem: string | undefined;
+    for (let turn = 0; turn < 10_000 && problem === undefined; turn += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+      ({ problem } = await gateway.engine.status());
+    }
+    expect(problem).toMatch(/nothing is replicated: the gateway cannot .* since .*: the cloud is away/);
+    away = false;
+    await commit;
+    expect((await gateway.engine.status()).problem).toBeUndefined();
+  });
+
   it('takes a block for lost only when it stays unreadable', async () => {
     const world = new RemoteWorld();
     const gateway = world.gateway();

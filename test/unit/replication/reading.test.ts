@@ -150,8 +150,16 @@ describe('reading', () => {
     const { checkpointN, committedN } = await gateway.engine.status();
     expect(checkpointN).toBe(0);
     expect(committedN).toBeGreaterThanOrEqual(17);
+    // An operator hears of it when it does not pass.
+    let { problem } = await gateway.engine.status();
+    for (let turn = 0; turn < 10_000 && problem === undefined; turn += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+      ({ problem } = await gateway.engine.status());
+    }
+    expect(problem).toMatch(/cannot be folded since .*: away; nothing more is replicated until it can be/);
     away = false;
     await Promise.all(commits);
+    expect((await gateway.engine.status()).problem).toBeUndefined();
     expect((await gateway.engine.status()).checkpointN).toBeGreaterThan(0);
     expect(await gateway.values(0, 20)).toEqual(Array.from({ length: 20 }, (_, at) => at + 1));
   });

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { decodeRecord } from '../../../gateway/format/version-record.ts';
 import { RemoteWorld } from '../../support/remote-world.ts';
+
+function timesOf(world: RemoteWorld, n: number) {
+  const item = world.table.getVersion('vol', n);
+  if (item === undefined) throw new Error(`there is no version ${n}`);
+  return decodeRecord(item.record);
+}
 
 describe('the remote half of a volume', () => {
   it('gives back what was committed', async () => {
@@ -17,6 +24,22 @@ describe('the remote half of a volume', () => {
     expect(committed).toMatchObject({ n: 2, throughSeq: 3 });
     expect(await gateway.values(2, 4)).toEqual([0, 30, 40, 0]);
     expect(await gateway.values(100_000, 1)).toEqual([5]);
+  });
+
+  it('keeps times from running backwards after a fold of the whole log, on a machine whose clock is behind', async () => {
+    const world = new RemoteWorld();
+    const first = world.gateway('a');
+    await first.open();
+    const { n } = await first.commit({ writes: [[1, 1]] });
+    expect(await first.engine.fold()).toMatchObject({ n });
+    const before = timesOf(world, n);
+    const now = world.clock.now.bind(world.clock);
+    world.clock.now = () => now() - 3_600_000;
+    const opened = await world.gateway('b').open();
+    expect(opened.n).toBe(n + 1);
+    const after = timesOf(world, opened.n);
+    expect(after.newestWriteAt).toBe(before.newestWriteAt);
+    expect(after.sealedAt).toBe(before.sealedAt);
   });
 
   it('opens again from the log alone and after a fold', async () => {
