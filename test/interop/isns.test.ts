@@ -1,3 +1,4 @@
+import { appendFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -8,7 +9,7 @@ import { connectOverTcp } from '../../gateway/isns/connection.ts';
 import type { IsnsPortal, IsnsTarget } from '../../gateway/isns/messages.ts';
 import { startIsnsRegistration } from '../../gateway/isns/registration.ts';
 import type { IsnsRegistration } from '../../gateway/isns/registration.ts';
-import { makeSiteDirectory, removeSiteDirectory } from '../support/gateway-process.ts';
+import { makeSiteDirectory, removeSiteDirectory, SITE_IQN, startSite } from '../support/gateway-process.ts';
 import { Isnsd } from '../support/isnsd.ts';
 import { eventually } from '../support/processes.ts';
 import { requireTools } from './required-tools.ts';
@@ -186,4 +187,27 @@ describe('registration with the real isnsd', () => {
     await until(() => registration.state().targets === 2 && registration.state().problem === undefined);
     await untilListed(A, B);
   });
+
+  it('is what a gateway with `isns.server` in its configuration does, from its start to its clean stop', async () => {
+    await startServer();
+    const site = await startSite();
+    try {
+      site.gateway.createVolume('accounts', '64M');
+      appendFileSync(site.gateway.configFile, `isns: { server: "127.0.0.1:${isnsd.port}" }\n`);
+      await site.gateway.end('SIGTERM');
+      await site.gateway.start();
+      await untilListed(`${SITE_IQN}:accounts`);
+      expect(isnsd.query('eid')).toContain(`Portal TCP/UDP port = ${site.gateway.port}/tcp`);
+      expect(site.gateway.cli('status')).toContain(`127.0.0.1:${isnsd.port}: registered`);
+      site.gateway.createVolume('letters', '64M');
+      await untilListed(`${SITE_IQN}:accounts`, `${SITE_IQN}:letters`);
+      await site.gateway.end('SIGKILL');
+      await site.gateway.start();
+      await untilListed(`${SITE_IQN}:accounts`, `${SITE_IQN}:letters`);
+      await site.gateway.end('SIGTERM');
+      expect(isnsd.targets()).toEqual([]);
+    } finally {
+      await site.close();
+    }
+  }, 180_000);
 });
