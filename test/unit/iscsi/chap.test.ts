@@ -7,6 +7,7 @@ import { chooseAlgorithm, decodeBinary } from '../../../gateway/iscsi/chap-value
 import type { ChapRequirement } from '../../../gateway/iscsi/target-registry.ts';
 import { KIND, buildLogin } from '../../support/iscsi-wire.ts';
 import { IscsiWorld, TARGET } from '../../support/iscsi-world.ts';
+import type { RawInitiator } from '../../support/raw-initiator.ts';
 import { challengeOf, hex, responseTo, securityStep } from '../../support/raw-chap.ts';
 
 const SECRET = 'a secret of the host';
@@ -413,6 +414,55 @@ describe('whoever tries names', () => {
     world.registry.judge = () => ({ kind: 'not-found' });
     const initiator = await world.connect();
     expect((await securityStep(initiator, { ...NAMES, AuthMethod: 'None' })).status).toBe(0x0203);
+  });
+});
+
+describe('the session of a port', () => {
+  async function loggedIn(): Promise<RawInitiator> {
+    const initiator = await world.connect();
+    const challenge = await challengeOf(initiator);
+    const keys = { CHAP_N: 'host', CHAP_R: hex(responseTo(challenge, SECRET)) };
+    expect((await securityStep(initiator, keys, { transit: true, nsg: 3 })).status).toBe(0);
+    await initiator.clear();
+    return initiator;
+  }
+
+  test('is not ended by whoever takes its name and ISID, but cannot prove it', async () => {
+    const initiator = await loggedIn();
+    const stranger = await world.connect();
+    await challengeOf(stranger); // has gone as far as it gets
+    const keys = { CHAP_N: 'host', CHAP_R: hex(Buffer.alloc(16)) };
+    expect((await securityStep(stranger, keys, { transit: true, nsg: 3 })).status).toBe(0x0201);
+    const other = await world.connect();
+    expect((await other.login({ target: TARGET })).word36 >>> 16).toBe(0x0201);
+    await initiator.clear();
+    expect(world.server.sessions()).toHaveLength(1);
+  });
+
+  test('is replaced by whoever can', async () => {
+    const initiator = await loggedIn();
+    const again = await loggedIn();
+    await initiator.closed();
+    await again.clear();
+    expect(world.server.sessions()).toHaveLength(1);
+  });
+
+  test('has a handle that tells others nothing', async () => {
+    await loggedIn();
+    const tsih = world.server.sessions()[0]?.tsih ?? 0;
+    for (const [name, isid, status] of [
+      [INITIATOR, '00023d000001', 0x0206],
+      [INITIATOR, '00023d000002', 0x020a],
+      ['iqn.2026-11.a:other', '00023d000001', 0x020a],
+    ] as const) {
+      const stranger = await world.connect();
+      const answer = await securityStep(
+        stranger,
+        { ...NAMES, InitiatorName: name, AuthMethod: 'CHAP' },
+        { isid, tsih },
+      );
+      expect(answer.status).toBe(status);
+    }
   });
 });
 
