@@ -1,6 +1,6 @@
 import { sleep } from '../base/clock.ts';
 import { FarshoreError, isKind } from '../base/errors.ts';
-import type { VersionNumber } from '../base/units.ts';
+import type { Epoch, VersionNumber } from '../base/units.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
 import type { FoldResult } from '../maintenance/fold.ts';
 import { foldVolume } from '../maintenance/fold.ts';
@@ -20,12 +20,15 @@ export interface BackgroundFoldHooks {
   readonly signal: AbortSignal;
   /** The map stands on a checkpoint of version n now. */
   adopted(n: VersionNumber): void;
+  /** A checkpoint holds versions of this epoch, which is above ours: another gateway writes the volume. */
+  overtaken(epoch: Epoch): void;
 }
 
 /** Folds the log of one volume when it is due or asked for, one fold at a time, and moves the map onto the result. */
 export class BackgroundFold {
   readonly #deps: MaintenanceDeps;
   readonly #ref: VolumeRef;
+  readonly #epoch: Epoch;
   readonly #thresholds: FoldThresholds;
   readonly #backlog: FoldBacklog;
   readonly #map: VolumeMap;
@@ -38,6 +41,7 @@ export class BackgroundFold {
   constructor(
     deps: MaintenanceDeps,
     ref: VolumeRef,
+    epoch: Epoch,
     thresholds: FoldThresholds,
     backlog: FoldBacklog,
     map: VolumeMap,
@@ -45,6 +49,7 @@ export class BackgroundFold {
   ) {
     this.#deps = deps;
     this.#ref = ref;
+    this.#epoch = epoch;
     this.#thresholds = thresholds;
     this.#backlog = backlog;
     this.#map = map;
@@ -100,9 +105,17 @@ export class BackgroundFold {
     }
   }
 
-  /** Moves the map onto a checkpoint that was published, by whomever; an older one is passed over. */
+  /**
+   * Moves the map onto a checkpoint that was published, by whomever; an older one is passed over. One that reaches into somebody else's epoch must
+   * not be shown to our readers: they would see a mix of what they wrote and what others did.
+   */
   adopt(checkpoint: CheckpointMap): void {
     if (checkpoint.n <= this.#map.checkpoint.n) return;
+    const epoch = checkpoint.checkpoint?.epoch ?? 0;
+    if (epoch > this.#epoch) {
+      this.#hooks.overtaken(epoch);
+      return;
+    }
     this.#map.adopt(checkpoint);
     this.#backlog.folded(checkpoint.n);
     this.#hooks.adopted(checkpoint.n);

@@ -287,10 +287,14 @@ export class RemoteVolumeEngine implements RemoteVolume {
   ): void {
     const { ref, writer, map, images, backlog } = parts;
     const { store, versions, compression } = this.#maintenance;
-    const folding = new BackgroundFold(this.#maintenance, ref, this.#settings.foldAt, backlog, map, {
+    const folding = new BackgroundFold(this.#maintenance, ref, writer.epoch, this.#settings.foldAt, backlog, map, {
       signal: this.#abort.signal,
       adopted: (n) => {
         images.forgetThrough(n);
+      },
+      overtaken: (epoch) => {
+        const volume = volumeName(ref, writer.item.name);
+        this.#end(new FarshoreError('fenced', `another gateway has taken over ${volume}: it writes in epoch ${epoch}`));
       },
     });
     const pipeline = new CommitPipeline(

@@ -136,6 +136,21 @@ describe('reading', () => {
     expect(await gateway.engine.nextMapped(9 * SHARD_BLOCKS, 2)).toBeUndefined();
   });
 
+  it('never shows what another gateway wrote after a takeover, not even out of its own fold', async () => {
+    const world = new RemoteWorld();
+    const old = world.gateway('old');
+    await old.open();
+    await old.commit({ writes: [[1, 1]] });
+    const other = world.gateway('other');
+    await other.open();
+    await other.commit({ writes: [[1, 2]] });
+    expect(await old.values(1, 1)).toEqual([1]);
+    await old.engine.fold();
+    await expect(old.values(1, 1)).rejects.toMatchObject({ kind: 'fenced' });
+    expect(old.fenced).toHaveLength(1);
+    expect(await other.values(1, 1)).toEqual([2]);
+  });
+
   it('folds by itself at its thresholds, and lets commits wait when folds cannot keep up', async () => {
     const world = new RemoteWorld();
     const foldAt = { segments: 4, versions: 1000, inlineBytes: 1e9, ranges: 1000 };
