@@ -331,7 +331,7 @@ async function checkCloud(worker: ReplicationWorker, stop: Promise<unknown> | un
   ]);
   enough.abort();
   checked.catch((error: unknown) => {
-    log.error({ err: error }, 'the cloud refuses this gateway');
+    log.error({ error: describeError(error) }, 'the cloud refuses this gateway');
   });
 }
 

@@ -32,7 +32,9 @@ function plain(fields: object): object {
     Object.entries(fields).map(([key, value]: [string, unknown]) => {
       if (!(value instanceof Error)) return [key, value];
       const kind = value instanceof FarshoreError ? value.kind : undefined;
-      return [key, { type: value.name, kind, message: value.message, stack: value.stack }];
+      // What an operating failure says is enough for who reads it; where it arose is for bugs.
+      const stack = kind === undefined || kind === 'bug' ? { stack: value.stack } : {};
+      return [key, { type: value.name, kind, message: value.message, ...stack }];
     }),
   );
 }
