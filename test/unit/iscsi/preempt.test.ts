@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { KIND, buildDataOut, cdb, senseOf, write10 } from '../../support/iscsi-wire.ts';
-import { IscsiWorld, gate } from '../../support/iscsi-world.ts';
+import { KIND, buildDataOut, buildTaskManagement, cdb, senseOf, write10 } from '../../support/iscsi-wire.ts';
+import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
 import type { RawInitiator } from '../../support/raw-initiator.ts';
 
 const DATA = Buffer.alloc(512, 0xdd);
@@ -22,13 +22,19 @@ afterEach(async () => {
 });
 
 /** PERSISTENT RESERVE OUT with its parameter list. */
-function reserveOut(action: number, key: bigint, newKey = 0n): Parameters<RawInitiator['command']>[0] {
+function reserveOut(
+  action: number,
+  key: bigint,
+  newKey = 0n,
+  persists = false,
+): Parameters<RawInitiator['command']>[0] {
   const block = Buffer.alloc(16);
   block.set([0x5f, action, EXCLUSIVE_ACCESS]);
   block.writeUInt32BE(24, 5);
   const data = Buffer.alloc(24);
   data.writeBigUInt64BE(key, 0);
   data.writeBigUInt64BE(newKey, 8);
+  data[20] = persists ? 0x01 : 0x00;
   return { cdb: block, write: true, expectedBytes: 24, data };
 }
 
@@ -158,6 +164,64 @@ test('a session of the same port as a lost one is told of the loss, and not of a
   victim.destroy();
   while (world.server.sessions().length > 1) await rival.clear();
   const again = await world.connect();
-  await again.login({ initiator: 'iqn.2026-11.example:victim', target: 'iqn.2026-11.dev.farshore.test:disk' });
+  await again.login({ initiator: 'iqn.2026-11.example:victim', target: TARGET });
   expect(senseOf((await again.run({ cdb: cdb(0) })).last)).toEqual({ key: 6, asc: 0x29, ascq: 7 });
+});
+
+describe('task management while a registration is being made durable', () => {
+  /** Saves wait until the gate is opened. */
+  function holdSaves(): { entered: Promise<void>; release: () => void } {
+    const inside = gate();
+    const held = gate();
+    const save = (): Promise<void> => {
+      inside.open();
+      return held.opened;
+    };
+    const unit = { device: world.device, readOnly: false, state: { load: () => undefined, save } };
+    const luns = new Map([[0, unit]]);
+    world.targets.set(TARGET, { name: TARGET, luns: () => luns });
+    return { entered: inside.opened, release: held.open };
+  }
+
+  /** How many keys READ KEYS tells. */
+  async function keyCount(initiator: RawInitiator): Promise<number> {
+    const { data } = await initiator.run({ cdb: cdb(0x5e, 0, 0, 0, 0, 0, 0, 0, 255), read: true, expectedBytes: 255 });
+    return data.readUInt32BE(4) / 8;
+  }
+
+  test('LOGICAL UNIT RESET is answered when it is over: nothing takes effect after the answer', async () => {
+    const { entered, release } = holdSaves();
+    const initiator = await world.ready();
+    const other = await world.ready({ isid: '00023d000002' });
+    initiator.command(reserveOut(REGISTER, 0n, 1n, true));
+    await entered;
+    let answered = false;
+    other.send(buildTaskManagement({ itt: 7, cmdSn: other.cmdSn, function: 5 }));
+    const reset = other.expect(KIND.taskManagement).then(({ byte2 }) => {
+      answered = true;
+      return byte2;
+    });
+    await someTime();
+    expect(answered).toBe(false);
+    release();
+    expect(await reset).toBe(0);
+    await other.clear();
+    expect(await keyCount(other)).toBe(1); // durable before the reset could do anything about it
+  });
+
+  test('a command that is aborted while it waits for its turn never takes effect', async () => {
+    const { entered, release } = holdSaves();
+    const initiator = await world.ready();
+    const other = await world.ready({ isid: '00023d000002' });
+    const first = initiator.command(reserveOut(REGISTER, 0n, 1n, true));
+    await entered;
+    const refCmdSn = other.cmdSn;
+    const rtt = other.command(reserveOut(REGISTER, 0n, 2n, true));
+    other.send(buildTaskManagement({ itt: 7, cmdSn: other.cmdSn, function: 1, rtt, refCmdSn }));
+    await someTime();
+    release();
+    expect((await initiator.expect(KIND.scsiResponse)).itt).toBe(first);
+    expect((await other.expect(KIND.taskManagement)).byte2).toBe(0);
+    expect(await keyCount(other)).toBe(1);
+  });
 });
