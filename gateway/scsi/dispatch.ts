@@ -5,7 +5,6 @@ import { readCapacity10, readCapacity16 } from './capacity.ts';
 import { readDefectData } from './defect-data.ts';
 import type { Access } from './extent-lock.ts';
 import { inquiry } from './inquiry.ts';
-import { maxWriteSameSectors } from './limits.ts';
 import { logSense } from './log-sense.ts';
 import type { UnitNexus } from './logical-unit.ts';
 import { read, synchronizeCache, verify, write, writeAndVerify, writePart } from './medium.ts';
@@ -222,13 +221,9 @@ function writeSameOf(
   data: readonly Buffer[],
   announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {
-  const { sectorSize, sectors: end } = nexus.unit.device.geometry();
-  if (!command.noData && announcedBytes !== sectorSize) return checkCondition(SENSE.wrongDataLength);
-  const sectors = command.sectors === 0 ? end - command.lba : command.sectors;
-  if (sectors > maxWriteSameSectors(sectorSize)) return checkCondition(SENSE.invalidFieldInCdb);
-  if (sectors === 0) return GOOD;
-  const pattern = command.noData ? undefined : Buffer.concat(data);
-  return writeSame(nexus.unit.device, { ...command, sectors }, pattern);
+  const { device } = nexus.unit;
+  if (!command.noData && announcedBytes !== device.geometry().sectorSize) return checkCondition(SENSE.wrongDataLength);
+  return writeSame(device, command, command.noData ? undefined : Buffer.concat(data));
 }
 
 /** REQUEST SENSE (SPC-4 6.39): a pending unit attention as data, once; otherwise NO SENSE. */

@@ -115,9 +115,8 @@ export function accessOf(command: UnitCommand): Access | undefined {
   }
 }
 
-/** The extent of a command that has an access; of UNMAP, whose ranges are in its data, and of "to the end" all of it. */
+/** The extent of a command that has an access; of UNMAP, whose ranges are in its data, all of it. */
 export function extentOf(command: UnitCommand): { readonly first: Lba; readonly end: Lba } {
   if (!('lba' in command) || command.kind === 'get-lba-status') return { first: 0, end: Infinity };
-  const toTheEnd = command.kind === 'write-same' && command.sectors === 0;
-  return { first: command.lba, end: toTheEnd ? Infinity : command.lba + command.sectors };
+  return { first: command.lba, end: command.lba + command.sectors };
 }
