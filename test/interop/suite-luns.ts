@@ -19,8 +19,9 @@ export function suiteLuns(gateway: GatewayProcess, sector: 512 | 4096): SuiteLun
   };
   const plain = Array.from({ length: LANES }, (_, lane) => create(`lane${lane}-`));
   const special = { blank: create('blank'), 'read-only': create('protected') };
+  const known = gateway.cli('initiator', 'list');
   for (const initiator of SUITE_INITIATORS) {
-    gateway.cli('initiator', 'add', initiator);
+    if (!known.includes(`${initiator} `)) gateway.cli('initiator', 'add', initiator);
     gateway.cli('map', `protected${sector}`, '--initiator', initiator, '--read-only');
   }
   return { plain, special };

@@ -1,59 +1,57 @@
 /**
- * The Linux kernel's initiator in a virtual machine against a gateway as it is shipped: `npm run interop:vm`. The long form
- * of the interop tests: it needs qemu, a kernel package and some minutes under emulation.
+ * The Linux kernel's initiator in a virtual machine against a gateway as it is shipped:
+ *   npm run interop:vm                 every test, a machine each
+ *   npm run interop:vm -- chap sg      those whose title contains a word
+ *   npm run interop:vm -- --short      one machine, as in `npm test`
+ * It needs qemu, a kernel package, and about a minute a machine under emulation.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { describeError } from '../../gateway/base/errors.ts';
 import { startSite } from '../support/gateway-process.ts';
 import type { Site } from '../support/gateway-process.ts';
+import { VmHost } from './vm-host.ts';
 
 const SCRIPT = join(import.meta.dirname, 'linux-initiator.sh');
-const POLL_MS = 200;
+const GUEST_TESTS = join(import.meta.dirname, 'guest');
+const LIMIT_SECONDS = 600;
 
 interface VmTest {
   readonly title: string;
-  readonly environment: Readonly<Record<string, string>>;
-  /** Run in the guest instead of the script's own test. */
-  readonly guest?: string;
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Files of GUEST_TESTS, run one after the other; none: the script's own test with file systems. */
+  readonly guests?: readonly string[];
+  /** Access control for the volume. */
+  readonly prepare?: (site: Site, volume: string) => void;
 }
 
-/** Writes through the file system while the gateway is killed and started again; every byte must be there afterwards. */
-const KILL_UNDER_LOAD = `
-set -e
-mkfs.ext4 -q -F $DISK
-mount -t ext4 $DISK /mnt
-dd if=/dev/urandom of=/tmp/src bs=1M count=24 2>/dev/null
-sum=$(sha256sum < /tmp/src)
-i=0
-while [ $i -lt 6 ]; do
-  cp /tmp/src /mnt/copy$i &
-  [ $i = 1 ] && hook kill-and-restart
-  [ $i = 4 ] && hook kill-and-restart
-  wait
-  sync || fail "sync failed after copy $i"
-  i=$((i+1))
-done
-umount /mnt
-blockdev --flushbufs $DISK; echo 3 > /proc/sys/vm/drop_caches
-e2fsck -fn $DISK > /tmp/fsck.log 2>&1 || { cat /tmp/fsck.log; fail "the file system is damaged"; }
-mount -t ext4 $DISK /mnt
-i=0
-while [ $i -lt 6 ]; do
-  [ "$(sha256sum < /mnt/copy$i)" = "$sum" ] || fail "copy$i differs"
-  i=$((i+1))
-done
-umount /mnt
-say "six copies intact over two kills of the gateway"
-`;
+const INITIATOR = 'iqn.1993-08.org.debian:01:acceptance';
+const SECRETS = { own: 'known to both of us', theirs: 'proof of the target' };
+
+function requireMutualChap({ directory, gateway }: Site, volume: string): void {
+  const file = (name: string, secret: string): string => {
+    const path = join(directory, name);
+    writeFileSync(path, secret, { mode: 0o600 });
+    return path;
+  };
+  const own = ['--user', 'guest', '--secret-file', file('own', SECRETS.own)];
+  const theirs = ['--mutual-user', 'gateway', '--mutual-secret-file', file('theirs', SECRETS.theirs)];
+  gateway.cli('initiator', 'add', INITIATOR);
+  gateway.cli('map', volume, '--initiator', INITIATOR);
+  gateway.cli('initiator', 'chap', INITIATOR, ...own, ...theirs);
+}
+
+const SHORT: VmTest = {
+  title: 'a file system over a kill of the gateway, with digests and trim',
+  environment: { HDIGEST: 'CRC32C', DDIGEST: 'CRC32C' },
+  guests: ['short.sh'],
+};
 
 const TESTS: readonly VmTest[] = [
-  { title: 'ext4 and xfs, trim, logout and login', environment: {} },
   {
-    title: 'header and data digests',
-    environment: { HDIGEST: 'CRC32C', DDIGEST: 'CRC32C', MIB: '24', FS: 'ext4' },
+    title: 'ext4 and xfs with header and data digests, trim, logout and login',
+    environment: { HDIGEST: 'CRC32C', DDIGEST: 'CRC32C', MIB: '32' },
   },
   {
     title: 'small PDUs, R2T for everything',
@@ -64,55 +62,81 @@ const TESTS: readonly VmTest[] = [
         'node.session.iscsi.InitialR2T=Yes node.session.iscsi.ImmediateData=No node.conn[0].iscsi.MaxRecvDataSegmentLength=8192',
     },
   },
-  { title: 'SIGKILL of the gateway under load', environment: {}, guest: KILL_UNDER_LOAD },
+  {
+    title: 'sg3_utils, reservations of two sessions, live bytes after fstrim',
+    guests: ['sg-utils.sh', 'reservations.sh', 'trim.sh'],
+  },
+  { title: 'a restart and two kills of the gateway under load', guests: ['survive.sh'] },
+  {
+    title: 'mutual CHAP',
+    environment: {
+      INITIATOR,
+      DISCOVERY: '0',
+      CHAP_USER: 'guest',
+      CHAP_PASS: SECRETS.own,
+      CHAP_USER_IN: 'gateway',
+      CHAP_PASS_IN: SECRETS.theirs,
+      CHAP_ALGS: 'SHA3-256,SHA256,SHA1,MD5',
+    },
+    guests: ['mutual-chap.sh'],
+    prepare: requireMutualChap,
+  },
 ];
 
-async function runTest(site: Site, target: string, test: VmTest): Promise<boolean> {
-  const hookFile = join(site.directory, 'hook');
-  const hookProgram = join(site.directory, 'hook.sh');
-  writeFileSync(hookProgram, `#!/bin/sh\ntouch ${hookFile}\n`, { mode: 0o755 });
-  const words = [SCRIPT, site.gateway.host, String(site.gateway.port), target];
-  if (test.guest !== undefined) {
-    const guest = join(site.directory, 'guest.sh');
-    writeFileSync(guest, test.guest);
-    words.push(guest);
+/** The tests as one program for the guest: each in a shell of its own. */
+function guestProgram(guests: readonly string[]): string {
+  return guests
+    .map((name) => `(\n${readFileSync(join(GUEST_TESTS, name), 'utf8')}\n) || fail "${name}"\nfind_disks\n`)
+    .join('');
+}
+
+async function runTest(site: Site, volume: string, test: VmTest): Promise<boolean> {
+  const { gateway } = site;
+  const target = gateway.createVolume(volume, '512M');
+  test.prepare?.(site, volume);
+  const words = [SCRIPT, gateway.host, String(gateway.port), target];
+  if (test.guests !== undefined) {
+    const program = join(site.directory, 'guest.sh');
+    writeFileSync(program, guestProgram(test.guests));
+    words.push(program);
   }
   console.log(`\n=== ${test.title}`);
-  const child = spawn('bash', words, {
-    stdio: ['ignore', 'inherit', 'inherit'],
-    env: { ...process.env, HOOK: hookProgram, TIMEOUT: '600', ...test.environment },
+  const host = await VmHost.start(site, volume);
+  const settings = { TIMEOUT: String(LIMIT_SECONDS), HOST_PORT: String(host.port), ...test.environment };
+  const code = await new Promise<number | null>((resolve, reject) => {
+    const child = spawn('bash', words, {
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env: { ...process.env, ...settings },
+    });
+    child.once('error', reject);
+    child.once('exit', resolve);
   });
-  let code: number | null | undefined;
-  child.once('exit', (status) => {
-    code = status;
-  });
-  while (code === undefined) {
-    await pause(POLL_MS);
-    if (!existsSync(hookFile)) continue;
-    rmSync(hookFile);
-    console.log('[host] SIGKILL of the gateway, and a new start');
-    await site.gateway.end('SIGKILL');
-    await site.gateway.start();
-  }
-  const passed = code === 0 && site.gateway.isRunning();
-  if (!passed) console.log(`--- the gateway's log ends with:\n${site.gateway.logTail()}`);
+  await host.close();
+  const passed = code === 0 && gateway.isRunning();
+  if (!passed) console.log(`--- the gateway's log ends with:\n${gateway.logTail()}`);
   return passed;
 }
 
-try {
-  const wanted = process.argv.slice(2);
-  const tests = TESTS.filter((test) => wanted.length === 0 || wanted.some((word) => test.title.includes(word)));
+async function run(words: readonly string[]): Promise<void> {
+  const wanted = words.filter((word) => !word.startsWith('--'));
+  const tests = words.includes('--short')
+    ? [SHORT]
+    : TESTS.filter(({ title }) => wanted.length === 0 || wanted.some((word) => title.includes(word)));
   const site = await startSite({ cacheSize: '2G' });
   const failed: string[] = [];
   try {
-    const target = site.gateway.createVolume('vm', '512M');
-    for (const test of tests) if (!(await runTest(site, target, test))) failed.push(test.title);
+    for (const [index, test] of tests.entries())
+      if (!(await runTest(site, `vm${index}`, test))) failed.push(test.title);
   } finally {
     await site.close();
   }
   for (const title of failed) console.log(`FAILED: ${title}`);
   console.log(`${tests.length - failed.length} passed, ${failed.length} failed`);
-  process.exitCode = failed.length > 0 ? 1 : 0;
+  process.exitCode = failed.length > 0 || tests.length === 0 ? 1 : 0;
+}
+
+try {
+  await run(process.argv.slice(2));
 } catch (error) {
   console.error(`interop:vm: ${describeError(error)}`);
   process.exitCode = 1;

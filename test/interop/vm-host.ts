@@ -1,0 +1,62 @@
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describeError } from '../../gateway/base/errors.ts';
+import { BLOCK_SIZE } from '../../gateway/base/units.ts';
+import type { Site } from '../support/gateway-process.ts';
+
+/** What a guest may ask of the host, by the path of an HTTP request: `ask WORD` in its test. */
+export class VmHost {
+  readonly port: number;
+  private readonly server: Server;
+
+  private constructor(server: Server) {
+    this.server = server;
+    this.port = (server.address() as AddressInfo).port; // it listens on TCP
+  }
+
+  static async start(site: Site, volume: string): Promise<VmHost> {
+    const server = createServer((request, response) => {
+      perform(site, volume, (request.url ?? '').slice(1)).then(
+        (answer) => response.end(`${answer}\n`),
+        (error: unknown) => {
+          console.log(`[host] ${request.url ?? ''}: ${describeError(error)}`);
+          response.writeHead(500).end();
+        },
+      );
+    });
+    await new Promise<void>((resolve) => {
+      server.listen(0, '127.0.0.1', resolve);
+    });
+    return new VmHost(server);
+  }
+
+  async close(): Promise<void> {
+    await new Promise((resolve) => {
+      this.server.close(resolve);
+      this.server.closeAllConnections();
+    });
+  }
+}
+
+async function perform(site: Site, volume: string, word: string): Promise<string> {
+  const { gateway } = site;
+  switch (word) {
+    case 'restart':
+    case 'kill': {
+      const signal = word === 'kill' ? 'SIGKILL' : 'SIGTERM';
+      console.log(`[host] ${signal} to the gateway, and a new start`);
+      await gateway.end(signal);
+      await gateway.start();
+      return 'started';
+    }
+    case 'live': {
+      // The blocks of the newest version, each read back and checked.
+      gateway.cli('flush', volume);
+      const { blocks } = JSON.parse(gateway.cli('verify', volume, '--json')) as { blocks: number };
+      return String(blocks * BLOCK_SIZE);
+    }
+    default:
+      throw new Error(`nothing is called "${word}"`);
+  }
+}
