@@ -49,7 +49,8 @@ say "sg_compare_and_write: once it matches, then it does not"
 
 dd if=/tmp/a of=$DISK bs=512 seek=12288 oflag=direct conv=fsync 2>/dev/null
 dd if=/tmp/z of=$DISK bs=512 seek=16384 oflag=direct conv=fsync 2>/dev/null
-must sg_xcopy if=$DISK of=$DISK bs=512 skip=12288 seek=16384 count=64 id_usage=hold
+sg=/dev/$(ls /sys/block/${DISK##*/}/device/scsi_generic)
+must sg_xcopy if=$sg of=$sg bs=512 skip=12288 seek=16384 count=64 id_usage=hold
 same /tmp/a 16384 64
 say "sg_xcopy: the target has copied"
 
