@@ -26,7 +26,7 @@ export function maxAtomicSectors(device: BlockDevice): SectorCount {
 }
 
 /**
- * COMPARE AND WRITE (SBC-3 5.2), under an exclusive claim: half of the data is compared with the medium, and the other half
+ * COMPARE AND WRITE (SBC-3), under an exclusive claim: half of the data is compared with the medium, and the other half
  * written when nothing differs. The sense data of a miscompare has the offset of the first byte that differs.
  */
 export async function compareAndWrite(
@@ -49,7 +49,7 @@ export async function compareAndWrite(
   }
 }
 
-/** ORWRITE (16) (SBC-3 5.7), under an exclusive claim: the bits of the data are set on the medium. */
+/** ORWRITE (16) (SBC-3), under an exclusive claim: the bits of the data are set on the medium. */
 export async function orWrite(
   device: BlockDevice,
   { lba, sectors, fua }: Extent,
@@ -71,7 +71,7 @@ export async function orWrite(
 }
 
 /**
- * WRITE ATOMIC (16) (SBC-4 5.48), under an exclusive claim: one operation of the device, which a power failure leaves whole or
+ * WRITE ATOMIC (16) (SBC-4), under an exclusive claim: one operation of the device, which a power failure leaves whole or
  * not at all. Less data than the command is for cannot be written atomically.
  */
 export async function writeAtomic(

@@ -11,7 +11,7 @@ export function decodeModeSelect(cdb: Buffer): Decoded {
   return { kind: 'mode-select', ten, parameterBytes: ten ? cdb.readUInt16BE(7) : cdb.readUInt8(4) };
 }
 
-/** LOG SENSE: SPC-4 6.6. No parameters can be saved, and only cumulative values are kept. */
+/** LOG SENSE: SPC-4 6.8. No parameters can be saved, and only cumulative values are kept. */
 export function decodeLogSense(cdb: Buffer): Decoded {
   if (flag(cdb, 1, 0)) return { kind: 'invalid-field', byte: 1, bit: 0 };
   return {
@@ -24,7 +24,7 @@ export function decodeLogSense(cdb: Buffer): Decoded {
   };
 }
 
-/** READ DEFECT DATA (10), (12): SBC-3 5.13, 5.14. */
+/** READ DEFECT DATA (10), (12): SBC-3. */
 export function decodeReadDefectData(cdb: Buffer): Decoded {
   const twelve = cdb.readUInt8(0) === OPCODE.readDefectData12;
   const request = cdb.readUInt8(twelve ? 1 : 2);
@@ -37,7 +37,7 @@ export function decodeReadDefectData(cdb: Buffer): Decoded {
   };
 }
 
-/** START STOP UNIT: SBC-3 5.25. */
+/** START STOP UNIT: SBC-3. */
 export function decodeStartStop(cdb: Buffer): Decoded {
   return {
     kind: 'start-stop',
@@ -56,7 +56,7 @@ const SANITIZE_ACTIONS: ReadonlyMap<number, Sanitize['action']> = new Map([
   [SERVICE_ACTION.sanitizeExitFailureMode, 'exit-failure-mode'],
 ] as const);
 
-/** SANITIZE: SBC-3 5.24. What is reserved must be 0: nobody should lose data over a bit we took for noise. */
+/** SANITIZE: SBC-3. What is reserved must be 0: nobody should lose data over a bit we took for noise. */
 export function decodeSanitize(cdb: Buffer): Decoded {
   const action = SANITIZE_ACTIONS.get(cdb.readUInt8(1) & 0x1f);
   if (action === undefined) return { kind: 'invalid-field', byte: 1, bit: 4 };
@@ -65,12 +65,12 @@ export function decodeSanitize(cdb: Buffer): Decoded {
     if (cdb.readUInt8(byte) !== 0) return { kind: 'invalid-field', byte, bit: 7 };
   }
   const parameterBytes = cdb.readUInt16BE(7);
-  // Only OVERWRITE brings parameters (SBC-3 table 101).
+  // Only OVERWRITE brings parameters (SBC-3).
   if (action !== 'overwrite' && parameterBytes !== 0) return { kind: 'invalid-field', byte: 7, bit: 7 };
   return { kind: 'sanitize', action, immediate: flag(cdb, 1, 7), mayFail: flag(cdb, 1, 5), parameterBytes };
 }
 
-/** EXTENDED COPY (LID1): SPC-4 6.4. */
+/** EXTENDED COPY (LID1): SPC-4 6.5. */
 export function decodeExtendedCopy(cdb: Buffer): Decoded {
   if ((cdb.readUInt8(1) & 0x1f) !== SERVICE_ACTION.extendedCopyLid1) return { kind: 'invalid-field', byte: 1, bit: 4 };
   return { kind: 'extended-copy', parameterBytes: cdb.readUInt32BE(10) };
@@ -83,7 +83,7 @@ const COPY_RESULTS: ReadonlyMap<number, CopyResults['results']> = new Map([
   [SERVICE_ACTION.failedSegmentDetails, 'failed-segment'],
 ] as const);
 
-/** RECEIVE COPY RESULTS: the service actions about LID1 (SPC-4 6.22 - 6.26). */
+/** RECEIVE COPY RESULTS: the service actions about LID1 (SPC-4 6.21 - 6.25). */
 export function decodeReceiveCopyResults(cdb: Buffer): Decoded {
   const results = COPY_RESULTS.get(cdb.readUInt8(1) & 0x1f);
   if (results === undefined) return { kind: 'invalid-field', byte: 1, bit: 4 };

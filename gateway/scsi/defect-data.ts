@@ -3,7 +3,7 @@ import { parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 
 /**
- * READ DEFECT DATA (10), (12): SBC-3 5.13, 5.14. A virtual disk has neither primary nor grown defects: the lists are valid and
+ * READ DEFECT DATA (10), (12): SBC-3. A virtual disk has neither primary nor grown defects: the lists are valid and
  * empty, in whatever format they are asked for.
  */
 export function readDefectData(command: ReadDefectData): ScsiResult {

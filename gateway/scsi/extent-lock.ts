@@ -60,7 +60,7 @@ export class InFlight {
 }
 
 /**
- * Makes COMPARE AND WRITE, ORWRITE, WRITE ATOMIC and the writes of a copy uninterrupted series of actions (SBC-4 4.29, 5.3, 5.18): such
+ * Makes COMPARE AND WRITE, ORWRITE, WRITE ATOMIC and the writes of a copy uninterrupted series of actions (SBC-4): such
  * a command waits for every command that was in the device when it came, and those that come later and overlap it wait for it, in
  * the order of their arrival.
  *

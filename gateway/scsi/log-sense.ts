@@ -14,7 +14,7 @@ const ALL_SUBPAGES = 0xff;
 const TOTAL_BYTES = 0x0005;
 const UNCORRECTED_ERRORS = 0x0006;
 
-/** Page control: cumulative values, current and default (SPC-4 6.6); thresholds there are none. */
+/** Page control: cumulative values, current and default (SPC-4 6.8); thresholds there are none. */
 const THRESHOLD = 0;
 const DEFAULT_THRESHOLD = 2;
 const DEFAULT_CUMULATIVE = 3;
@@ -44,7 +44,7 @@ const PAGES: readonly Page[] = [
   },
 ];
 
-/** LOG SENSE (SPC-4 6.6): since the gateway has served the unit, for all initiators together. */
+/** LOG SENSE (SPC-4 6.8): since the gateway has served the unit, for all initiators together. */
 export function logSense(counters: MediumCounters, command: LogSense): ScsiResult {
   const found = PAGES.find(({ page, subpage }) => page === command.page && subpage === command.subpage);
   if (found === undefined) return invalidCdbField(2, 5);

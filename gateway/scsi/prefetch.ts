@@ -11,7 +11,7 @@ import type { UnitMedia } from './unit-media.ts';
 const MAX_PREFETCH_BYTES: ByteCount = 16 * MIB;
 
 /**
- * PRE-FETCH (10), (16): SBC-3 5.8, 5.9. Reads the extent, which brings what is not there into the cache; with IMMED in the
+ * PRE-FETCH (10), (16): SBC-3. Reads the extent, which brings what is not there into the cache; with IMMED in the
  * background, one at a time. GOOD, not CONDITION MET: what the cache keeps is its own affair.
  */
 export async function prefetch(

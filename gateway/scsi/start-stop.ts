@@ -5,7 +5,7 @@ import { GOOD, type ScsiResult } from './result.ts';
 import { invalidCdbField } from './sense.ts';
 
 /**
- * START STOP UNIT (SBC-3 5.25). A stopped unit answers commands that need the medium with INITIALIZING COMMAND REQUIRED until
+ * START STOP UNIT (SBC-3). A stopped unit answers commands that need the medium with INITIALIZING COMMAND REQUIRED until
  * somebody starts it; what the cache holds reaches stable storage first. There are no other power conditions to go to, and the
  * medium cannot be loaded or ejected.
  */

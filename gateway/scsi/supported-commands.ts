@@ -1,6 +1,6 @@
 import type { ReportOpcodes } from './cdb.ts';
 import { cdbLength } from './cdb.ts';
-import { SERVICE_ACTION } from './constants.ts';
+import { OPCODE, SERVICE_ACTION } from './constants.ts';
 import { parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { invalidCdbField } from './sense.ts';
@@ -121,8 +121,20 @@ export function reportSupportedOpcodes(command: ReportOpcodes): ScsiResult {
   return parameterData(encodeOne(found, timeouts), allocationLength);
 }
 
-/** Command timeouts descriptor (SPC-4 6.35.4): no times are given. */
-const TIMEOUTS = Buffer.from([0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+/** What a command may have to wait for: blocks that are only in the cloud, a cache that is full. */
+const RECOMMENDED_SECONDS = 60;
+const RECOMMENDED_COPY_SECONDS = 300;
+
+/**
+ * Command timeouts descriptor (SPC-4 6.35.4): the recommended one, 0 where there can be none, for a SANITIZE takes as long as the
+ * medium is large. A nominal processing time is not given.
+ */
+function timeoutsOf({ opcode }: Supported): Buffer {
+  const descriptor = Buffer.from([0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+  if (opcode === OPCODE.extendedCopy) descriptor.writeUInt32BE(RECOMMENDED_COPY_SECONDS, 8);
+  else if (opcode !== OPCODE.sanitize) descriptor.writeUInt32BE(RECOMMENDED_SECONDS, 8);
+  return descriptor;
+}
 
 /** All_commands parameter data (SPC-4 6.35.2). */
 function encodeAll(timeouts: boolean): Buffer {
@@ -132,7 +144,7 @@ function encodeAll(timeouts: boolean): Buffer {
     descriptor.writeUInt16BE(entry.serviceAction ?? 0, 2);
     descriptor[5] = (timeouts ? 0x02 : 0) | (entry.serviceAction === undefined ? 0 : 0x01);
     descriptor.writeUInt16BE(entry.usage.length, 6);
-    return timeouts ? Buffer.concat([descriptor, TIMEOUTS]) : descriptor;
+    return timeouts ? Buffer.concat([descriptor, timeoutsOf(entry)]) : descriptor;
   });
   const body = Buffer.concat(descriptors);
   const header = Buffer.alloc(4);
@@ -144,7 +156,7 @@ function encodeAll(timeouts: boolean): Buffer {
 function encodeOne(entry: Supported | undefined, timeouts: boolean): Buffer {
   if (entry === undefined) return Buffer.from([0, 0x01, 0, 0]);
   const header = Buffer.from([0, timeouts ? 0x83 : 0x03, 0, entry.usage.length]);
-  return Buffer.concat(timeouts ? [header, entry.usage, TIMEOUTS] : [header, entry.usage]);
+  return Buffer.concat(timeouts ? [header, entry.usage, timeoutsOf(entry)] : [header, entry.usage]);
 }
 
 /**

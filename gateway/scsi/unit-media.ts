@@ -7,7 +7,7 @@ export class UnitMedia {
   readonly extents = new ExtentLock();
   readonly mode = new ModeParameters();
   readonly counters: MediumCounters = { readBytes: 0, writtenBytes: 0, readErrors: 0 };
-  /** False after a START STOP UNIT that stopped it; a power on starts it (SBC-3 4.20). */
+  /** False after a START STOP UNIT that stopped it; a power on starts it (SBC-3). */
   isStarted = true;
   /** A read into the cache is under way that nobody waits for. */
   isPrefetching = false;

@@ -20,7 +20,7 @@ const HEADER_BYTES: ByteCount = 4;
 type Parsed =
   { readonly kind: 'job'; readonly job: SanitizeJob } | { readonly kind: 'refused'; readonly result: ScsiResult };
 
-/** The parameter list of OVERWRITE (SBC-3 5.24.2.2); the other methods have none. */
+/** The parameter list of OVERWRITE (SBC-3); the other methods have none. */
 export function parseSanitize(
   command: Sanitize & { readonly action: SanitizeMethod },
   list: Buffer,
@@ -43,7 +43,7 @@ function refused(result: ScsiResult): Parsed {
   return { kind: 'refused', result };
 }
 
-/** A logical block of the pattern, repeated from the start of each block and cut at its end (SBC-3 5.24.2.2). */
+/** A logical block of the pattern, repeated from the start of each block and cut at its end (SBC-3). */
 export function blockOfPattern(job: SanitizeJob, pass: number, sectorSize: ByteCount): Buffer {
   const block = Buffer.alloc(sectorSize, job.pattern);
   if (job.inverts && pass % 2 === 1) for (const [at, byte] of block.entries()) block[at] = ~byte & 0xff;

@@ -45,7 +45,7 @@ type State =
 const IDLE: State = { kind: 'idle' };
 
 /**
- * Sanitize operations of one logical unit (SBC-3 4.11). Once begun, one goes on whatever becomes of the command, the session, or
+ * Sanitize operations of one logical unit (SBC-3). Once begun, one goes on whatever becomes of the command, the session, or
  * the process: it is kept in the unit's document before it is answered, and taken up again when the unit is made anew. Until it has
  * ended nobody reads or writes the medium.
  */
@@ -70,7 +70,7 @@ export class Sanitizer {
     else this.#begin(kept);
   }
 
-  /** What there is to say to a command that may not be processed now; undefined: it may (SBC-3 4.11.2, 4.11.4). */
+  /** What there is to say to a command that may not be processed now; undefined: it may (SBC-3). */
   refusal(command: UnitCommand): Sense | undefined {
     if (this.#state.kind === 'idle' || isAllowed(command)) return undefined;
     if (this.#state.kind === 'running') return this.condition;
@@ -92,7 +92,7 @@ export class Sanitizer {
     }
   }
 
-  /** SANITIZE (SBC-3 5.24). Nothing is answered before the operation is sure to go on. */
+  /** SANITIZE (SBC-3). Nothing is answered before the operation is sure to go on. */
   async sanitize(
     command: UnitCommand & { readonly kind: 'sanitize' },
     list: Buffer,
@@ -103,7 +103,7 @@ export class Sanitizer {
     const parsed = parseSanitize({ ...command, action }, list, this.#device.geometry().sectorSize);
     if (parsed.kind === 'refused') return parsed.result;
     const before = this.#state;
-    // After a failure that nothing may excuse only an operation that nothing may excuse is taken (SBC-3 4.11.4).
+    // After a failure that nothing may excuse only an operation that nothing may excuse is taken (SBC-3).
     if (before.kind === 'failed' && !before.job.mayExit && command.mayFail) return invalidCdbField(1, 5);
     const kept: KeptSanitize = { job: parsed.job, state: 'running', pass: 0, lba: 0 };
     this.#state = { kind: 'running', job: parsed.job, pass: 0, lba: 0 }; // from here on nothing else begins

@@ -22,7 +22,7 @@ const ABORTED = plainStatus(STATUS.taskAborted);
 const ZEROS = Buffer.alloc(INTERNAL_CHUNK_BYTES);
 
 /**
- * EXTENDED COPY (LID1) (SPC-4 6.4): copies between the logical units that this initiator sees through its session, with its own rights
+ * EXTENDED COPY (LID1) (SPC-4 6.5): copies between the logical units that this initiator sees through its session, with its own rights
  * to each of them, which are looked at before every piece. A copy that is aborted or fails leaves what it has copied.
  */
 export async function extendedCopy(nexus: UnitNexus, list: Buffer, life: CommandLife): Promise<ScsiResult> {

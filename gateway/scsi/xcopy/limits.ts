@@ -1,7 +1,7 @@
 import { MIB } from '../../base/units.ts';
 import type { ByteCount } from '../../base/units.ts';
 
-/** What OPERATING PARAMETERS and VPD page 8Fh say of third-party copies (SPC-4 6.25, 7.8.22). */
+/** What OPERATING PARAMETERS and VPD page 8Fh say of third-party copies (SPC-4 6.23). */
 export const MAX_CSCD_DESCRIPTORS = 16;
 export const MAX_SEGMENT_DESCRIPTORS = 64;
 export const CSCD_DESCRIPTOR_BYTES: ByteCount = 32;

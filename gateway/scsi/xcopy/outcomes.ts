@@ -81,7 +81,7 @@ export function copyOutcomes(nexus: UnitNexus): CopyOutcomes {
   return outcomes;
 }
 
-/** RECEIVE COPY RESULTS and its kin about LID1 copies (SPC-4 6.22 - 6.26). */
+/** RECEIVE COPY RESULTS and its kin about LID1 copies (SPC-4 6.21 - 6.25). */
 export function copyResults(nexus: UnitNexus, command: CopyResults): ScsiResult {
   if (command.results === 'operating-parameters') return parameterData(operatingParameters(), command.allocationLength);
   const outcomes = copyOutcomes(nexus);
@@ -106,12 +106,12 @@ export function copyResults(nexus: UnitNexus, command: CopyResults): ScsiResult 
   }
 }
 
-/** COPY MANAGER STATUS (SPC-4 table 199). */
+/** COPY MANAGER STATUS (SPC-4). */
 const IN_PROGRESS = 0;
 const COMPLETED = 1;
 const COMPLETED_WITH_ERRORS = 2;
 
-/** COPY STATUS (SPC-4 6.22): the transfer count is in the smallest unit it fits. */
+/** COPY STATUS (SPC-4 6.25): the transfer count is in the smallest unit it fits. */
 function copyStatus({ segments, bytes, result }: CopyProgress): Buffer {
   const data = Buffer.alloc(12);
   data.writeUInt32BE(data.length - 4, 0);
@@ -126,7 +126,7 @@ function copyStatus({ segments, bytes, result }: CopyProgress): Buffer {
   return data;
 }
 
-/** FAILED SEGMENT DETAILS (SPC-4 6.26): status and sense data of a copy that failed. */
+/** FAILED SEGMENT DETAILS (SPC-4 6.22): status and sense data of a copy that failed. */
 function failedSegment({ result }: CopyProgress): Buffer {
   if (result === undefined || result.status === STATUS.good) return Buffer.alloc(4);
   const sense = result.sense === undefined ? Buffer.alloc(0) : fixedSense(result.sense);
@@ -138,7 +138,7 @@ function failedSegment({ result }: CopyProgress): Buffer {
   return data;
 }
 
-/** OPERATING PARAMETERS (SPC-4 6.25). Nothing is inlined or held. */
+/** OPERATING PARAMETERS (SPC-4 6.23). Nothing is inlined or held. */
 function operatingParameters(): Buffer {
   const data = Buffer.alloc(46);
   data.writeUInt32BE(data.length - 4, 0);

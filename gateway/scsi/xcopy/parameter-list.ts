@@ -41,7 +41,7 @@ export interface CopyRequest {
 
 const HEADER_BYTES: ByteCount = 16;
 
-/** LIST ID USAGE (SPC-4 table 110): 01b is reserved; 11b: there is no list identifier. */
+/** LIST ID USAGE (SPC-4): 01b is reserved; 11b: there is no list identifier. */
 const RESERVED_USAGE = 1;
 const NO_LIST_ID = 3;
 
@@ -51,7 +51,7 @@ type Parsed =
   | { readonly kind: 'request'; readonly request: CopyRequest }
   | { readonly kind: 'refused'; readonly result: ScsiResult };
 
-/** The parameter list of EXTENDED COPY (LID1) (SPC-4 6.4.2); everything in it is checked before anything is copied. */
+/** The parameter list of EXTENDED COPY (LID1) (SPC-4 6.5); everything in it is checked before anything is copied. */
 export function parseCopyRequest(list: Buffer): Parsed {
   if (list.length < HEADER_BYTES) return refused(checkCondition(SENSE.parameterListLength));
   const usage = (list.readUInt8(1) >> 3) & 0x03;

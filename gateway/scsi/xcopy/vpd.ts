@@ -11,14 +11,14 @@ import {
   SEGMENT_GRANULARITY_LOG2,
 } from './limits.ts';
 
-/** Third-party copy descriptor types (SPC-4 table 521). */
+/** Third-party copy descriptor types (SPC-4). */
 const SUPPORTED_COMMANDS = 0x0001;
 const PARAMETER_DATA = 0x0004;
 const SUPPORTED_DESCRIPTORS = 0x0008;
 const SUPPORTED_CSCD_IDS = 0x000c;
 const GENERAL_COPY_OPERATIONS = 0x8001;
 
-/** The body of VPD page 8Fh, third-party copy (SPC-4 7.8.22). */
+/** The body of VPD page 8Fh, third-party copy (SPC-4). */
 export function thirdPartyCopy(): Buffer {
   return Buffer.concat([
     descriptor(SUPPORTED_COMMANDS, supportedCommands()),
