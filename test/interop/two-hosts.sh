@@ -35,7 +35,7 @@ mkdir -p "$R/bin" "$R/lib" "$R/proc" "$R/sys" "$R/dev" "$R/lower" "$R/layer" "$R
 cp "$(command -v busybox)" "$R/bin/busybox"
 MODS="virtio_pci virtio_net virtio_rng 9p 9pnet_virtio overlay af_packet
       iscsi_tcp sd_mod sg crc32c_generic
-      esp4 xfrm_user aes_generic gcm ctr cbc cmac ghash-generic seqiv echainiv authenc sha256_generic sha512_generic
+      esp4 xfrm_user aes_generic gcm ctr cbc cmac ghash-generic seqiv echainiv authenc sha256_generic sha512_generic drbg
       nf_tables"
 : > "$R/modules.order"
 for m in $MODS; do
