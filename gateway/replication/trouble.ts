@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import type { WallMillis } from '../base/units.ts';
 
 /** Trouble that is younger than this mostly passes; after it an operator is told. */
-export const ALARM_AFTER_MS = 120_000;
+const ALARM_AFTER_MS = 120_000;
 
 /** Something that is tried again and again, and has failed for some time. */
 export class Trouble {
