@@ -14,7 +14,6 @@ export const FLAG = {
 
 export const VERSION = 0x0001;
 export const HEADER_BYTES = 12;
-export const DEFAULT_PORT = 3205;
 
 /** Attribute tags (RFC 4171 6.1). */
 export const TAG = {
