@@ -16,7 +16,15 @@ import {
 } from '../../gateway/iscsi/responses.ts';
 import { formatText, parseText } from '../../gateway/iscsi/text.ts';
 import { decodeCdb } from '../../gateway/scsi/cdb.ts';
-import { ResponseParser, buildCommand, buildDataOut, buildLogin, buildTaskManagement } from '../support/iscsi-wire.ts';
+import {
+  ResponseParser,
+  buildCommand,
+  buildDataOut,
+  buildLogin,
+  buildRequest,
+  buildTaskManagement,
+  withDigests,
+} from '../support/iscsi-wire.ts';
 import type { Response } from '../support/iscsi-wire.ts';
 
 const u16 = fc.integer({ min: 0, max: 0xffff });
@@ -344,4 +352,90 @@ test('no byte stream makes the framer fail, deliver too much, or depend on how i
     ),
     { numRuns: 500 },
   );
+});
+
+describe('every kind of request', () => {
+  const DATA = Buffer.from('key=value\0key2=value2\0');
+  const one = fc.sample(fc.uint8Array({ minLength: 16, maxLength: 16 }), { seed: 1, numRuns: 1 })[0] ?? [];
+  const REQUESTS: readonly Buffer[] = [
+    ...[0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x1c].map((opcode) =>
+      buildRequest({
+        opcode,
+        itt: 7,
+        word20: 9,
+        cmdSn: 11,
+        expStatSn: 13,
+        word32: 1,
+        word36: 2,
+        word40: 3,
+        data: DATA,
+      }),
+    ),
+    buildRequest({ opcode: 0x01, itt: 8, ahs: Buffer.from(one).subarray(0, 12), data: DATA.subarray(0, 5) }),
+    buildRequest({ opcode: 0x06, itt: 9 }),
+  ];
+  const LIMITS = [false, true].flatMap((headerDigest) =>
+    [false, true].map((dataDigest) => ({ maxDataBytes: 300, headerDigest, dataDigest })),
+  );
+
+  /** What the framer makes of these chunks: each PDU with its decoded header, or an error. */
+  function framed(chunks: readonly Buffer[], limits: (typeof LIMITS)[number]): string[] {
+    const seen: string[] = [];
+    const framer = new Framer(
+      {
+        destination: () => undefined,
+        pdu: (header, additional, data, intact) => {
+          const request = decodeRequest(Buffer.from(header));
+          if (request.kind === 'scsi-command') decodeCdb(request.cdb);
+          parseText(data);
+          seen.push([JSON.stringify(request), additional.toString('hex'), data.toString('hex'), intact].join(' '));
+        },
+        error: (error) => seen.push(error),
+      },
+      limits,
+    );
+    for (const chunk of chunks) framer.push(chunk);
+    return seen;
+  }
+
+  const wire = (limits: (typeof LIMITS)[number]): Buffer[] =>
+    REQUESTS.map((pdu) => withDigests(pdu, { header: limits.headerDigest, data: limits.dataDigest }));
+
+  test('is the same cut in two at every byte, and all of them in single bytes', () => {
+    for (const limits of LIMITS) {
+      const stream = Buffer.concat(wire(limits));
+      const whole = framed([stream], limits);
+      expect(whole).toHaveLength(REQUESTS.length);
+      for (let cut = 0; cut <= stream.length; cut += 1)
+        expect(framed([stream.subarray(0, cut), stream.subarray(cut)], limits).join('\n')).toBe(whole.join('\n'));
+      expect(
+        framed(
+          [...stream].map((value) => Buffer.from([value])),
+          limits,
+        ),
+      ).toEqual(whole);
+    }
+  });
+
+  test('cut short at every byte is not delivered', () => {
+    for (const limits of LIMITS)
+      for (const pdu of wire(limits))
+        for (let length = 0; length < pdu.length; length += 1)
+          expect(framed([pdu.subarray(0, length)], limits)).toEqual([]);
+  });
+
+  test('with every bit flipped is delivered or refused, and never as it was where digests guard it', () => {
+    for (const limits of LIMITS) {
+      for (const pdu of wire(limits)) {
+        const [sound] = framed([pdu], limits);
+        for (let bit = 0; bit < pdu.length * 8; bit += 1) {
+          const flipped = Buffer.from(pdu);
+          flipped.writeUInt8(flipped.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
+          // What follows gives a PDU that has become longer its rest.
+          const seen = framed([flipped, Buffer.alloc(1400)], limits);
+          if (limits.headerDigest && limits.dataDigest) expect(sound !== undefined && seen.includes(sound)).toBe(false);
+        }
+      }
+    }
+  });
 });

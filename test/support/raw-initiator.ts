@@ -60,8 +60,13 @@ export class RawInitiator {
   }
 
   send(...pdus: readonly Buffer[]): void {
+    this.socket.write(this.framed(...pdus));
+  }
+
+  /** The bytes of these PDUs, with the digests that were agreed on. */
+  framed(...pdus: readonly Buffer[]): Buffer {
     const { header, data } = this.#digests;
-    this.socket.write(Buffer.concat(header || data ? pdus.map((pdu) => withDigests(pdu, { header, data })) : pdus));
+    return Buffer.concat(header || data ? pdus.map((pdu) => withDigests(pdu, { header, data })) : pdus);
   }
 
   sendBytes(bytes: Buffer): void {
