@@ -46,7 +46,7 @@ export type Command =
   | (Extent & { readonly kind: 'write-atomic'; readonly fua: boolean })
   | (Extent & { readonly kind: 'prefetch'; readonly immediate: boolean })
   | (Extent & { readonly kind: 'synchronize-cache' })
-  | (Extent & { readonly kind: 'write-same'; readonly noData: boolean })
+  | (Extent & { readonly kind: 'write-same'; readonly unmap: boolean; readonly noData: boolean })
   | { readonly kind: 'unmap'; readonly parameterBytes: number }
   | (Sanitize & { readonly kind: 'sanitize' })
   | { readonly kind: 'extended-copy'; readonly parameterBytes: number }
@@ -290,7 +290,7 @@ function decodeWriteSame(cdb: Buffer, lba: Lba, sectors: SectorCount): Decoded {
   if (anchor) return { kind: 'invalid-field', byte: 1, bit: 4 };
   const noData = flag(cdb, 1, 0);
   if (noData && cdb.readUInt8(0) === OPCODE.writeSame10) return { kind: 'invalid-field', byte: 1, bit: 0 };
-  return { kind: 'write-same', lba, sectors, noData };
+  return { kind: 'write-same', lba, sectors, unmap: flag(cdb, 1, 3), noData };
 }
 
 /** UNMAP: SBC-3 5.22. No anchored state here. */

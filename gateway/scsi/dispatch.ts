@@ -5,6 +5,7 @@ import { readCapacity10, readCapacity16 } from './capacity.ts';
 import { readDefectData } from './defect-data.ts';
 import type { Access } from './extent-lock.ts';
 import { inquiry } from './inquiry.ts';
+import { maxWriteSameSectors } from './limits.ts';
 import { logSense } from './log-sense.ts';
 import type { UnitNexus } from './logical-unit.ts';
 import { read, synchronizeCache, verify, write, writeAndVerify, writePart } from './medium.ts';
@@ -217,13 +218,20 @@ interface Extent {
 
 function writeSameOf(
   nexus: UnitNexus,
-  command: Extent & { readonly noData: boolean },
+  command: Extent & { readonly noData: boolean; readonly unmap: boolean },
   data: readonly Buffer[],
   announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {
   const { device } = nexus.unit;
-  if (!command.noData && announcedBytes !== device.geometry().sectorSize) return checkCondition(SENSE.wrongDataLength);
-  return writeSame(device, command, command.noData ? undefined : Buffer.concat(data));
+  const { sectorSize, sectors: end } = device.geometry();
+  if (!command.noData && announcedBytes !== sectorSize) return checkCondition(SENSE.wrongDataLength);
+  const sectors = command.sectors === 0 ? end - command.lba : command.sectors;
+  if (sectors > maxWriteSameSectors(sectorSize)) return checkCondition(SENSE.invalidFieldInCdb);
+  if (sectors === 0) return GOOD;
+  // "Unmap up to the end" unmaps whatever the block is filled with, as libiscsi's test demands and other targets do.
+  const unmapsToTheEnd = command.unmap && command.sectors === 0;
+  const pattern = command.noData || unmapsToTheEnd ? undefined : Buffer.concat(data);
+  return writeSame(device, { lba: command.lba, sectors }, pattern);
 }
 
 /** REQUEST SENSE (SPC-4 6.39): a pending unit attention as data, once; otherwise NO SENSE. */

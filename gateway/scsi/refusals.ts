@@ -107,8 +107,8 @@ function refuseTooLong(nexus: UnitNexus, { sectors }: Extent): ScsiResult | unde
 }
 
 function refuseWriteSame(nexus: UnitNexus, { sectors }: Extent): ScsiResult | undefined {
-  // WSNZ is 1: a length of 0 does not mean "to the end", which for a large disk is longer than any limit.
-  return sectors === 0 || sectors > maxWriteSameSectors(nexus.unit.device.geometry().sectorSize)
+  // WSNZ is 0: a length of 0 means "to the end", which is subject to the same limit.
+  return sectors > maxWriteSameSectors(nexus.unit.device.geometry().sectorSize)
     ? checkCondition(SENSE.invalidFieldInCdb)
     : undefined;
 }

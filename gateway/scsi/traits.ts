@@ -115,8 +115,9 @@ export function accessOf(command: UnitCommand): Access | undefined {
   }
 }
 
-/** The extent of a command that has an access; of UNMAP, whose ranges are in its data, all of it. */
+/** The extent of a command that has an access; of UNMAP, whose ranges are in its data, and of "to the end" all of it. */
 export function extentOf(command: UnitCommand): { readonly first: Lba; readonly end: Lba } {
   if (!('lba' in command) || command.kind === 'get-lba-status') return { first: 0, end: Infinity };
-  return { first: command.lba, end: command.lba + command.sectors };
+  const toTheEnd = command.kind === 'write-same' && command.sectors === 0;
+  return { first: command.lba, end: toTheEnd ? Infinity : command.lba + command.sectors };
 }

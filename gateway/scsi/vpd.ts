@@ -120,7 +120,6 @@ function blockLimits(device: BlockDevice): Buffer {
   const perBlock = BLOCK_SIZE / sectorSize;
   const maxTransfer = Math.floor(device.limits.maxTransferBytes / sectorSize);
   const body = Buffer.alloc(0x3c);
-  body[0] = 0x01; // WSNZ: a WRITE SAME says how long it is
   body[1] = MAX_COMPARE_AND_WRITE_SECTORS;
   body.writeUInt16BE(perBlock, 2); // optimal transfer length granularity
   body.writeUInt32BE(maxTransfer, 4);
