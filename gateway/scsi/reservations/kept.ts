@@ -10,6 +10,19 @@ import {
 } from './registry.ts';
 import type { ItNexus, PersistentReservation, Registration, Registry } from './registry.ts';
 
+/**
+ * The most that registrations may take of the unit's document, which is bounded too (docs/FORMAT.md): the reservation and
+ * other sections have room beside them.
+ */
+const MAX_KEPT_BYTES = 60_000;
+
+/** Whether registrations are too many, with too long names, to be kept over a power loss. */
+export function isTooLarge({ persists, registrations }: Registry): boolean {
+  if (!persists) return false;
+  const kept = encodeRegistry({ ...EMPTY_REGISTRY, persists, registrations });
+  return Buffer.byteLength(JSON.stringify(kept)) > MAX_KEPT_BYTES;
+}
+
 /** A registry as JSON for the unit's document; undefined when a power loss ends it all (SPC-4 5.13.5). */
 export function encodeRegistry(registry: Registry): unknown {
   if (!registry.persists) return undefined;

@@ -4,10 +4,10 @@ import type { CommandLife } from '../dispatch.ts';
 import type { InitiatorPort, LogicalUnit, UnitNexus } from '../logical-unit.ts';
 import { GOOD, parameterData, plainStatus } from '../result.ts';
 import type { ScsiResult } from '../result.ts';
-import { checkCondition, resultOfError } from '../sense.ts';
+import { SENSE, checkCondition, resultOfError } from '../sense.ts';
 import type { UnitCommand } from '../traits.ts';
 import { passesLegacyReservation, reservedAccess } from './access.ts';
-import { decodeRegistry, encodeRegistry } from './kept.ts';
+import { decodeRegistry, encodeRegistry, isTooLarge } from './kept.ts';
 import { encodeReserveIn } from './parameter-data.ts';
 import type { ReserveInAction } from './parameter-data.ts';
 import { decodeReserveOut } from './parameter-list.ts';
@@ -122,6 +122,8 @@ export class Reservations {
     const { document } = this.#unit;
     const before = this.#registry;
     const changes = made.registry !== before && (made.registry.persists || before.persists);
+    if (made.registry.registrations !== before.registrations && isTooLarge(made.registry))
+      return atOnce(checkCondition(SENSE.insufficientRegistrationResources));
     const commit = (): Settling => this.#commit(nexus, command, made);
     if (!changes && !document.isUncertain) return commit();
     return document.save('reservations', encodeRegistry(made.registry)).then(commit, (error: unknown) => ({

@@ -117,6 +117,30 @@ describe('with APTPL', () => {
     expect(await unit.keys()).toEqual({ generation: 1, keys: [1n] });
   });
 
+  test('the longest names there can be are still kept within the document, or refused', async () => {
+    const store = new TestStore();
+    const unit = new ReservationBench(store);
+    const others = Array.from({ length: 127 }, (_, n) =>
+      transportId(`iqn.2026-11.example:${String(n).padStart(203, 'x')}`, ISID),
+    );
+    const outcome = await unit.out('A', 'register', { newKey: 1n, persists: true, others });
+    expect(outcome.status).toBe(GOOD);
+    expect(Buffer.byteLength(store.document ?? '')).toBeLessThan(60_100);
+    const port = { targetName: `iqn.2026-11.dev.farshore:${'t'.repeat(198)}`, portalGroupTag: 1 };
+    const elsewhere = unit.bench.join(unit.bench.device, { name: nameOf('B'), isid: ISID }, port);
+    const list = Buffer.concat([Buffer.alloc(28), ...others]);
+    list.writeBigUInt64BE(2n, 8);
+    list[20] = 0x09;
+    list.writeUInt32BE(list.length - 28, 24);
+    const cdb = Buffer.from('5f000000000000000000', 'hex');
+    cdb.writeUInt32BE(list.length, 5);
+    await unit.out('A', 'clear', { key: 1n });
+    elsewhere.takeAttention();
+    const refused = await unit.bench.run(cdb, list, elsewhere);
+    expect(refused).toMatchObject({ status: CHECK, sense: { key: 5, asc: 0x55, ascq: 0x04 } });
+    expect((await unit.keys()).keys).toEqual([]);
+  });
+
   test('two commands that race take turns: the second decides on what the first has made durable', async () => {
     const store = new TestStore();
     const unit = new ReservationBench(store);
