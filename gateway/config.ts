@@ -7,6 +7,7 @@ import { describeError, FarshoreError } from './base/errors.ts';
 import { parseSize } from './base/size.ts';
 import { GIB, MIB, type ByteCount } from './base/units.ts';
 import type { CloudSettings } from './cloud/aws-clients.ts';
+import { DEFAULT_PORT as ISNS_DEFAULT_PORT } from './isns/constants.ts';
 
 /** host:port as one listens on it. */
 export interface Portal {
@@ -47,8 +48,6 @@ const MIN_CACHE = 256 * MIB;
 const MIN_RAM = 16 * MIB;
 
 const MAX_PORTALS = 64;
-/** The port of iSNS (RFC 4171). */
-const ISNS_PORT = 3205;
 
 const limit = z.number().int().min(1).max(65_535).optional();
 const size = z.union([z.string(), z.number().int().nonnegative()]);
@@ -197,10 +196,10 @@ function portalOf(
 
 /** `isns.example.com`, `10.1.1.9:3205`, `[fd00::9]:3205`. */
 function parseIsns(text: string, where: string): { readonly host: string; readonly port: number } {
-  if (isIP(text) === 6) return { host: text, port: ISNS_PORT };
+  if (isIP(text) === 6) return { host: text, port: ISNS_DEFAULT_PORT };
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+))(?::(\d{1,5}))?$/.exec(text);
   const host = match?.[1] ?? match?.[2];
-  const port = match?.[3] === undefined ? ISNS_PORT : Number(match[3]);
+  const port = match?.[3] === undefined ? ISNS_DEFAULT_PORT : Number(match[3]);
   if (host === undefined || port < 1 || port > 65_535) {
     throw new FarshoreError(
       'input',

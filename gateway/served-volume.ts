@@ -113,7 +113,12 @@ export class ServedVolume {
       return {
         ...this.#blankReport(),
         state: state.kind === 'failed' ? state.state : state.kind === 'opening' ? 'opening' : 'stopped',
-        reason: state.kind === 'closed' ? 'it is being closed' : state.reason,
+        reason:
+          state.kind === 'closed'
+            ? 'it is being closed'
+            : state.kind === 'failed' && state.state === 'fenced'
+              ? this.#withRemedy(state.reason)
+              : state.reason,
       };
     }
     const { volume, item, remote } = state.opened;
@@ -126,7 +131,10 @@ export class ServedVolume {
       replication: item.replication,
       target: item.targetName,
       state: status.state,
-      reason: status.reason ?? status.replicationProblem ?? (await problemOf(remote)),
+      reason:
+        status.state === 'fenced' && status.reason !== undefined
+          ? this.#withRemedy(status.reason)
+          : (status.reason ?? status.replicationProblem ?? (await problemOf(remote))),
       epoch: status.epoch,
       committedN: status.committedN,
       committedAt: status.committedAt,
@@ -183,6 +191,11 @@ export class ServedVolume {
     }
     this.#state = { kind: 'closed' };
     firstDone(new FarshoreError('stopped', `volume ${this.entry.name} was closed before it was open`));
+  }
+
+  #withRemedy(reason: string): string {
+    const { name } = this.entry;
+    return `${reason.replace(/\.$/, '')}; to drop what is kept of it here: farshore volume forget ${name}`;
   }
 
   /** A volume whose access control cannot be had is not left open behind everybody's back. */

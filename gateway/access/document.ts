@@ -28,7 +28,6 @@ const initiatorSchema = z.strictObject({
 export type InitiatorEntry = Readonly<z.infer<typeof initiatorSchema>>;
 
 const targetSchema = z.strictObject({ name: nameText, ...granted });
-export type TargetEntry = Readonly<z.infer<typeof targetSchema>>;
 
 const discoverySchema = z.strictObject({
   /** undefined: for every initiator that has none of its own. */
