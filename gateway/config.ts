@@ -7,7 +7,6 @@ import { describeError, FarshoreError } from './base/errors.ts';
 import { parseSize } from './base/size.ts';
 import { GIB, MIB, type ByteCount } from './base/units.ts';
 import type { CloudSettings } from './cloud/aws-clients.ts';
-import { DEFAULT_PORT as ISNS_DEFAULT_PORT } from './isns/constants.ts';
 
 /** host:port as one listens on it. */
 export interface Portal {
@@ -48,6 +47,8 @@ const MIN_CACHE = 256 * MIB;
 const MIN_RAM = 16 * MIB;
 
 const MAX_PORTALS = 64;
+/** The port of iSNS (RFC 4171). */
+const ISNS_DEFAULT_PORT = 3205;
 
 const limit = z.number().int().min(1).max(65_535).optional();
 const size = z.union([z.string(), z.number().int().nonnegative()]);
