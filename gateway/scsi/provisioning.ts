@@ -70,7 +70,7 @@ function isZero(bytes: Buffer): boolean {
 const LBA_STATUS_HEADER_BYTES = 8;
 const LBA_STATUS_DESCRIPTOR_BYTES = 16;
 /** The device is asked so often for one answer; the host asks again from where it ends. */
-const MAX_LOOKS = 128;
+const MAX_LOOKS = 64;
 /** More descriptors than this are not worth an answer either. */
 const MAX_LBA_STATUS_DESCRIPTORS = 64;
 const DEALLOCATED = 1;
