@@ -354,7 +354,7 @@ test('no byte stream makes the framer fail, deliver too much, or depend on how i
   );
 });
 
-describe('every kind of request', () => {
+describe('every kind of request', { timeout: 240_000 }, () => {
   const DATA = Buffer.from('key=value\0key2=value2\0');
   const one = fc.sample(fc.uint8Array({ minLength: 16, maxLength: 16 }), { seed: 1, numRuns: 1 })[0] ?? [];
   const REQUESTS: readonly Buffer[] = [

@@ -18,6 +18,8 @@ import type { RawInitiator } from '../support/raw-initiator.ts';
 
 /** A session against a model of its medium: whatever is asked, in whatever fragments, with whatever data phase. */
 
+/** A last resort against a hang. */
+const TIMEOUT_MS = 240_000;
 const SECTORS = 128;
 const device = new RamDevice({ bytes: 64 * KIB });
 let world: IscsiWorld;
@@ -253,20 +255,24 @@ class Talk {
 
 const PLAIN_PHASE: Phase = { immediate: 65_536, unsolicited: true, stride: 65_536 };
 
-test('a session does to its medium what was asked, no more and no less, and nothing of what was given up', async () => {
-  await fc.assert(
-    fc.asyncProperty(
-      terms,
-      fc.array(step, { minLength: 1, maxLength: 14 }),
-      fc.array(fc.integer({ min: 1, max: 3000 }), { maxLength: 5 }),
-      async (settled, steps, cuts) => {
-        device.bytes.fill(0);
-        const talk = new Talk(settled, cuts);
-        await talk.login();
-        for (const made of steps) await talk.act(made);
-        await talk.finish();
-      },
-    ),
-    { numRuns: 120 },
-  );
-});
+test(
+  'a session does to its medium what was asked, no more and no less, and nothing of what was given up',
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        terms,
+        fc.array(step, { minLength: 1, maxLength: 14 }),
+        fc.array(fc.integer({ min: 1, max: 3000 }), { maxLength: 5 }),
+        async (settled, steps, cuts) => {
+          device.bytes.fill(0);
+          const talk = new Talk(settled, cuts);
+          await talk.login();
+          for (const made of steps) await talk.act(made);
+          await talk.finish();
+        },
+      ),
+      { numRuns: 120 },
+    );
+  },
+  TIMEOUT_MS,
+);

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { MIB } from '../../gateway/base/units.ts';
 import { decodeCdb } from '../../gateway/scsi/cdb.ts';
 import { leavesTraces } from '../../gateway/scsi/traits.ts';
@@ -10,6 +10,8 @@ import { ScsiBench } from '../support/scsi-bench.ts';
 const byte = fc.integer({ min: 0, max: 0xff });
 const block = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => Buffer.from(bytes));
 const parameters = fc.uint8Array({ maxLength: 600 }).map((bytes) => Buffer.from(bytes));
+
+vi.setConfig({ testTimeout: 240_000 }); // a last resort against a hang
 
 /** Statuses this device answers with (SAM-5 5.3.1). */
 const STATUSES = [0x00, 0x02, 0x08, 0x18, 0x28];
