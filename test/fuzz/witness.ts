@@ -33,6 +33,8 @@ export class Witness {
   #stopped = false;
   #paused: Promise<void> | undefined;
   #idle: () => void = () => undefined;
+  /** A write whose session was ended before its answer: nobody knows whether it was executed, so it is sent again first. */
+  #unsure: { readonly lba: number; readonly sectors: number } | undefined;
   /** For how many sessions it had to log in. */
   logins = 0;
   answers = 0;
@@ -85,6 +87,7 @@ export class Witness {
     for (;;) {
       const initiator = this.#initiator;
       try {
+        if (this.#unsure !== undefined) await this.#write(this.#unsure.lba, this.#unsure.sectors);
         await act();
         return;
       } catch (error) {
@@ -138,7 +141,9 @@ export class Witness {
     const parts: Buffer[] = [];
     for (let at = lba; at < lba + sectors; at += 1) parts.push(world.witnessSector(at, (this.#versions[at] ?? 0) + 1));
     const data = Buffer.concat(parts);
+    this.#unsure = { lba, sectors };
     await this.#command({ cdb: write10(lba, sectors), write: true, expectedBytes: data.length, data });
+    this.#unsure = undefined;
     for (let at = lba; at < lba + sectors; at += 1) this.#versions[at] = (this.#versions[at] ?? 0) + 1;
   }
 
