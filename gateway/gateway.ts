@@ -225,7 +225,16 @@ export class Gateway implements GatewayApi {
     return [...cannotRecord, ...control.problems()];
   }
 
-  async #create({ name, bytes, sectorSize, replication }: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
+  async #create({
+    name,
+    bytes,
+    sectorSize,
+    physicalSize,
+    removable,
+    replication,
+  }: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
+    if (physicalSize !== undefined && physicalSize < sectorSize)
+      throw new FarshoreError('input', 'a disk with physical blocks of 512 bytes has sectors of 512 bytes');
     const { settings, clock, random, catalogue, table } = this.#deps;
     checkVolumeSize(bytes);
     if (replication !== 'async') {
@@ -248,6 +257,8 @@ export class Gateway implements GatewayApi {
       name,
       bytes,
       sectorSize,
+      ...(physicalSize === undefined ? {} : { physicalSize }),
+      ...(removable === undefined ? {} : { removable }),
       replication,
       targetName,
       naa: newNaa(random),

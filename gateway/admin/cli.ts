@@ -31,6 +31,14 @@ export interface CloudOptions {
 const MIN_DEMO_MEGABYTES = 16;
 const MAX_DEMO_MEGABYTES = 64 * 1024;
 
+interface VolumeOptions {
+  readonly size: string;
+  readonly replication: 'async' | 'flush' | 'sync';
+  readonly sector: string;
+  readonly plain512?: boolean;
+  readonly removable?: boolean;
+}
+
 const DEFAULT_CONFIGS = ['gateway.yaml', '/etc/farshore/gateway.yaml'];
 
 /** Runs one command line; the number is the exit code (base/errors EXIT_CODES). Results go to stdout, everything else to stderr. */
@@ -154,13 +162,17 @@ function buildProgram(programs: Programs, version: string): Command {
       new Option('--replication <mode>', 'when a write is acked').choices(['async', 'flush', 'sync']).default('async'),
     )
     .addOption(new Option('--sector <bytes>', 'sector size the initiators see').choices(['512', '4096']).default('512'))
-    .action((name: string, options: { size: string; replication: 'async' | 'flush' | 'sync'; sector: string }) =>
+    .option('--plain-512', 'for hosts that take only disks whose physical blocks have 512 bytes too; slower')
+    .option('--removable', 'the disk says that its medium can be ejected')
+    .action((name: string, options: VolumeOptions) =>
       tell(
         'volume-create',
         {
           name,
           bytes: parseSize(options.size, '--size'),
           sectorSize: options.sector === '4096' ? 4096 : 512,
+          ...(options.plain512 === true ? { physicalSize: 512 as const } : {}),
+          ...(options.removable === true ? { removable: true as const } : {}),
           replication: options.replication,
         },
         show.volume,

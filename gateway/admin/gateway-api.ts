@@ -138,6 +138,8 @@ export const ARGUMENTS = {
     name,
     bytes: z.number().int().positive(),
     sectorSize: z.union([z.literal(512), z.literal(4096)]),
+    physicalSize: z.literal(512).optional(),
+    removable: z.literal(true).optional(),
     replication: z.enum(['async', 'flush', 'sync']),
   }),
   'volume-list': z.strictObject({}),

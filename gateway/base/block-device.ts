@@ -16,11 +16,15 @@ export interface DeviceIdentity {
   readonly naa: Buffer;
   /** Unit serial number (VPD 80h), ASCII. */
   readonly serial: string;
+  /** Whether it says that its medium can be ejected; a fixed disk otherwise. */
+  readonly removable?: boolean;
 }
 
 export interface DeviceGeometry {
   readonly sectorSize: 512 | 4096;
   readonly sectors: SectorCount;
+  /** Physical block as it is told to initiators; 4096 when it is not said. */
+  readonly physicalSize?: 512 | 4096;
 }
 
 /** Advertised in VPD B0h; the device may be called only within them. */

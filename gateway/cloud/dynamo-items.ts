@@ -119,6 +119,8 @@ export function encodeVolume(item: VolumeItem): Item {
     name: text(item.name),
     bytes: number(item.bytes),
     sectorSize: number(item.sectorSize),
+    ...(item.physicalSize === undefined ? {} : { physicalSize: number(item.physicalSize) }),
+    ...(item.removable === undefined ? {} : { removable: number(item.removable ? 1 : 0) }),
     replication: text(item.replication),
     targetName: text(item.targetName),
     naa: binary(item.naa),
@@ -143,6 +145,12 @@ export function decodeVolume(item: Item, ref: VolumeRef): VolumeItem {
     name: reader.text('name'),
     bytes: reader.number('bytes'),
     sectorSize: reader.oneOf('sectorSize', reader.number('sectorSize'), [512, 4096]),
+    ...(reader.has('physicalSize')
+      ? { physicalSize: reader.oneOf('physicalSize', reader.number('physicalSize'), [512]) }
+      : {}),
+    ...(reader.has('removable')
+      ? { removable: reader.oneOf('removable', reader.number('removable'), [0, 1]) === 1 }
+      : {}),
     replication: reader.oneOf('replication', reader.text('replication'), ['async', 'flush', 'sync']),
     targetName: reader.text('targetName'),
     naa: reader.binary('naa', NAA_BYTES),

@@ -22,6 +22,10 @@ export interface VolumeItem extends VolumeRef {
   readonly name: string;
   readonly bytes: ByteCount;
   readonly sectorSize: 512 | 4096;
+  /** Physical blocks that initiators are told of: 4096 bytes, but for hosts that take only disks of 512 all through. */
+  readonly physicalSize?: 512;
+  /** The disk says that its medium can be ejected. */
+  readonly removable?: boolean;
   readonly replication: ReplicationMode;
   /** Full name of its default target; follows the volume. */
   readonly targetName: string;

@@ -13,12 +13,12 @@ export function readCapacity10(geometry: DeviceGeometry): ScsiResult {
   return parameterData(data, NO_LIMIT);
 }
 
-/** READ CAPACITY (16), SBC-3 5.16.2: physical blocks of 4096 bytes, thin, unmapped sectors read as zeros. */
+/** READ CAPACITY (16), SBC-3 5.16.2: physical blocks, thin, unmapped sectors read as zeros. */
 export function readCapacity16(geometry: DeviceGeometry, allocationLength: number): ScsiResult {
   const data = Buffer.alloc(32);
   data.writeBigUInt64BE(BigInt(geometry.sectors - 1), 0);
   data.writeUInt32BE(geometry.sectorSize, 8);
-  data[13] = Math.log2(BLOCK_SIZE / geometry.sectorSize);
+  data[13] = Math.log2((geometry.physicalSize ?? BLOCK_SIZE) / geometry.sectorSize);
   data[14] = 0x80 | 0x40; // LBPME, LBPRZ; lowest aligned LBA 0
   return parameterData(data, allocationLength);
 }

@@ -16,7 +16,7 @@ import { getLbaStatus, unmap, writeSame } from './provisioning.ts';
 import { GOOD, parameterData, plainStatus } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, descriptorSense, fixedSense, resultOfError } from './sense.ts';
-import { startStop } from './start-stop.ts';
+import { preventAllow, startStop } from './start-stop.ts';
 import { reportSupportedOpcodes, reportTaskManagement } from './supported-commands.ts';
 import { STATUS } from './constants.ts';
 import { reportTargetPortGroups } from './target-port-groups.ts';
@@ -128,8 +128,9 @@ function run(
     case 'synchronize-cache':
       return synchronizeCache(device);
     case 'test-unit-ready':
-    case 'prevent-allow':
       return GOOD;
+    case 'prevent-allow':
+      return preventAllow(nexus, command.prevent);
     case 'start-stop':
       return startStop(nexus, command);
     case 'write-and-verify':

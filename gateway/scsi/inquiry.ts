@@ -19,9 +19,15 @@ export function inquiry(
   nexus: UnitNexus,
   command: { readonly vital: boolean; readonly page: number; readonly allocationLength: number },
 ): ScsiResult {
-  if (!command.vital) return parameterData(standardInquiry(CONNECTED_DISK), command.allocationLength);
+  if (!command.vital) return standardOf(nexus, command.allocationLength);
   const page = encodeVpdPage(command.page, nexus.unit.device, nexus.port);
   return page === undefined ? invalidCdbField(2, 7) : parameterData(page, command.allocationLength);
+}
+
+function standardOf(nexus: UnitNexus, allocationLength: number): ScsiResult {
+  const bytes = standardInquiry(CONNECTED_DISK);
+  if (nexus.unit.device.identity.removable === true) bytes[1] = 0x80; // RMB
+  return parameterData(bytes, allocationLength);
 }
 
 /** INQUIRY of a LUN nothing is mapped to: answered all the same, with qualifier 011b. */

@@ -127,6 +127,7 @@ export class LogicalUnit {
   leave(nexus: UnitNexus): void {
     if (!this.#nexuses.delete(nexus)) return;
     this.reservations.nexusLost(nexus);
+    this.media.preventing.delete(nexus);
     if (nexus.isPending(SENSE.powerOn)) return; // it has not learned of that yet
     const [oldest] = this.#lost;
     if (this.#lost.size >= MAX_LOST && oldest !== undefined) this.#lost.delete(oldest);

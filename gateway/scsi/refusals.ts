@@ -17,6 +17,7 @@ export function refuse(nexus: UnitNexus, command: UnitCommand): ScsiResult | und
   const { media } = nexus.unit;
   const refused = refuseNow(nexus, command);
   if (refused !== undefined) return refused;
+  if (!media.isLoaded && isAboutMedium(command)) return checkCondition(SENSE.mediumNotPresent);
   if (!media.isStarted && needsMedium(command)) return checkCondition(SENSE.initializingCommandRequired);
   switch (command.kind) {
     case 'read':
@@ -37,6 +38,18 @@ export function refuse(nexus: UnitNexus, command: UnitCommand): ScsiResult | und
       return refuseExtent(nexus, command) ?? refuseMoreThan(command, maxAtomicSectors(nexus.unit.device), 12);
     default:
       return undefined;
+  }
+}
+
+/** What cannot be answered while the medium is ejected: its size and its cache too. */
+function isAboutMedium(command: UnitCommand): boolean {
+  switch (command.kind) {
+    case 'read-capacity-10':
+    case 'read-capacity-16':
+    case 'synchronize-cache':
+      return true;
+    default:
+      return needsMedium(command);
   }
 }
 

@@ -9,12 +9,17 @@ export class UnitMedia {
   readonly counters: MediumCounters = { readBytes: 0, writtenBytes: 0, readErrors: 0 };
   /** False after a START STOP UNIT that stopped it; a power on starts it (SBC-3). */
   isStarted = true;
+  /** False after a START STOP UNIT that ejected a removable medium; a power on loads it. */
+  isLoaded = true;
+  /** Those that have forbidden the removal of a removable medium (SPC-4 6.16). */
+  readonly preventing = new Set<object>();
   /** A read into the cache is under way that nobody waits for. */
   isPrefetching = false;
 
   /** Logical unit reset (SAM-5 6.3.3): what initiators have set has its default values again. */
   reset(): void {
     this.mode.reset();
+    this.preventing.clear();
   }
 }
 

@@ -168,9 +168,18 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#deps = deps;
     this.#diary = deps.log.child({ volume: item.name });
     this.item = item;
-    this.identity = { name: item.name, naa: item.naa, serial: item.naa.toString('hex') };
+    this.identity = {
+      name: item.name,
+      naa: item.naa,
+      serial: item.naa.toString('hex'),
+      removable: item.removable === true,
+    };
     this.#epoch = opened.epoch;
-    this.#geometry = { sectorSize: item.sectorSize, sectors: Math.floor(item.bytes / item.sectorSize) };
+    this.#geometry = {
+      sectorSize: item.sectorSize,
+      sectors: Math.floor(item.bytes / item.sectorSize),
+      physicalSize: item.physicalSize ?? BLOCK_SIZE,
+    };
     this.#blocks = blocks;
     this.#sealer = sealer;
     const volumeBlocks = Math.ceil(item.bytes / BLOCK_SIZE);

@@ -13,12 +13,17 @@ const SUITE_INITIATORS = [
 
 /** The volumes the suite runs on, made with the command line as a user does. */
 export function suiteLuns(gateway: GatewayProcess, sector: 512 | 4096): SuiteLuns {
-  const create = (name: string): string => {
-    const target = gateway.createVolume(`${name}${sector}`, VOLUME_SIZE, sector);
+  const create = (name: string, ...further: string[]): string => {
+    const target = gateway.createVolume(`${name}${sector}`, VOLUME_SIZE, sector, ...further);
     return `iscsi://${gateway.host}:${gateway.port}/${target}/0`;
   };
   const plain = Array.from({ length: LANES }, (_, lane) => create(`lane${lane}-`));
-  const special = { blank: create('blank'), 'read-only': create('protected') };
+  const special = {
+    blank: create('blank'),
+    'read-only': create('protected'),
+    removable: create('removable', '--removable'),
+    ...(sector === 512 ? { '512n': create('plain', '--plain-512') } : {}),
+  };
   const known = gateway.cli('initiator', 'list');
   for (const initiator of SUITE_INITIATORS) {
     if (!known.includes(`${initiator} `)) gateway.cli('initiator', 'add', initiator);

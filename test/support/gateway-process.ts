@@ -152,8 +152,8 @@ export class GatewayProcess {
   }
 
   /** Creates the volume with the command line and returns its target name. */
-  createVolume(name: string, size: string, sector: 512 | 4096 = 512): string {
-    this.cli('volume', 'create', name, '--size', size, '--sector', String(sector));
+  createVolume(name: string, size: string, sector: 512 | 4096 = 512, ...further: readonly string[]): string {
+    this.cli('volume', 'create', name, '--size', size, '--sector', String(sector), ...further);
     return `${SITE_IQN}:${name}`;
   }
 
