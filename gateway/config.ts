@@ -167,7 +167,8 @@ export function parseSettings(text: string, path: string): Settings {
 
 /** `127.0.0.1:3260`, `[::1]:3260`; the port may be 0 (any free one). */
 export function parsePortal(text: string, where: string): Portal {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
+  // A link-local address to listen on has a zone behind it.
+  const match = /^(?:\[([0-9a-fA-F:.]+(?:%[A-Za-z0-9._-]+)?)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3]);
   if (host === undefined || isIP(host) === 0 || port > 65535) {
@@ -189,8 +190,11 @@ function portalOf(
   const advertise = [given.advertise].flat().map((text) => {
     // A bare address is told with the portal's own port.
     const told = isIP(text) === 0 ? parsePortal(text, where) : { host: text, port: portal.port };
-    if (told.port !== 0) return told;
-    throw new FarshoreError('input', `${where}: "${text}" cannot be advertised; name the port that initiators reach`);
+    if (told.port !== 0 && !told.host.includes('%')) return told;
+    throw new FarshoreError(
+      'input',
+      `${where}: "${text}" cannot be advertised; name an address without a zone, and the port that initiators reach`,
+    );
   });
   return { ...portal, advertise };
 }

@@ -1,5 +1,5 @@
 import { FarshoreError } from '../base/errors.ts';
-import { normalizeName } from '../iscsi/names.ts';
+import { requireName } from '../iscsi/names.ts';
 import { parseAddressRange } from './address.ts';
 import type { AccessDocument, Chap, InitiatorEntry, LunMap, VolumePart } from './document.ts';
 import { MAX_ADDRESSES, MAX_INITIATORS, MAX_LUN, MAX_MAPS, MAX_TARGETS, MAX_UNIT_STATE_BYTES } from './limits.ts';
@@ -29,12 +29,7 @@ export interface MapRequest {
 
 /** Normalised (RFC 7143 4.2.7, RFC 3722). */
 export function parseIscsiName(text: string, what: string): string {
-  const name = normalizeName(text);
-  if (name !== undefined) return name;
-  throw new FarshoreError(
-    'input',
-    `${what} "${text}" is no iSCSI name; write it like iqn.2026-11.com.example:host1, eui.02004567a425678d or naa.52004567ba64678d`,
-  );
+  return requireName(text, what);
 }
 
 /** A full name as it is, a short one behind the gateway's. */

@@ -28,13 +28,13 @@ export function normalizeName(name: string): string | undefined {
   return 'name' in parsed ? parsed.name : undefined;
 }
 
-/** The same for a name that a person gave; `input` says what is wrong with it. */
-export function requireName(name: string): string {
+/** The same for a name that a person gave, as `what`; `input` says what is wrong with it. */
+export function requireName(name: string, what: string): string {
   const parsed = parse(name);
   if ('name' in parsed) return parsed.name;
   throw new FarshoreError(
     'input',
-    `"${name}" is no iSCSI name: ${parsed.fault}; names look like iqn.2026-11.com.example:disk, eui.02004567a425678d or naa.52004567ba64678d`,
+    `${what} "${name}" is no iSCSI name; write it like iqn.2026-11.com.example:host1, eui.02004567a425678d or naa.52004567ba64678d (${parsed.fault})`,
   );
 }
 

@@ -99,6 +99,11 @@ describe('the configuration', () => {
       '"x" is not ADDRESS:PORT',
     ],
     [
+      'an advertised address with a zone',
+      good.replace('"127.0.0.1:3260"', '{ address: "[fe80::1%eth0]:3260", advertise: "[fe80::1%eth0]:3260" }'),
+      'without a zone',
+    ],
+    [
       'an advertised port that is none',
       good.replace('"127.0.0.1:3260"', '{ address: "127.0.0.1:0", advertise: "10.0.0.1" }'),
       'cannot be advertised',

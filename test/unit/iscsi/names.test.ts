@@ -62,7 +62,7 @@ describe('a name', () => {
   ];
   test.each(bad)('%s is none, and it is said why', (given, reason) => {
     expect(normalizeName(given)).toBeUndefined();
-    expect(() => requireName(given)).toThrow(reason);
+    expect(() => requireName(given, 'the initiator')).toThrow(reason);
   });
 
   test('of 223 bytes is as long as can be', () => {
