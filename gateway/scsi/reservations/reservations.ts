@@ -162,6 +162,10 @@ export class Reservations {
     const concerns = (nexus: UnitNexus, command: UnitCommand): boolean =>
       (nexus.unit === this.#unit || command.kind === 'extended-copy') &&
       victims.some((registration) => covers(registration, itNexus(nexus)));
+    // Nor may they forbid the removal of the medium any more (5.13.11.2.6 h).
+    for (const nexus of this.#unit.nexuses())
+      if (victims.some((registration) => covers(registration, itNexus(nexus))))
+        this.#unit.media.preventing.delete(nexus);
     return this.#unit.abortTasks(concerns, except);
   }
 

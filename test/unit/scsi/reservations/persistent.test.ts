@@ -466,6 +466,14 @@ describe('PREEMPT AND ABORT', () => {
     expect((await command).status).toBe(GOOD);
   });
 
+  test('lets the medium of a preempted nexus be removed again', async () => {
+    const unit = await threeRegistrants();
+    const { preventing } = unit.nexus('A').unit.media;
+    for (const who of ['A', 'C']) preventing.add(unit.nexus(who));
+    await unit.out('B', 'preempt-and-abort', { key: 2n, newKey: 1n });
+    expect([...preventing]).toEqual([unit.nexus('C')]);
+  });
+
   test('aborts for everybody, itself too, when all registrants are preempted; for nobody when there is a conflict', async () => {
     const unit = await threeRegistrants();
     await unit.out('A', 'reserve', { key: 1n, type: EAAR });
