@@ -29,7 +29,7 @@ const STAGES = [
   },
   { name: 'dead-code', budget: 120, command: [...bin('knip/bin/knip.js'), '--no-progress'] },
   { name: 'sim', budget: 600, command: vitest('test/sim', '--maxWorkers=2'), alone: true },
-  { name: 'fuzz', budget: 400, command: vitest('test/fuzz', '--maxWorkers=1'), alone: true },
+  { name: 'fuzz', budget: 600, command: vitest('test/fuzz', '--maxWorkers=1'), alone: true },
   { name: 'cdk', budget: 300, command: vitest('test/cdk') },
   { name: 'interop', budget: 1200, command: vitest('test/interop'), needs: ['build'], alone: true, tools: true },
   {

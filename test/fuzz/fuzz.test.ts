@@ -42,7 +42,7 @@ describe('the fuzzer finds', () => {
     ['lost memory of the budget', /bytes of writes and .* of reads are accounted for/],
     ['growing heap', /the heap has grown/],
     ['forgotten timers', /handles and timers/],
-    ['LUN mapping that is not asked', /bytes of the witness/],
+    ['LUN mapping that is not asked', /bytes of the witness|does not hold what it wrote/],
     ['a write that goes astray', /does not hold what it wrote/],
     ['a read-only LUN that is written', /may only be read has changed/],
     ['a command that keeps everybody waiting', /not answered within|says nothing/],

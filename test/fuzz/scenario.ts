@@ -25,8 +25,10 @@ export interface ScenarioDeps {
   readonly onMisdeed: (misdeed: Misdeed) => void;
 }
 
-/** How long the target may take over a login answer or the end of a connection before the fuzzer goes on without. */
-const LOGIN_PATIENCE_MS = 400;
+/** How long the fuzzer waits for a login answer: to a damaged request none need ever come. */
+const LOGIN_PATIENCE_MS = 10_000;
+const DAMAGED_LOGIN_PATIENCE_MS = 400;
+/** How long it waits for the end of a connection before it hangs up itself. */
 const END_PATIENCE_MS = 150;
 
 /** One session of the fuzzer under way. */
@@ -147,7 +149,7 @@ export class Scenario {
       if (sent === damaged) damage(random, item);
       sent += 1;
       this.#count(item, peer, NO_DIGESTS);
-      return peer.login(LOGIN_PATIENCE_MS);
+      return peer.login(damaged >= 0 && sent > damaged ? DAMAGED_LOGIN_PATIENCE_MS : LOGIN_PATIENCE_MS);
     };
     // A target without authentication goes on to operational negotiation by itself.
     const offered = await ask(0, undefined, { ...names, AuthMethod: discovery ? 'None' : 'CHAP,None' });
