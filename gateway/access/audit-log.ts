@@ -71,7 +71,13 @@ export class AuditLog {
     let seq = 0;
     for (let index = 0; index < AUDIT_FILES && seq === 0; index++) seq = await lastSeq(deps.disk, pathOf(index));
     const audit = new AuditLog(deps, seq);
-    await audit.#openFile();
+    try {
+      await audit.#openFile();
+    } catch (error) {
+      // A full disk is no reason not to serve: only changes are refused, until there is room.
+      audit.#problem = describeError(error);
+      deps.log.error({ error: audit.#problem }, 'the audit log cannot be written');
+    }
     return audit;
   }
 
@@ -270,16 +276,14 @@ export class AuditLog {
       file = await disk.open(FILE, 'create');
       await disk.syncDirectory(DIRECTORY);
     }
-    this.#file = file;
-    this.#at = await file.size();
-    if (this.#at > 0) {
-      const last = Buffer.alloc(1);
-      await file.read(last, this.#at - 1);
-      if (last[0] !== 0x0a) {
-        await file.write([Buffer.from('\n')], this.#at);
-        this.#at += 1;
-      }
+    try {
+      this.#at = await endOf(file);
+    } catch (error) {
+      await file.close();
+      throw error;
     }
+    // Only now: what is appended to a torn line cannot be read.
+    this.#file = file;
     return file;
   }
 }
@@ -305,6 +309,17 @@ export async function readAudit(
     }
   }
   return { unreadable };
+}
+
+/** Where the next entry goes: behind the last line, which is ended first if a power cut or a full disk has torn it. */
+async function endOf(file: DiskFile): Promise<number> {
+  const size = await file.size();
+  if (size === 0) return 0;
+  const last = Buffer.alloc(1);
+  await file.read(last, size - 1);
+  if (last[0] === 0x0a) return size;
+  await file.write([Buffer.from('\n')], size);
+  return size + 1;
 }
 
 function pathOf(index: number): string {

@@ -69,6 +69,19 @@ describe('the audit log', () => {
     expect((await entriesOf(disk)).map(({ seq, event }) => [seq, event])).toEqual([[1, 'unmap']]);
   });
 
+  it('does not keep a gateway from starting on a full disk: only changes are refused', async () => {
+    const disk = new MemoryDisk(new Map([['audit/audit.jsonl', Buffer.from('{"seq":7,"at":"2026-11-22T20:0')]]));
+    disk.before = () => {
+      throw diskFull();
+    };
+    const audit = await open(disk);
+    expect(audit.problem).toContain('full');
+    await expect(audit.change({ event: 'map', by: 'x' })).rejects.toMatchObject({ kind: 'busy' });
+    disk.before = undefined;
+    await audit.change({ event: 'map', by: 'x' });
+    expect(await entriesOf(disk)).toMatchObject([{ seq: 1, event: 'map' }]);
+  });
+
   it('trusts nothing of a file whose fsync has failed: what follows is in another one', async () => {
     const disk = new MemoryDisk();
     const audit = await open(disk);
