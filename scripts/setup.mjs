@@ -55,6 +55,7 @@ const VM_PROGRAMS = {
   depmod: 'kmod',
   busybox: 'busybox-static',
   'mkfs.xfs': 'xfsprogs',
+  sg_xcopy: 'sg3-utils',
 };
 
 /** What only the test of IPsec needs: programs, and files. They run in its virtual machines. */

@@ -12,7 +12,7 @@ const vitest = (...folders) => [...bin('vitest/vitest.mjs'), 'run', ...folders];
 /**
  * `budget`: seconds it may take on two cores; over it the stage fails, so that the sum stays bearable.
  * `alone`: nothing else may run beside it (it measures, or is heavy). `needs`: stages that must have passed.
- * `tools`: it runs Debian's programs.
+ * `tools`: it runs Debian's programs. `vm`: it boots a virtual machine.
  */
 const STAGES = [
   { name: 'build', budget: 60, command: [process.execPath, 'scripts/build.mjs'], alone: true },
@@ -32,6 +32,15 @@ const STAGES = [
   { name: 'fuzz', budget: 600, command: vitest('test/fuzz', '--maxWorkers=1'), alone: true },
   { name: 'cdk', budget: 300, command: vitest('test/cdk') },
   { name: 'interop', budget: 1200, command: vitest('test/interop'), needs: ['build'], alone: true, tools: true },
+  {
+    name: 'vm',
+    budget: 420,
+    command: [process.execPath, '--import', 'tsx', 'test/interop/vm.ts', '--short'],
+    needs: ['build'],
+    alone: true,
+    tools: true,
+    vm: true,
+  },
   {
     name: 'bench',
     budget: 180,
@@ -58,7 +67,9 @@ const stages = STAGES.filter((stage) => wanted === undefined || wanted.includes(
 
 const setupStart = performance.now();
 installPackages();
-const missing = stages.some((stage) => stage.tools) ? installDebianPackages() : [];
+const missing = stages.some((stage) => stage.tools)
+  ? installDebianPackages({ vm: stages.some((stage) => stage.vm) })
+  : [];
 makeStageFolder();
 const setupSeconds = (performance.now() - setupStart) / 1000;
 

@@ -54,7 +54,7 @@ must sg_xcopy if=$sg of=$sg bs=512 skip=12288 seek=16384 count=64 id_usage=hold
 same /tmp/a 16384 64
 say "sg_xcopy: the target has copied"
 
-must sg_persist --in --report-capabilities $DISK; says 'Persist Through Power Loss Capable (PTPL_C): 1'
+must sg_persist --in --report-capabilities $DISK; says 'PTPL_C): 1'
 must sg_persist --out --register --param-sark=0xabc $DISK
 must sg_persist --out --reserve --param-rk=0xabc --prout-type=3 $DISK
 must sg_persist --in --read-reservation $DISK; says 'Exclusive Access'
