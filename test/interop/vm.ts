@@ -83,10 +83,10 @@ const TESTS: readonly VmTest[] = [
   },
 ];
 
-/** The tests as one program for the guest: each in a shell of its own. */
+/** The tests as one program for the guest: each in a shell of its own, which `set -e` ends (it would not before a `||`). */
 function guestProgram(guests: readonly string[]): string {
   return guests
-    .map((name) => `(\n${readFileSync(join(GUEST_TESTS, name), 'utf8')}\n) || fail "${name}"\nfind_disks\n`)
+    .map((name) => `(\n${readFileSync(join(GUEST_TESTS, name), 'utf8')}\n)\n[ $? = 0 ] || fail "${name}"\nfind_disks\n`)
     .join('');
 }
 
