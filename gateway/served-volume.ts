@@ -30,6 +30,8 @@ export interface TargetDirectory {
    * as it takes. Rejects with `fenced`, `stopped` when `signal` aborts, or the disk's failures.
    */
   adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal): Promise<void>;
+  /** The volume is being opened: until the answer is called, its initiators are told to try again. */
+  expect(ref: VolumeRef): () => void;
   offer(item: VolumeItem, device: BlockDevice): void;
   /** Takes it away from every initiator; resolves when none of their writes can land any more. */
   withdraw(ref: VolumeRef): Promise<void>;
@@ -76,7 +78,10 @@ export class ServedVolume {
     this.firstAttempt = new Promise((resolve) => {
       firstDone = resolve;
     });
-    this.#opening = this.#open({ takeover: how.takeover === true, rollBackTo: how.rollBackTo }, firstDone);
+    const opened = deps.targets.expect(entry);
+    this.#opening = this.#open({ takeover: how.takeover === true, rollBackTo: how.rollBackTo }, firstDone).finally(
+      opened,
+    );
   }
 
   /** The open volume; otherwise a rejection that says why it isn't. */

@@ -31,6 +31,10 @@ export class VolumeTargets implements TargetDirectory {
     return this.#deps.sync.adopt({ lineage, volume }, adopted(item), epoch, signal);
   }
 
+  expect({ volume }: VolumeRef): () => void {
+    return this.#deps.control.expect(volume);
+  }
+
   offer(item: VolumeItem, device: BlockDevice): void {
     this.#deps.control.offer(adopted(item), device);
     this.#deps.changed();

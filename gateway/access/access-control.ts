@@ -75,12 +75,15 @@ const MAX_VOLUMES_TOLD = 16;
 export class AccessControl implements TargetRegistry {
   readonly #deps: AccessControlDeps;
   readonly #offers = new Map<string, Offer>();
+  /** Volumes that are being opened. */
+  readonly #expected = new Set<string>();
   /** One object a target and kind of portal, for as long as this gateway runs; bounded by the names that ever had a LUN. */
   readonly #targets = new Map<string, MaskedTarget>();
   #resolved = new Map<string, ResolvedTarget>();
   #requirements = new Map<Chap, ChapRequirement | { readonly problem: string }>();
   #document: AccessDocument;
   #keeper: SessionKeeper | undefined;
+  #judging: Promise<unknown> = Promise.resolve();
   generation = 0;
 
   constructor(deps: AccessControlDeps) {
@@ -94,6 +97,14 @@ export class AccessControl implements TargetRegistry {
   /** The server is made from the registry, so it is told afterwards. */
   servedBy(keeper: SessionKeeper): void {
     this.#keeper = keeper;
+  }
+
+  /** The volume is being opened, until the answer is called. */
+  expect(volume: string): () => void {
+    this.#expected.add(volume);
+    return () => {
+      this.#expected.delete(volume);
+    };
   }
 
   /** From now on initiators see the volume, as far as they may. */
@@ -113,6 +124,11 @@ export class AccessControl implements TargetRegistry {
     if (!this.#offers.delete(volume)) return;
     this.#rebuild();
     await this.#keeper?.accessChanged();
+  }
+
+  /** Resolves when no write can land any more that what has been changed so far does not allow. */
+  async enforced(): Promise<void> {
+    await this.#judging;
   }
 
   /** Sessions that see the volume. */
@@ -138,7 +154,8 @@ export class AccessControl implements TargetRegistry {
 
   authorize(targetName: string, initiator: Initiator, portalAddress: string): Authorization {
     const target = this.#visible(targetName, initiator, portalAddress);
-    if (target === undefined) return { kind: 'not-found' };
+    if (target === undefined)
+      return { kind: this.#isExpected(targetName, initiator, portalAddress) ? 'unavailable' : 'not-found' };
     const chap = this.#requirement(initiator, targetName);
     if (chap === undefined) return { kind: 'allowed', target, chap: undefined };
     const requirement = this.#unwrapped(chap.chap, initiator.name, chap.boundTo);
@@ -233,6 +250,22 @@ export class AccessControl implements TargetRegistry {
     return target.luns(initiator).size > 0 ? target : undefined;
   }
 
+  /** Whether the initiator will see the target once the volumes that are being opened are open. */
+  #isExpected(name: string, initiator: Initiator, portalAddress: string): boolean {
+    return this.#document.volumes.some(
+      (part) =>
+        this.#expected.has(part.volume) &&
+        (part.mode === 'open'
+          ? part.target === name && isLoopbackAddress(portalAddress)
+          : part.maps.some(
+              (map) =>
+                map.target === name &&
+                map.initiator === initiator.name &&
+                addressMatcher(map.addresses)(initiator.address),
+            )),
+    );
+  }
+
   #target(name: string, loopback: boolean): MaskedTarget {
     const key = `${loopback ? 'loopback' : 'network'} ${name}`;
     let target = this.#targets.get(key);
@@ -284,9 +317,11 @@ export class AccessControl implements TargetRegistry {
   }
 
   #judgeAgain(): void {
-    this.#keeper?.accessChanged().catch((error: unknown) => {
+    const judged = this.#keeper?.accessChanged().catch((error: unknown) => {
       this.#deps.log.error({ error: describeError(error) }, 'live sessions could not be judged again');
     });
+    // The one before too: it may still wait for a write that this one knows nothing of.
+    this.#judging = Promise.all([this.#judging, judged]);
   }
 
   #rebuild(): void {

@@ -102,6 +102,12 @@ export class Gatekeeper {
     switch (answer.kind) {
       case 'not-found':
         return { kind: 'refused', status: LOGIN_STATUS.notFound, reason: 'the initiator has lost the target' };
+      case 'unavailable':
+        return {
+          kind: 'refused',
+          status: LOGIN_STATUS.serviceUnavailable,
+          reason: 'the volumes of the target are closed',
+        };
       case 'forbidden':
         return { kind: 'refused', status: LOGIN_STATUS.authorizationFailure, reason: answer.reason };
       case 'allowed':

@@ -88,6 +88,8 @@ export function identify(
   switch (answer.kind) {
     case 'forbidden':
       return refused(LOGIN_STATUS.authorizationFailure, answer.reason);
+    case 'unavailable':
+      return refused(LOGIN_STATUS.serviceUnavailable, 'the volumes of the target are not open yet');
     case 'not-found': {
       if (!wantsChap) return refused(LOGIN_STATUS.notFound, NO_SUCH_TARGET);
       const identity = { ...core, sessionType: 'normal' as const, targetName };

@@ -48,6 +48,8 @@ export interface IscsiTarget {
 export type Authorization =
   | { readonly kind: 'not-found' }
   | { readonly kind: 'forbidden'; readonly reason: string }
+  /** Its volumes are being opened; the initiator shall try again. */
+  | { readonly kind: 'unavailable' }
   | { readonly kind: 'allowed'; readonly target: IscsiTarget; readonly chap: ChapRequirement | undefined };
 
 /**

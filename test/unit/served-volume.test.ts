@@ -6,6 +6,7 @@ import { PromptClock } from '../support/prompt-clock.ts';
 
 const targets: TargetDirectory = {
   adopt: () => Promise.resolve(),
+  expect: () => () => undefined,
   offer: () => undefined,
   withdraw: () => Promise.resolve(),
   sessions: () => 0,

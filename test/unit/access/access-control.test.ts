@@ -9,6 +9,7 @@ import { systemRandom } from '../../../gateway/base/clock.ts';
 import { silentLog } from '../../../gateway/base/log.ts';
 import { MIB } from '../../../gateway/base/units.ts';
 import type { Initiator, MappedLun } from '../../../gateway/iscsi/target-registry.ts';
+import { ManualClock } from '../../support/iscsi-world.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { PromptClock } from '../../support/prompt-clock.ts';
 import { RamDevice } from '../../support/ram-device.ts';
@@ -31,14 +32,16 @@ async function world(disk = new MemoryDisk()) {
   const secrets = await SecretBox.open(disk, 'access.key', systemRandom);
   const book = await AccessBook.open({ disk, audit, epochOf: () => 1 });
   const control = new AccessControl({ book, secrets, audit, log: silentLog, random: systemRandom });
-  const admin = new AccessAdmin({ book, secrets, control, audit, disk, clock, iqn: IQN });
+  const patience = new ManualClock();
+  const admin = new AccessAdmin({ book, secrets, control, audit, disk, clock: patience, iqn: IQN });
   let changes = 0;
+  const settling = { until: Promise.resolve() };
   const sessions: { initiatorName: string; targetName: string | undefined; peer: string }[] = [];
   control.servedBy({
     sessions: () => sessions,
     accessChanged: () => {
       changes += 1;
-      return Promise.resolve();
+      return settling.until;
     },
   });
   const addVolume = async (name: string): Promise<void> => {
@@ -60,7 +63,20 @@ async function world(disk = new MemoryDisk()) {
     await readAudit(disk, (entry) => found.push(entry));
     return found;
   };
-  return { disk, audit, secrets, book, control, admin, addVolume, map, sessions, entries, changes: () => changes };
+  return {
+    disk,
+    audit,
+    secrets,
+    book,
+    control,
+    admin,
+    addVolume,
+    map,
+    sessions,
+    entries,
+    settling,
+    changes: () => changes,
+  };
 }
 type World = Awaited<ReturnType<typeof world>>;
 
@@ -134,6 +150,24 @@ describe('a mapped volume', () => {
     w.control.offer(volume('a'), new RamDevice({ bytes: MIB, name: 'a' }));
     expect(seen(at('10.1.1.9'), LAN)).toEqual({ [`${IQN}:a`]: ['0 a rw'] });
     expect(w.changes()).toBe(before + 2);
+  });
+
+  it('asks those who will see it to try again while it is being opened, and nobody else', async () => {
+    await w.map('a', { addresses: ['10.1.1.9'] });
+    await w.control.withdraw('id-a');
+    await w.control.withdraw('id-b');
+    const opened = [w.control.expect('id-a'), w.control.expect('id-b')];
+    const ask = (name: string, initiator: Initiator, portal: string) =>
+      w.control.authorize(`${IQN}:${name}`, initiator, portal).kind;
+    expect(ask('a', at('10.1.1.9'), LAN)).toBe('unavailable');
+    expect(ask('a', at('10.1.1.8'), LAN)).toBe('not-found');
+    expect(ask('a', at('10.1.1.9', OTHER), LAN)).toBe('not-found');
+    expect(ask('b', at(LOOPBACK), LOOPBACK)).toBe('unavailable');
+    expect(ask('b', at('10.1.1.9'), LAN)).toBe('not-found');
+    w.control.offer(volume('a'), new RamDevice({ bytes: MIB, name: 'a' }));
+    for (const done of opened) done();
+    expect(ask('a', at('10.1.1.9'), LAN)).toBe('allowed');
+    expect(ask('b', at(LOOPBACK), LOOPBACK)).toBe('not-found');
   });
 
   it('gives a session the same map of LUNs until access changes, then another', async () => {
@@ -263,6 +297,56 @@ describe('credentials', () => {
       JSON.stringify(await w.admin.report({ volume: undefined, initiator: undefined })),
     ].join('\n');
     for (const form of ['utf8', 'base64', 'hex'] as const) expect(everything).not.toContain(SECRET.toString(form));
+  });
+});
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe('a change of access', () => {
+  it.each([
+    ['unmap', () => w.admin.unmap({ volume: 'a', initiator: HOST, target: undefined }, 'cli:root')],
+    ['map --read-only', () => w.map('a', { readOnly: true })],
+    [
+      'chap',
+      () =>
+        w.admin.setChap(HOST, undefined, { initiator: { user: 'u', secret: SECRET }, mutual: undefined }, 'cli:root'),
+    ],
+  ])('is answered (%s) when no write that it forbids can land any more', async (_what, change) => {
+    await w.map('a');
+    let settle: () => void = () => undefined;
+    w.settling.until = new Promise((resolve) => {
+      settle = resolve;
+    });
+    const before = w.changes();
+    let isAnswered = false;
+    const answered = change().then(() => {
+      isAnswered = true;
+    });
+    while (w.changes() === before) await turn();
+    // What comes next does not wait in its place.
+    w.settling.until = Promise.resolve();
+    await w.control.withdraw('b');
+    await turn();
+    expect(isAnswered).toBe(false);
+    settle();
+    await answered;
+  });
+
+  it('says so when a write that was under way does not come to an end', async () => {
+    await w.map('a');
+    w.settling.until = new Promise(() => undefined);
+    const before = w.changes();
+    const answered = w.admin
+      .unmap({ volume: 'a', initiator: HOST, target: undefined }, 'cli:root')
+      .catch((error: unknown) => error);
+    while (w.changes() === before) await turn();
+    await turn();
+    w.patience.advance(60_000);
+    expect(await answered).toMatchObject({
+      kind: 'busy',
+      message: expect.stringContaining('may land yet') as string,
+    });
+    expect(w.book.document.volumes[0]?.maps).toEqual([]);
   });
 });
 
