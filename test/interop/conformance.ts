@@ -91,7 +91,7 @@ async function tgtColumn(directory: string, title: string, params: string | unde
     const special = {
       'read-only': url(await add(['readonly=1'])),
       removable: url(await add(['removable=1'])),
-      // Its physical blocks are 512 bytes anyway.
+      // As it comes: what it says of physical blocks is left alone.
       '512n': url(await add([])),
       blank: url(await add([])),
     };

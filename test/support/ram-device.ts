@@ -14,6 +14,7 @@ export interface RamDeviceOptions {
   readonly bytes: ByteCount;
   readonly sectorSize?: 512 | 4096;
   readonly name?: string;
+  readonly removable?: boolean;
 }
 
 /** Called before each device call takes effect: throw or reject to make it fail, return a promise to delay it. */
@@ -42,7 +43,7 @@ export class RamDevice implements BlockDevice {
     const naa = Buffer.alloc(16);
     naa[0] = 0x60;
     naa.write(name.slice(0, 15), 1, 'latin1');
-    this.identity = { name, naa, serial: `ram-${name}` };
+    this.identity = { name, naa, serial: `ram-${name}`, removable: options.removable === true };
   }
 
   geometry(): DeviceGeometry {
