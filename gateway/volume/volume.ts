@@ -271,8 +271,13 @@ export class Volume implements BlockDevice, LogOpOwner {
         this.#blocks.noteLost(block, place);
         continue;
       }
+      const content = Buffer.from(inMemory);
       this.#diary.warn({ block }, 'a damaged block of the cache log is written again from memory');
-      this.#writes.write(block * BLOCK_SIZE, [Buffer.from(inMemory)]).catch((error: unknown) => {
+      // It may have to wait, behind writes of initiators that must not be undone.
+      const isStillNewest = (): boolean =>
+        this.#blocks.stagedFor(block) === undefined &&
+        (log.index.place(block) === place || cache.ram.get(log.number, block)?.equals(content) === true);
+      this.#writes.writeAgain(block, content, isStillNewest).catch((error: unknown) => {
         this.#diary.error({ block, reason: describeError(error) }, 'a damaged block could not be written again');
         this.#blocks.noteLost(block, place);
       });

@@ -53,6 +53,22 @@ export class WritePath {
     return this.#writeBlocks(from / BLOCK_SIZE, bytes / BLOCK_SIZE, pieces);
   }
 
+  /**
+   * Writes a block once more where the log has lost it, unless something newer is there when its turn has come: `isNewest` is asked in the
+   * moment of staging. Resolves when it is in the log, or not needed; rejects as `write` does.
+   */
+  async writeAgain(block: BlockNumber, content: Buffer, isNewest: () => boolean): Promise<void> {
+    const refusal = this.#check();
+    if (refusal !== undefined) throw refusal;
+    const reserved = this.#state.cache.reserve(1);
+    if (reserved !== undefined) await reserved;
+    const op = await this.#withLock(block, 1, 1, async () =>
+      isNewest() ? this.#stage(block, 1, [content]) : undefined,
+    );
+    if (op === undefined) this.#state.cache.unreserve(1);
+    else await op.answered;
+  }
+
   /** Whole blocks inside read zeros afterwards; parts of blocks are zeroed. Byte ranges. Resolves when all of it is in the log. */
   async unmap(ranges: readonly { readonly from: ByteCount; readonly to: ByteCount }[]): Promise<void> {
     const whole: BlockRange[] = [];

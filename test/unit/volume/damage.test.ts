@@ -182,6 +182,23 @@ describe('damage in the cache log', () => {
     expect(await bench.byteOf(11)).toBe(2);
   });
 
+  test('of a block that memory still has is not mended with what a write under way has made old', async () => {
+    const bench = new VolumeBench({ ramBlocks: 64, chunkSlots: SLOTS, sectorSize: 512 });
+    await bench.start();
+    await bench.write(11, 2);
+    await bench.flushRemote();
+    const batch = bench.shore.batches.find(({ blocks }) => blocks.includes(11));
+    const place = batch?.places[batch.blocks.indexOf(11)] ?? 0;
+    // Half of block 10, which has to be fetched first, and all of block 11.
+    const written = bench.volume.write(10 * 8 + 4, [Buffer.alloc(4096 + 2048, 9)], { fua: false });
+    bench.volume.onBlocksLost([{ block: 11, place }]);
+    await bench.settle(Promise.resolve(written));
+    await bench.pass(100);
+    expect(await bench.byteOf(11)).toBe(9);
+    await bench.flushRemote();
+    expect(bench.shore.blocks.get(11)?.[0]).toBe(9);
+  });
+
   test('of an uncommitted block that is overwritten before it is replicated harms nobody', async () => {
     const bench = await written(true);
     spoilData(bench.disk, record(bench, 4, 11));
