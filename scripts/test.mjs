@@ -52,6 +52,9 @@ const STAGES = [
   { name: 'demo', budget: 240, command: [process.execPath, 'dist/farshore.js', 'demo'], needs: ['build'], alone: true },
 ];
 const LANES = 2;
+/** What is told of failed tests: how many of a stage, and how many characters of each. */
+const MAX_FAILURES = 20;
+const MAX_WHY = 600;
 
 checkNode();
 const onlyFlag = process.argv.find((word) => word.startsWith('--only='))?.slice('--only='.length);
@@ -73,7 +76,7 @@ const missing = stages.some((stage) => stage.tools)
 makeStageFolder();
 const setupSeconds = (performance.now() - setupStart) / 1000;
 
-/** @type {Map<string, { state: string, seconds: number, passed: number, failed: number, skipped: number }>} */
+/** @type {Map<string, { state: string, seconds: number, passed: number, failed: number, skipped: number, failures: string[] }>} */
 const results = new Map();
 
 function run(stage) {
@@ -96,12 +99,13 @@ function run(stage) {
       clearTimeout(limit);
       closeSync(out);
       const seconds = (performance.now() - start) / 1000;
-      const result = { state: 'passed', seconds, passed: 0, failed: 0, skipped: 0 };
+      const result = { state: 'passed', seconds, passed: 0, failed: 0, skipped: 0, failures: [] };
       if (isVitest && existsSync(json)) {
         const report = JSON.parse(readFileSync(json, 'utf8'));
         result.passed = report.numPassedTests;
         result.failed = report.numFailedTests;
         result.skipped = report.numPendingTests + report.numTodoTests;
+        result.failures = failuresOf(report);
       } else if (status === 0) result.passed = 1;
       if (signal === 'SIGKILL' && seconds >= stage.budget) result.state = `over its budget of ${stage.budget} s`;
       else if (status !== 0) result.state = 'failed';
@@ -112,11 +116,22 @@ function run(stage) {
   });
 }
 
+/** The names of the tests that failed, and the beginning of why: an error's own text can be longer than what is shown of the log. */
+function failuresOf(report) {
+  return report.testResults.flatMap((file) => {
+    const failed = file.assertionResults.filter((test) => test.status === 'failed');
+    const tests = failed.map((test) => `${test.fullName}\n    ${(test.failureMessages[0] ?? '').slice(0, MAX_WHY)}`);
+    const own = failed.length === 0 && file.status === 'failed' ? [(file.message ?? '').slice(0, MAX_WHY)] : [];
+    return [...tests, ...own].map((text) => `  ${file.name}: ${text}`);
+  });
+}
+
 function show(stage, result) {
   console.log(
     `${result.state === 'passed' ? '  ok ' : 'FAIL '} ${stage.name.padEnd(10)} ${result.seconds.toFixed(1).padStart(6)} s`,
   );
   if (result.state === 'passed') return;
+  for (const failure of result.failures.slice(0, MAX_FAILURES)) console.log(failure);
   const text = existsSync(`.stage/${stage.name}.log`) ? readFileSync(`.stage/${stage.name}.log`, 'utf8') : '';
   console.log(`--- ${stage.name}: ${result.state}; the end of its output:\n${text.slice(-8000)}\n---`);
 }
@@ -135,6 +150,7 @@ async function runAll() {
         passed: 0,
         failed: 1,
         skipped: 0,
+        failures: [],
       });
       continue;
     }
