@@ -1,7 +1,7 @@
-import type { Clock } from '../base/clock.ts';
+import { type Clock, sleep } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { FarshoreError } from '../base/errors.ts';
-import type { AccessBook } from './access-book.ts';
+import type { AccessBook, Change } from './access-book.ts';
 import type { AccessControl } from './access-control.ts';
 import { type AuditLog, readAudit } from './audit-log.ts';
 import type { AccessDocument, Chap, LunMap } from './document.ts';
@@ -60,6 +60,9 @@ export interface InitiatorReport {
   }[];
   readonly volumes: readonly string[];
 }
+
+/** How long an answer waits for writes that were under way when access was taken away. */
+const ENFORCED_WITHIN_MS = 30_000;
 
 /** Access control as an administrator asks for it: every change is in the audit log before it is made, with who asked. */
 export class AccessAdmin {
@@ -135,6 +138,8 @@ export class AccessAdmin {
         audit: { event: given === undefined ? 'chap-clear' : 'chap-set', ...audit },
       };
     });
+    // Not refused when it takes longer: a secret that was made for it would never be seen.
+    await this.#isEnforced();
     return this.#initiatorReport(name);
   }
 
@@ -157,6 +162,7 @@ export class AccessAdmin {
         },
       };
     });
+    await this.#isEnforced();
   }
 
   map(
@@ -165,7 +171,7 @@ export class AccessAdmin {
   ): Promise<LunMap & { readonly volume: string }> {
     const initiator = operations.parseIscsiName(request.initiator, 'the initiator');
     const target = request.target === undefined ? undefined : this.targetName(request.target);
-    return this.#deps.book.change((document) => {
+    return this.#enforce((document) => {
       const mapped = operations.mapVolume(document, { ...request, initiator, target }, this.#grant(by));
       const { target: at, lun, readOnly, addresses } = mapped.map;
       const before = document.volumes
@@ -197,7 +203,7 @@ export class AccessAdmin {
   ): Promise<readonly LunMap[]> {
     const initiator = operations.parseIscsiName(request.initiator, 'the initiator');
     const target = request.target === undefined ? undefined : this.targetName(request.target);
-    return this.#deps.book.change((document) => {
+    return this.#enforce((document) => {
       const { document: after, maps } = operations.unmapVolume(document, { ...request, initiator, target });
       return {
         document: after,
@@ -259,6 +265,31 @@ export class AccessAdmin {
     work: (document: AccessDocument) => AccessDocument,
   ): Promise<void> {
     await this.#deps.book.change((document) => ({ document: work(document), result: undefined, audit }));
+  }
+
+  /**
+   * Answers when the change is in force for what was under way before it, too: whoever has been told that an initiator is out may hand the
+   * volume to another one.
+   */
+  async #enforce<T>(work: (document: AccessDocument) => Change<T>): Promise<T> {
+    const result = await this.#deps.book.change(work);
+    if (await this.#isEnforced()) return result;
+    throw new FarshoreError(
+      'busy',
+      'the change is made, and nothing new gets past it; but writes that were under way before it still wait in the gateway and may land yet. farshore status shows what holds them up',
+    );
+  }
+
+  /** False when it takes too long. */
+  async #isEnforced(): Promise<boolean> {
+    const { control, clock } = this.#deps;
+    const over = new AbortController();
+    const inTime = await Promise.race([
+      control.enforced().then(() => true),
+      sleep(clock, ENFORCED_WITHIN_MS, over.signal).then(() => false),
+    ]);
+    over.abort();
+    return inTime;
   }
 
   #grant(by: string): operations.Grant {

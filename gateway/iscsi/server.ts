@@ -279,6 +279,9 @@ export class IscsiTargetServer {
           : session.accessChanged(verdict.target),
       );
     }
+    // Sessions that are over already may have left a write in a device.
+    for (const session of this.#sessions.sessions())
+      if (!this.#details.has(session)) settling.push(session.accessChanged(session.target));
     await Promise.all(settling);
   }
 

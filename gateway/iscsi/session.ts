@@ -263,10 +263,9 @@ export class Session {
 
   /**
    * The target as its initiator may use it from now on. Resolves when no command can change a medium any more that it
-   * could not be sent now.
+   * could not be sent now; of a session that is over those commands are waited for which still linger in a device.
    */
   async accessChanged(target: IscsiTarget | undefined): Promise<void> {
-    if (this.#state === 'ended') return;
     this.#target = target;
     await this.tasks.accessChanged();
   }

@@ -75,6 +75,7 @@ async function world(disk = new MemoryDisk()) {
     sessions,
     entries,
     settling,
+    patience,
     changes: () => changes,
   };
 }

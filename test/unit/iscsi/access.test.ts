@@ -186,6 +186,32 @@ describe('when access changes', () => {
     expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(true);
   });
 
+  test('a write that a closed connection has left in the device is waited for, where it may not be any more', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    const held = gate();
+    const inside = gate();
+    second.intercept = (operation) => {
+      if (operation !== 'write') return undefined;
+      inside.open();
+      return held.opened;
+    };
+    alice.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA });
+    await inside.opened;
+    alice.destroy();
+    while (world.server.sessions().length > 0) await new Promise((resolve) => setImmediate(resolve));
+    await world.server.accessChanged(); // its LUN is still there: nothing to wait for
+    world.masked = (lun) => lun === 1;
+    let isOver = false;
+    const changed = world.server.accessChanged().then(() => {
+      isOver = true;
+    });
+    await world.ready({ initiator: BOB });
+    expect(isOver).toBe(false);
+    held.open();
+    await changed;
+    expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(true);
+  });
+
   test('commands that came ahead of their turn find what is there when it comes', async () => {
     const alice = await initiator(ALICE, '00023d000001');
     const missing = alice.cmdSn++;
