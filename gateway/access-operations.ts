@@ -96,7 +96,7 @@ export function accessOperations(deps: AccessOperationsDeps): AccessHandlers {
     },
     'access-report': ({ name, initiator }) => admin.report({ volume: name, initiator }),
     'access-key-export': async (_args, _, { by }) => ({ key: await admin.exportKey(by) }),
-    'access-key-import': async ({ key }, _, { by }) => ({ id: await admin.importKey(key, by) }),
+    'access-key-import': async ({ key }, _, { by }) => ({ ids: await admin.importKey(key, by) }),
   };
 }
 

@@ -252,12 +252,12 @@ export class AccessAdmin {
     return this.#deps.secrets.export();
   }
 
-  /** Resolves with the identity of the key. */
-  async importKey(text: string, by: string): Promise<string> {
+  /** Resolves with the identities of the keys. */
+  async importKey(text: string, by: string): Promise<readonly string[]> {
     await this.#deps.audit.change({ event: 'access-key-import', by });
-    const id = await this.#deps.secrets.import(text);
+    const ids = await this.#deps.secrets.import(text);
     this.#deps.control.keysChanged();
-    return id;
+    return ids;
   }
 
   async #change(

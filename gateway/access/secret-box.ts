@@ -49,6 +49,7 @@ export class SecretBox {
   readonly #file: string;
   readonly #random: Random;
   #keys: readonly Buffer[];
+  #tail: Promise<unknown> = Promise.resolve();
 
   private constructor(disk: Disk, file: string, random: Random, keys: readonly Buffer[]) {
     this.#disk = disk;
@@ -64,7 +65,7 @@ export class SecretBox {
     const text = content.toString('utf8').trim();
     try {
       const keys = text.startsWith(EXPORT_PREFIX)
-        ? [parseExport(text)]
+        ? parseExport(text)
         : fileSchema.parse(JSON.parse(text)).keys.map((key) => Buffer.from(key, 'hex'));
       return new SecretBox(disk, file, random, keys);
     } catch {
@@ -118,32 +119,47 @@ export class SecretBox {
     }
   }
 
-  /** The wrapping key as text, to be kept in a safe place; makes it if there is none. */
+  /**
+   * Every key as text, one a line, the wrapping one first; makes it if there is none. All of them: what was wrapped by a gateway that is gone
+   * is still read by its key.
+   */
   async export(): Promise<string> {
-    const key = this.#keys[0] ?? (await this.#makeKey());
-    return `${EXPORT_PREFIX}${key.toString('hex')}`;
+    if (this.#keys.length === 0) await this.#makeKey();
+    return this.#keys.map((key) => `${EXPORT_PREFIX}${key.toString('hex')}`).join('\n');
   }
 
-  /** Adds a key of another gateway; it also wraps from now on if there was none. Resolves with its identity. */
-  async import(text: string): Promise<string> {
-    const key = parseExport(text.trim());
-    if (!this.#keys.some((each) => each.equals(key))) {
-      if (this.#keys.length >= MAX_KEYS) {
+  /** Adds the keys of another gateway; the first also wraps from now on if there was none. Resolves with their identities. */
+  async import(text: string): Promise<readonly string[]> {
+    const given = parseExport(text.trim());
+    await this.#inTurn(async () => {
+      const added = given.filter((key) => !this.#keys.some((each) => each.equals(key)));
+      if (this.#keys.length + added.length > MAX_KEYS) {
         throw new FarshoreError('input', `a gateway holds at most ${MAX_KEYS} keys; remove some from ${this.#file}`);
       }
-      await this.#save([...this.#keys, key]);
-    }
-    return keyId(key);
+      if (added.length > 0) await this.#save([...this.#keys, ...added]);
+    });
+    return given.map(keyId);
   }
 
   #keyOf(wrapped: Wrapped): Buffer | undefined {
     return this.#keys.find((key) => keyId(key) === wrapped.key);
   }
 
-  async #makeKey(): Promise<Buffer> {
-    const key = this.#random.bytes(KEY_BYTES);
-    await this.#save([key]);
-    return key;
+  #makeKey(): Promise<Buffer> {
+    return this.#inTurn(async () => {
+      const present = this.#keys[0];
+      if (present !== undefined) return present;
+      const key = this.#random.bytes(KEY_BYTES);
+      await this.#save([key]);
+      return key;
+    });
+  }
+
+  /** One change of the file after the other: of two at once the first would be lost, and with it what it wraps. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#tail.then(work);
+    this.#tail = mine.catch(() => undefined);
+    return mine;
   }
 
   async #save(keys: readonly Buffer[]): Promise<void> {
@@ -153,15 +169,18 @@ export class SecretBox {
   }
 }
 
-function parseExport(text: string): Buffer {
-  const match = /^farshore-access-key-1:([0-9a-f]{64})$/.exec(text);
-  if (match?.[1] === undefined) {
-    throw new FarshoreError(
-      'input',
-      `that is no key of Farshore; it is one line that begins with ${EXPORT_PREFIX}, as farshore access key export writes it`,
-    );
-  }
-  return Buffer.from(match[1], 'hex');
+function parseExport(text: string): Buffer[] {
+  const keys = text.split(/\s+/).map((line) => {
+    const match = /^farshore-access-key-1:([0-9a-f]{64})$/.exec(line);
+    if (match?.[1] === undefined) {
+      throw new FarshoreError(
+        'input',
+        `that is no key of Farshore; each is a line that begins with ${EXPORT_PREFIX}, as farshore access key export writes it`,
+      );
+    }
+    return Buffer.from(match[1], 'hex');
+  });
+  return keys.filter((key, index) => keys.findIndex((each) => each.equals(key)) === index);
 }
 
 function keyId(key: Buffer): string {

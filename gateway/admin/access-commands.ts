@@ -144,11 +144,11 @@ function addAuditCommands(program: Command, tools: CommandTools): void {
   command(
     key,
     'export <file>',
-    'write the key to a new file that only you can read; keep it apart from the table',
+    'write the keys there are to a new file that only you can read; keep it apart from the table',
   ).action(async (file: string) => {
     const { key: text } = await tools.call('access-key-export', {});
     writePrivateFile(file, `${text}\n`);
-    const done = `the key is in ${file}; whoever has it and the table can read every CHAP secret`;
+    const done = `${text.includes('\n') ? 'the keys are' : 'the key is'} in ${file}; whoever has it and the table can read every CHAP secret`;
     process.stdout.write(`${tools.json() ? JSON.stringify({ file }, null, 2) : done}\n`);
   });
   command(
@@ -156,7 +156,9 @@ function addAuditCommands(program: Command, tools: CommandTools): void {
     'import <file>',
     'take the key of another gateway, whose volumes come here; - for standard input',
   ).action((file: string) =>
-    tell('access-key-import', { key: readSmallFile(file) }, (result) => `key ${result.id} is there`),
+    tell('access-key-import', { key: readSmallFile(file) }, (result) =>
+      result.ids.map((id) => `key ${id} is there`).join('\n'),
+    ),
   );
 }
 

@@ -176,7 +176,7 @@ export const ARGUMENTS = {
   'session-kill': z.strictObject({ id: z.number().int().min(0).max(65_535) }),
   'access-report': z.strictObject({ name: name.optional(), initiator: iscsiName.optional() }),
   'access-key-export': z.strictObject({}),
-  'access-key-import': z.strictObject({ key: z.string().max(1024) }),
+  'access-key-import': z.strictObject({ key: z.string().max(8192) }),
 } as const;
 
 export type Operation = keyof typeof ARGUMENTS;
@@ -211,7 +211,7 @@ export interface Results {
   'session-kill': { readonly id: number };
   'access-report': AccessReport;
   'access-key-export': { readonly key: string };
-  'access-key-import': { readonly id: string };
+  'access-key-import': { readonly ids: readonly string[] };
 }
 
 /** Who calls: what the caller says of itself, for the audit log. The socket is open to one user of the machine (and root) alone. */

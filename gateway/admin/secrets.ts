@@ -18,7 +18,7 @@ export interface Secret {
 
 /** 96 bits of chance, in 16 characters that every initiator takes: Windows wants 12 to 16 bytes. */
 const GENERATED_BYTES = 12;
-const MAX_FILE_BYTES = 4096;
+const MAX_FILE_BYTES = 8192;
 
 /** From the file (one line, without its end), or a fresh one. `input` when neither or both are named. */
 export function readSecret(from: {

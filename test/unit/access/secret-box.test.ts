@@ -52,12 +52,40 @@ describe('the box that secrets are wrapped in', () => {
     const own = await mine.wrap(SECRET, USE);
     expect(mine.canUnwrap(wrapped)).toBe(false);
     expect(() => mine.unwrap(wrapped, USE)).toThrow(/farshore access key import/);
-    expect(await mine.import(`${await theirs.export()}\n`)).toBe(wrapped.key);
+    expect(await mine.import(`${await theirs.export()}\n`)).toEqual([wrapped.key]);
     expect(mine.unwrap(wrapped, USE)).toEqual(SECRET);
     expect((await mine.wrap(SECRET, USE)).key).toBe(own.key);
     const again = await open(disk);
     expect(again.keyIds()).toEqual([own.key, wrapped.key]);
     expect(again.unwrap(wrapped, USE)).toEqual(SECRET);
+  });
+
+  it('exports what it has imported too: the gateway that had it may be gone when its secrets move on', async () => {
+    const first = await open(new MemoryDisk());
+    const wrapped = await first.wrap(SECRET, USE);
+    const second = await open(new MemoryDisk());
+    const own = await second.wrap(SECRET, USE);
+    await second.import(await first.export());
+    const exported = await second.export();
+    const third = await open(new MemoryDisk());
+    expect(await third.import(exported)).toEqual([own.key, wrapped.key]);
+    expect(third.unwrap(wrapped, USE)).toEqual(SECRET);
+    const fourth = await open(new MemoryDisk(new Map([['access.key', Buffer.from(`${exported}\n`)]])));
+    expect(fourth.unwrap(wrapped, USE)).toEqual(SECRET);
+    expect(fourth.unwrap(own, USE)).toEqual(SECRET);
+  });
+
+  it('makes one key, however many need it first at once', async () => {
+    const theirs = await (await open(new MemoryDisk())).export();
+    const disk = new MemoryDisk();
+    const box = await open(disk);
+    const [wrapped, exported] = await Promise.all([box.wrap(SECRET, USE), box.export(), box.import(theirs)]);
+    const again = await open(disk);
+    expect(again.unwrap(wrapped, USE)).toEqual(SECRET);
+    expect(again.keyIds()).toHaveLength(2);
+    expect((await open(new MemoryDisk(new Map([['access.key', Buffer.from(exported)]])))).unwrap(wrapped, USE)).toEqual(
+      SECRET,
+    );
   });
 
   it('takes an exported key as its key file', async () => {
