@@ -113,6 +113,12 @@ export class AccessSync {
     this.#push(entry);
   }
 
+  /** Whether whoever takes the volume over finds what is in force here, or nothing can be done about it any more. */
+  isSettled(volume: string): boolean {
+    const entry = this.#entries.get(volume);
+    return entry === undefined || entry.final || this.#closing.signal.aborted || this.#isWritten(entry);
+  }
+
   /** The volume is not served here any more. */
   forget(volume: string): void {
     const entry = this.#entries.get(volume);
@@ -171,7 +177,8 @@ export class AccessSync {
         if (!this.#isFinal(entry)) entry.problem = undefined;
         failures = 0;
       } catch (error) {
-        if (!isKind(error, 'retry', 'busy')) throw error;
+        // Also what only a person mends, a permission that is missing for example: it may be mended while we run.
+        if (!isKind(error, 'retry', 'busy', 'input')) throw error;
         entry.problem = `its access control is not in the table yet: ${error.message}`;
         await sleep(this.#deps.clock, this.#pauseMs(failures), signal);
         failures += 1;

@@ -276,6 +276,26 @@ describe('access control in the table', () => {
     expect(hostsIn(table)).toEqual([host(1)]);
   });
 
+  it('is written once the table lets it be, also when that was refused for a while', async () => {
+    const table = new MemoryTable();
+    const faults: Faults = {};
+    const office = await gateway(new MemoryDisk(), table, faults);
+    await office.adopt(1);
+    await office.settled();
+    let refusals = 0;
+    const told: (string | undefined)[] = [];
+    faults.before = (request) => {
+      if (request !== 'put') return;
+      told.push(office.sync.status('v').problem);
+      if (++refusals <= 3) throw new FarshoreError('input', 'access to the table is denied');
+    };
+    await office.map(1);
+    await office.settled();
+    expect(told[3]).toMatch(/denied/);
+    expect(hostsIn(table)).toEqual([host(1)]);
+    expect(office.sync.status('v')).toEqual({ inTable: true, problem: undefined });
+  });
+
   it('refuses a volume that another gateway has taken since', async () => {
     const table = new MemoryTable();
     const spare = await gateway(new MemoryDisk(), table);
