@@ -1,5 +1,13 @@
 import { z } from 'zod';
-import { MAX_ADDRESSES, MAX_INITIATORS, MAX_LUN, MAX_MAPS, MAX_TARGETS, MAX_UNIT_STATE_BYTES } from './limits.ts';
+import {
+  MAX_ADDRESSES,
+  MAX_INITIATORS,
+  MAX_LUN,
+  MAX_MAPS,
+  MAX_TARGETS,
+  MAX_UNIT_STATE_BYTES,
+  MAX_VOLUMES,
+} from './limits.ts';
 import { wrappedSchema } from './secret-box.ts';
 
 /** Longest iSCSI name (RFC 7143 4.2.7.1), and room for what people call themselves. */
@@ -67,15 +75,12 @@ const contentShape = {
 const volumeSchema = z.strictObject({ volume: identifier, name: identifier, target: nameText, ...contentShape });
 export type VolumePart = Readonly<z.infer<typeof volumeSchema>>;
 
-/** Volumes of one gateway, and some that were lost to others and not forgotten yet. */
-const MAX_PARTS = 1024;
-
 export const documentSchema = z.strictObject({
   format: z.literal(1),
   targets: z.array(targetSchema).max(MAX_TARGETS),
   initiators: z.array(initiatorSchema).max(MAX_INITIATORS),
   discovery: z.array(discoverySchema).max(MAX_INITIATORS + 1),
-  volumes: z.array(volumeSchema).max(MAX_PARTS),
+  volumes: z.array(volumeSchema).max(MAX_VOLUMES),
 });
 /** All access control of one gateway; a value, never changed in place. */
 export type AccessDocument = Readonly<z.infer<typeof documentSchema>>;

@@ -1,6 +1,8 @@
 /** Bounds of what one gateway's access control holds; the part of one volume has to fit an item of the table with room to spare. */
 export const MAX_INITIATORS = 1024;
 export const MAX_TARGETS = 256;
+/** Volumes of one gateway, and some that were lost to others and not forgotten yet. */
+export const MAX_VOLUMES = 1024;
 /** Maps of one volume. */
 export const MAX_MAPS = 512;
 /** Addresses one map may be restricted to. */

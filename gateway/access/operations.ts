@@ -122,6 +122,12 @@ export function setChap(
   if (target !== undefined && chap !== undefined) requireTarget(document, target);
   const { chap: general, ...rest } = initiator;
   const others = initiator.targets.filter((each) => each.target !== target);
+  if (target !== undefined && chap !== undefined && others.length >= MAX_TARGETS) {
+    throw new FarshoreError(
+      'input',
+      `an initiator has credentials of its own for at most ${MAX_TARGETS} targets; clear one first, or give it one for all`,
+    );
+  }
   const next: InitiatorEntry =
     target === undefined
       ? { ...rest, ...(chap === undefined ? {} : { chap }) }

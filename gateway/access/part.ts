@@ -9,7 +9,7 @@ import {
   type Stamp,
   type VolumePart,
 } from './document.ts';
-import { MAX_INITIATORS, MAX_TARGETS } from './limits.ts';
+import { MAX_INITIATORS, MAX_TARGETS, MAX_VOLUMES } from './limits.ts';
 
 /** The volume's part as it is written to the table: with the initiators, credentials and targets its maps need, and no others. */
 export function bodyOf(document: AccessDocument, part: VolumePart): AccessBody {
@@ -118,13 +118,17 @@ export function adoptVolume(document: AccessDocument, volume: AdoptedVolume, bod
     ...document,
     targets: [...document.targets, ...missing(document.targets, body.targets)],
     initiators: mergeInitiators(document.initiators, body.initiators),
-    // On new hardware everything comes back; where others are served, what all of them need for discovery is not replaced.
+    // On new hardware everything comes back; where others are mapped, what all of them need for discovery is not replaced.
     discovery: mergeDiscovery(
       document.discovery,
-      body.discovery.filter((entry) => entry.initiator !== undefined || others.length === 0),
+      body.discovery.filter((entry) => entry.initiator !== undefined || others.every((each) => each.maps.length === 0)),
     ),
   };
-  if (merged.initiators.length > MAX_INITIATORS || merged.targets.length > MAX_TARGETS) {
+  if (
+    merged.initiators.length > MAX_INITIATORS ||
+    merged.targets.length > MAX_TARGETS ||
+    merged.initiators.some((initiator) => initiator.targets.length > MAX_TARGETS)
+  ) {
     throw new FarshoreError(
       'input',
       `the initiators or targets of volume ${volume.name} are too many beside those here (at most ${MAX_INITIATORS} and ${MAX_TARGETS}); remove some with farshore initiator remove or farshore target delete`,
@@ -140,6 +144,12 @@ function withVolume(
   part: VolumePart,
   local: VolumePart | undefined,
 ): AccessDocument {
+  if (local === undefined && others.length >= MAX_VOLUMES) {
+    throw new FarshoreError(
+      'input',
+      `a gateway keeps the access control of at most ${MAX_VOLUMES} volumes; delete or forget some first`,
+    );
+  }
   const volumes =
     local === undefined ? [...others, part] : document.volumes.map((each) => (each === local ? part : each));
   return { ...document, volumes };

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { FarshoreError } from '../../../gateway/base/errors.ts';
 import { addressMatcher, parseAddressRange } from '../../../gateway/access/address.ts';
-import { EMPTY_DOCUMENT, type AccessDocument, type Chap } from '../../../gateway/access/document.ts';
+import { documentSchema, EMPTY_DOCUMENT, type AccessDocument, type Chap } from '../../../gateway/access/document.ts';
 import {
   addInitiator,
   createTarget,
@@ -247,7 +247,8 @@ describe('what travels with a volume', () => {
     const document = setDiscoveryChap(map(world()), undefined, chap('theirs'));
     const [a] = document.volumes;
     if (a === undefined) throw new Error('no volume');
-    const here = adoptVolume(EMPTY_DOCUMENT, volume('c'), undefined).document;
+    const known = addInitiator(adoptVolume(EMPTY_DOCUMENT, volume('c'), undefined).document, HOST, GRANT);
+    const here = map(known, { volume: 'c' });
     expect(adoptVolume(here, volume('a'), bodyOf(document, a)).document.discovery).toEqual([]);
   });
 
@@ -274,6 +275,34 @@ describe('what travels with a volume', () => {
     const [a] = document.volumes;
     if (a === undefined) throw new Error('no volume');
     expect(adoptVolume(local, volume('a'), { ...bodyOf(document, a), stamp: there }).outcome).toBe(outcome);
+  });
+
+  it('brings the credential of discovery back also when volumes without maps came first', () => {
+    const theirs = setDiscoveryChap(map(world()), undefined, chap('all'));
+    const [a] = theirs.volumes;
+    if (a === undefined) throw new Error('no volume');
+    const fresh = adoptVolume(EMPTY_DOCUMENT, volume('scratch'), undefined).document;
+    const adopted = adoptVolume(fresh, volume('a'), bodyOf(theirs, { ...a, stamp: { epoch: 9, revision: 1 } }));
+    expect(adopted.document.discovery.map((entry) => entry.chap.user)).toEqual(['all']);
+  });
+
+  it('never grows beyond what can be read again', () => {
+    let document = world();
+    const names = Array.from({ length: 257 }, (_, index) => `id-v${index}`);
+    for (const name of names) {
+      document = adoptVolume(document, { volume: name, name, target: `${IQN}:${name}` }, undefined).document;
+    }
+    for (const name of names.slice(0, 256)) document = setChap(document, HOST, `${IQN}:${name}`, chap('x'));
+    expect(refusal(() => setChap(document, HOST, `${IQN}:id-v256`, chap('x'))).kind).toBe('input');
+    expect(() => setChap(document, HOST, `${IQN}:id-v255`, chap('y'))).not.toThrow();
+    const one = document.volumes[0];
+    if (one === undefined) throw new Error('no volume');
+    const full = {
+      ...document,
+      volumes: Array.from({ length: 1024 }, (_, index) => ({ ...one, volume: `v${index}` })),
+    };
+    expect(refusal(() => adoptVolume(full, volume('new'), undefined)).kind).toBe('input');
+    expect(documentSchema.safeParse(full).success).toBe(true);
   });
 
   it('does not hide a volume that is here already behind one that comes with the same LUN', () => {
