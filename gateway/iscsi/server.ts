@@ -11,6 +11,7 @@ import { sendTargets } from './discovery.ts';
 import type { PortalAddress } from './discovery.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import type { Admission, Peer } from './gatekeeper.ts';
+import type { Identity } from './login-identity.ts';
 import { LoginThrottle, networkOf } from './login-throttle.ts';
 import { Portals } from './portals.ts';
 import type { OpenPortal, PortalSettings } from './portals.ts';
@@ -173,7 +174,7 @@ export class IscsiTargetServer {
     const full = (reason: string): Joined => ({ kind: 'refused', status: LOGIN_STATUS.outOfResources, reason });
     if (this.#closing) return full('the gateway stops');
     if (tsih === undefined) return full('there is no session handle left');
-    if (this.#sessionsOf(identity.initiatorName) >= this.#deps.settings.maxSessionsPerInitiator)
+    if (this.#sessionsLike(identity) >= this.#deps.settings.maxSessionsPerInitiator)
       return full('the initiator has too many sessions');
     const verdict = this.#gatekeeper.judge(joining, peer);
     if (verdict.kind === 'refused') return verdict;
@@ -206,9 +207,11 @@ export class IscsiTargetServer {
     return { kind: 'session', session };
   }
 
-  #sessionsOf(initiatorName: string): number {
+  /** Discovery sessions count by themselves: where they need no proof, anybody can have them in another's name. */
+  #sessionsLike({ initiatorName, sessionType }: Identity): number {
     let count = 0;
-    for (const session of this.#sessions.sessions()) if (session.identity.initiatorName === initiatorName) count += 1;
+    for (const { identity } of this.#sessions.sessions())
+      if (identity.initiatorName === initiatorName && identity.sessionType === sessionType) count += 1;
     return count;
   }
 

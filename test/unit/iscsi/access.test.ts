@@ -311,6 +311,20 @@ describe('when access changes', () => {
   });
 });
 
+test('discovery sessions in its name do not keep an initiator from its target', async () => {
+  const small = await IscsiWorld.start({ settings: { maxSessionsPerInitiator: 2 } });
+  try {
+    for (const isid of ['00023d000001', '00023d000002', '00023d000003']) {
+      const finder = await small.connect();
+      const { word36 } = await finder.login({ initiator: ALICE, isid });
+      expect(word36 >>> 16).toBe(isid.endsWith('3') ? 0x0302 : 0);
+    }
+    await small.ready({ initiator: ALICE });
+  } finally {
+    await small.stop();
+  }
+});
+
 describe('a session that is killed', () => {
   test('is gone when that is answered, and nothing of it lands later', async () => {
     const alice = await world.ready({ initiator: ALICE, keys: { ImmediateData: 'No' } });
