@@ -242,7 +242,7 @@ async function openAccess(
   cleanups.push(() => {
     sync.close();
   });
-  const control = new AccessControl({ book, secrets, audit, ...tools });
+  const control = new AccessControl({ book, secrets, audit, isInTable: (volume) => sync.isSettled(volume), ...tools });
   return { audit, secrets, book, sync, control };
 }
 

@@ -34,6 +34,7 @@ interface LiveSession {
   readonly targetName: string | undefined;
   /** address:port */
   readonly peer: string;
+  readonly tsih: number;
 }
 
 export interface AccessControlDeps {
@@ -42,6 +43,8 @@ export interface AccessControlDeps {
   readonly audit: AuditLog;
   readonly log: Log;
   readonly random: Random;
+  /** Whether the table has what is in force of the volume (by identifier); without it nobody waits for that. */
+  readonly isInTable?: (volume: string) => boolean;
 }
 
 /** An open volume, with the objects that stay the same as long as it is open. */
@@ -109,20 +112,22 @@ export class AccessControl implements TargetRegistry {
 
   /** From now on initiators see the volume, as far as they may. */
   offer(volume: AdoptedVolume, device: BlockDevice): void {
+    const before = this.#seenBySessions();
     const state = this.#unitState(volume.volume);
     this.#offers.set(volume.volume, {
       volume,
       writable: { device, readOnly: false, state },
       readOnly: { device, readOnly: true, state },
     });
-    this.#rebuild();
+    this.#follow(before);
     this.#judgeAgain();
   }
 
   /** Takes it away; resolves when no write of an initiator can land in it any more. */
   async withdraw(volume: string): Promise<void> {
+    const before = this.#seenBySessions();
     if (!this.#offers.delete(volume)) return;
-    this.#rebuild();
+    this.#follow(before);
     await this.#keeper?.accessChanged();
   }
 
@@ -309,10 +314,11 @@ export class AccessControl implements TargetRegistry {
 
   #documentChanged(document: AccessDocument): void {
     const before = this.#document;
+    const seen = this.#seenBySessions();
     this.#document = document;
     if (isSameAccess(before, document)) return;
     this.#requirements = new Map();
-    this.#rebuild();
+    this.#follow(seen);
     this.#judgeAgain();
   }
 
@@ -322,6 +328,36 @@ export class AccessControl implements TargetRegistry {
     });
     // The one before too: it may still wait for a write that this one knows nothing of.
     this.#judging = Promise.all([this.#judging, judged]);
+  }
+
+  /** Names of the volumes each live session sees. */
+  #seenBySessions(): ReadonlyMap<number, readonly string[]> {
+    const nameOf = (volume: string): string => this.#offers.get(volume)?.volume.name ?? volume;
+    return new Map(
+      (this.#keeper?.sessions() ?? []).map((session) => [session.tsih, this.volumesOf(session).map(nameOf)]),
+    );
+  }
+
+  /** Works out anew who sees what, and enters in the audit log which live sessions gained or lost a volume without a login. */
+  #follow(before: ReadonlyMap<number, readonly string[]>): void {
+    this.#rebuild();
+    const after = this.#seenBySessions();
+    for (const { tsih, initiatorName, targetName, peer } of this.#keeper?.sessions() ?? []) {
+      const [had, has] = [before.get(tsih) ?? [], after.get(tsih) ?? []];
+      const gained = has.filter((name) => !had.includes(name)).slice(0, MAX_VOLUMES_TOLD);
+      const lost = had.filter((name) => !has.includes(name)).slice(0, MAX_VOLUMES_TOLD);
+      if (gained.length === 0 && lost.length === 0) continue;
+      this.#deps.audit.note({
+        event: 'session-access',
+        by: 'gateway',
+        initiator: initiatorName,
+        address: addressOf(peer),
+        target: targetName,
+        tsih,
+        gained,
+        lost,
+      });
+    }
   }
 
   #rebuild(): void {
@@ -353,8 +389,9 @@ export class AccessControl implements TargetRegistry {
   }
 
   #unitState(volume: string): UnitStateStore {
-    const { book } = this.#deps;
+    const { book, isInTable } = this.#deps;
     return {
+      isMirrored: () => isInTable?.(volume) ?? true,
       load: () => book.document.volumes.find((part) => part.volume === volume)?.unitState,
       save: (state) =>
         book.change((document) => ({

@@ -33,6 +33,11 @@ export class UnitDocument {
     return this.#store !== undefined;
   }
 
+  /** Whether a successor on other hardware would find what was saved last. */
+  get isMirrored(): boolean {
+    return this.#store?.isMirrored?.() ?? true;
+  }
+
   /** What was kept cannot be understood: the unit must not be used, for nobody knows who may write to it. */
   get isDamaged(): boolean {
     return this.#damaged;

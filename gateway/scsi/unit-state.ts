@@ -7,4 +7,6 @@ export interface UnitStateStore {
   load(): string | undefined;
   /** Durable when it resolves. Rejects with a FarshoreError; which document `load` gives is unknown then. */
   save(document: string): Promise<void>;
+  /** Whether what was saved last is where a successor on other hardware would find it; a store that is asked nothing of it has no other place. */
+  isMirrored?(): boolean;
 }

@@ -29,6 +29,10 @@ const KEEP_PLACE_BYTES: ByteCount = 4 * GIB;
 const RETRY_MS = 1000;
 const MAX_RETRIES = 3600;
 
+/** How often it is looked, and how many times, whether a takeover would find that the operation has ended. */
+const MIRROR_LOOK_MS = 100;
+const MAX_MIRROR_LOOKS = 36_000;
+
 const ABORTED = plainStatus(STATUS.taskAborted);
 
 /** A command that waits for the end of the operation it began. */
@@ -129,7 +133,7 @@ export class Sanitizer {
     } catch (error) {
       return resultOfError(error);
     }
-    this.#state = IDLE;
+    if (this.#state === state) this.#state = IDLE; // another one may have begun meanwhile
     return GOOD;
   }
 
@@ -150,6 +154,7 @@ export class Sanitizer {
       await (state.job.method === 'overwrite' ? this.#overwrite(state) : this.#erase(state));
       await this.#persistently(() => this.#device.flush());
       await this.#persistently(() => this.#keep(undefined));
+      await this.#untilMirrored();
       this.#state = IDLE;
     } catch (error) {
       result = await this.#fail(state.job, error);
@@ -235,6 +240,17 @@ export class Sanitizer {
         this.#answerAborted();
         await sleep(this.#clock, RETRY_MS);
       }
+    }
+  }
+
+  /**
+   * Nobody may write before the end is known elsewhere too: a gateway that takes the volume over would begin again, and what was written
+   * since, and replicated, would be gone.
+   */
+  async #untilMirrored(): Promise<void> {
+    for (let looks = 0; !this.#document.isMirrored && looks < MAX_MIRROR_LOOKS; looks += 1) {
+      this.#answerAborted();
+      await sleep(this.#clock, MIRROR_LOOK_MS);
     }
   }
 

@@ -115,11 +115,13 @@ class SegmentCopy {
     try {
       const data = await readWhole(source, read);
       const { device, media } = destination.unit;
-      // What has become of the destination meanwhile: nothing is written after a SANITIZE that was read before it.
-      const late = refuse(destination, { kind: 'write', ...written, fua: false });
-      if (late !== undefined) return checkCondition(SENSE.copyThirdPartyFailure);
+      const isRefused = (): boolean => refuse(destination, { kind: 'write', ...written, fua: false }) !== undefined;
+      // What has become of the destination meanwhile: it must not wait for the end of a SANITIZE.
+      if (isRefused()) return checkCondition(SENSE.copyThirdPartyFailure);
       return await media.extents.run(written.lba, written.lba + written.sectors, 'exclusive', async () => {
         if (this.#life.state === 'aborted') return ABORTED;
+        // Nor is anything written that became forbidden while it waited for its turn.
+        if (isRefused()) return checkCondition(SENSE.copyThirdPartyFailure);
         // Zeros take no room: they are what a sector that was never written reads as.
         if (data.equals(ZEROS.subarray(0, bytes))) await device.unmap([written]);
         else await device.write(written.lba, [data], { fua: false });

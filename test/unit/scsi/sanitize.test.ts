@@ -23,6 +23,11 @@ const pattern = (passes: number, bytes: Buffer, invert = false): Buffer =>
 class MemoryState implements UnitStateStore {
   document: string | undefined;
   fails = false;
+  isElsewhere = true;
+
+  isMirrored(): boolean {
+    return this.isElsewhere;
+  }
 
   load(): string | undefined {
     return this.document;
@@ -236,6 +241,38 @@ describe('SANITIZE', () => {
     expect((await bench.run(EXIT_FAILURE_MODE)).status).toBe(0);
     expect((await bench.run(READ)).status).toBe(0);
     expect(state.sanitize).toBeUndefined();
+  });
+
+  test('an EXIT FAILURE MODE that is still being kept does not let anybody near the next operation', async () => {
+    const state = new MemoryState();
+    const bench = new ScsiBench({ state });
+    bench.device.intercept = (operation) => {
+      if (operation === 'unmap') throw new FarshoreError('damaged', 'something is wrong');
+    };
+    const mayFail = '48 22 00 00 00 00 00 00 00 00';
+    expect((await bench.run(mayFail)).sense).toMatchObject(FAILED);
+    const open = gate(bench, 'unmap');
+    const exit = bench.run(EXIT_FAILURE_MODE);
+    const again = bench.run(mayFail);
+    expect((await exit).status).toBe(0);
+    expect((await bench.run(TEST_UNIT_READY)).sense).toMatchObject(IN_PROGRESS);
+    expect((await bench.run(mayFail)).sense).toMatchObject(IN_PROGRESS);
+    open();
+    expect((await again).status).toBe(0);
+    expect((await bench.run(TEST_UNIT_READY)).status).toBe(0);
+  });
+
+  test('the unit is ready again only when a successor would not sanitize it once more', async () => {
+    const state = new MemoryState();
+    const bench = new ScsiBench({ state });
+    state.isElsewhere = false;
+    const answered = bench.run(BLOCK_ERASE);
+    await until(() => bench.device.flushes > 0 && state.document !== undefined && state.sanitize === undefined);
+    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    expect((await bench.run(WRITE, Buffer.alloc(512, 1))).sense).toMatchObject(IN_PROGRESS);
+    state.isElsewhere = true;
+    expect((await answered).status).toBe(0);
+    expect((await bench.run(WRITE, Buffer.alloc(512, 1))).status).toBe(0);
   });
 
   test('what was kept and makes no sense locks the unit', async () => {

@@ -194,6 +194,30 @@ describe('EXTENDED COPY', () => {
     ]);
   });
 
+  test('a piece that waits for its turn is not written when nobody may write any more by then', async () => {
+    const world = new CopyWorld();
+    world.bench.device.bytes.fill(5);
+    let open = (): void => undefined;
+    const closed = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    let isHeld = true;
+    world.second.intercept = (operation) => {
+      if (operation !== 'write' || !isHeld) return undefined;
+      isHeld = false;
+      return closed;
+    };
+    const write = world.bench.run('2a 00 00 00 00 40 00 00 01 00', Buffer.alloc(512, 1), world.other);
+    const copied = world.copy(list([cscd(world.bench.device), cscd(world.second)], [segment({ count: 8 })]));
+    for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    const protect = Buffer.from('00 00 00 00 0a 0a 00 10 08 00 00 00 00 00 00 00'.replaceAll(' ', ''), 'hex');
+    expect((await world.bench.run('15 10 00 00 10 00', protect, world.other)).status).toBe(0);
+    open();
+    expect((await write).status).toBe(0);
+    expect((await copied).sense).toMatchObject({ key: 0x0a });
+    expect(world.second.bytes[0]).toBe(0);
+  });
+
   test('an abort ends it at the next piece', async () => {
     const world = new CopyWorld();
     stamp(world.bench.device, 4 * MIB);
