@@ -26,6 +26,7 @@ export interface AccessUse {
   readonly initiator: string;
   readonly address: string;
   readonly target: string;
+  /** 0: it was mapped while a session was there. */
   readonly logins: number;
   readonly first: string;
   readonly last: string;
@@ -116,7 +117,7 @@ export class UseCollector {
 
   /** Lines that can be of interest, so that the others need not be parsed. */
   static wants(line: string): boolean {
-    return line.includes('"event":"login');
+    return line.includes('"event":"login') || line.includes('"event":"session-access"');
   }
 
   add(entry: AuditEntry): void {
@@ -124,15 +125,18 @@ export class UseCollector {
     if (this.#scope.initiator !== undefined && initiator !== this.#scope.initiator) return;
     const address = textOf(entry['address'], 'unknown');
     const target = textOf(entry['target'], '-');
-    if (entry.event === 'login') {
-      const volumes = Array.isArray(entry['volumes']) ? (entry['volumes'] as unknown[]) : [];
+    // A session that is there already gains what is mapped later without another login.
+    const isLogin = entry.event === 'login';
+    if (isLogin || entry.event === 'session-access') {
+      const told = entry[isLogin ? 'volumes' : 'gained'];
+      const volumes = Array.isArray(told) ? (told as unknown[]) : [];
       for (const volume of volumes) {
         if (typeof volume !== 'string' || (this.#scope.volume ?? volume) !== volume) continue;
         const key = [volume, initiator, address, target].join('\n');
         const known = this.#uses.get(key);
         if (known === undefined && this.#uses.size >= MAX_ROWS) continue;
         const first = known?.first ?? entry.at;
-        const logins = (known?.logins ?? 0) + 1;
+        const logins = (known?.logins ?? 0) + (isLogin ? 1 : 0);
         this.#uses.set(key, { volume, initiator, address, target, logins, first, last: entry.at });
       }
     } else if (entry.event === 'login-refused') {

@@ -36,7 +36,7 @@ async function world(disk = new MemoryDisk()) {
   const admin = new AccessAdmin({ book, secrets, control, audit, disk, clock: patience, iqn: IQN });
   let changes = 0;
   const settling = { until: Promise.resolve() };
-  const sessions: { initiatorName: string; targetName: string | undefined; peer: string }[] = [];
+  const sessions: { initiatorName: string; targetName: string | undefined; peer: string; tsih: number }[] = [];
   control.servedBy({
     sessions: () => sessions,
     accessChanged: () => {
@@ -202,9 +202,9 @@ describe('a mapped volume', () => {
   it('counts the sessions that see it', async () => {
     await w.map('a');
     w.sessions.push(
-      { initiatorName: HOST, targetName: `${IQN}:a`, peer: '10.1.1.9:5000' },
-      { initiatorName: HOST, targetName: `${IQN}:b`, peer: '127.0.0.1:5001' },
-      { initiatorName: HOST, targetName: undefined, peer: '10.1.1.9:5002' },
+      { initiatorName: HOST, targetName: `${IQN}:a`, peer: '10.1.1.9:5000', tsih: 1 },
+      { initiatorName: HOST, targetName: `${IQN}:b`, peer: '127.0.0.1:5001', tsih: 2 },
+      { initiatorName: HOST, targetName: undefined, peer: '10.1.1.9:5002', tsih: 3 },
     );
     expect(w.control.sessions('id-a')).toBe(1);
     expect(w.control.sessions('id-b')).toBe(1);
@@ -386,6 +386,21 @@ describe('what the auditor is told', () => {
     expect(report.refusals).toMatchObject([{ initiator: OTHER, count: 3, reason: 'nothing is mapped for it' }]);
     expect((await w.admin.report({ volume: 'b', initiator: undefined })).uses).toEqual([]);
     expect((await w.admin.report({ volume: undefined, initiator: OTHER })).rights).toMatchObject([{ volume: 'b' }]);
+  });
+
+  it('is who had a volume that came and went while a session was there', async () => {
+    const target = `${IQN}:a`;
+    await w.map('a');
+    w.sessions.push({ initiatorName: HOST, targetName: target, peer: '10.1.1.9:5000', tsih: 7 });
+    await w.map('b', { target });
+    await w.admin.unmap({ volume: 'b', initiator: HOST, target: undefined }, 'cli:root');
+    const told = (await w.entries()).filter((entry) => entry.event === 'session-access');
+    expect(told).toMatchObject([
+      { initiator: HOST, address: '10.1.1.9', target, tsih: 7, gained: ['b'], lost: [] },
+      { initiator: HOST, target, tsih: 7, gained: [], lost: ['b'] },
+    ]);
+    const { uses } = await w.admin.report({ volume: 'b', initiator: undefined });
+    expect(uses).toMatchObject([{ volume: 'b', initiator: HOST, address: '10.1.1.9', target, logins: 0 }]);
   });
 
   it('is every change, with what it was before', async () => {
