@@ -48,8 +48,11 @@ type AccessHandlers = {
   ) => Promise<Results[Op]>;
 };
 
-/** The operations on access control, as the control socket offers them. */
-export function accessOperations(deps: AccessOperationsDeps): AccessHandlers {
+/**
+ * The operations on access control, as the control socket offers them. `requireOwned` throws when another gateway has the volume: what would be
+ * changed here would be in force nowhere.
+ */
+export function accessOperations(deps: AccessOperationsDeps, requireOwned: (volume: string) => void): AccessHandlers {
   const { admin, audit, sessions, targetsChanged } = deps;
   return {
     'target-create': async ({ name }, _, { by }) => {
@@ -76,11 +79,13 @@ export function accessOperations(deps: AccessOperationsDeps): AccessHandlers {
       return { initiator };
     },
     map: async ({ name, initiator, target, lun, readOnly, addresses }, _, { by }) => {
+      requireOwned(name);
       const map = await admin.map({ volume: name, initiator, target, lun, readOnly, addresses }, by);
       targetsChanged();
       return map;
     },
     unmap: async ({ name, initiator, target }, _, { by }) => {
+      requireOwned(name);
       const maps = await admin.unmap({ volume: name, initiator, target }, by);
       targetsChanged();
       return { maps: maps.map((map) => ({ volume: name, ...map })) };

@@ -108,7 +108,8 @@ export class Gateway implements GatewayApi {
       serial: this.#serial,
       hasFailed: (name) => this.#served.get(name)?.hasFailed() === true,
     });
-    this.#handlers = { ...this.#volumeHandlers(), ...accessOperations(deps.access) };
+    const requireOwned = (name: string): void => this.#served.get(name)?.requireOwned();
+    this.#handlers = { ...this.#volumeHandlers(), ...accessOperations(deps.access, requireOwned) };
   }
 
   readonly #volumeHandlers = () => ({

@@ -102,6 +102,21 @@ export class ServedVolume {
     return this.#state.kind === 'failed';
   }
 
+  /** Throws `fenced` when another gateway has taken the volume over. */
+  requireOwned(): void {
+    const { name } = this.entry;
+    const state = this.#state;
+    const isFenced =
+      state.kind === 'open'
+        ? state.opened.volume.status().state === 'fenced'
+        : state.kind === 'failed' && state.state === 'fenced';
+    if (!isFenced) return;
+    throw new FarshoreError(
+      'fenced',
+      `volume ${name} was taken over by another gateway, and its access control is changed there; to drop what is kept of it here: farshore volume forget ${name}`,
+    );
+  }
+
   /** Takes the target away from the initiators; the volume stays open. */
   async withdraw(): Promise<void> {
     if (this.#state.kind === 'open') await this.#deps.targets.withdraw(this.entry);

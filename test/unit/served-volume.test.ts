@@ -36,3 +36,29 @@ describe('a volume that is being opened', () => {
     expect((await served.report()).state).toBe('stopped');
   });
 });
+
+describe('a volume that another gateway has taken over', () => {
+  it('refuses what would be changed of it here, and says where it is in force', async () => {
+    const failing = (kind: 'fenced' | 'stopped'): ServedVolume =>
+      new ServedVolume(
+        {
+          clock: new PromptClock(),
+          log: silentLog,
+          targets,
+          gateway: 'g',
+          openVolume: () => Promise.reject(new FarshoreError(kind, 'no')),
+        },
+        { name: 'v', lineage: 'l', volume: 'l' },
+        {},
+      );
+    const [taken, broken] = [failing('fenced'), failing('stopped')];
+    await Promise.all([taken.firstAttempt, broken.firstAttempt]);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(() => {
+      taken.requireOwned();
+    }).toThrow(/changed there; .*farshore volume forget v/);
+    expect(() => {
+      broken.requireOwned();
+    }).not.toThrow();
+  });
+});
