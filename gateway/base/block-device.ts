@@ -18,6 +18,11 @@ export interface DeviceIdentity {
   readonly serial: string;
   /** Whether it says that its medium can be ejected; a fixed disk otherwise. */
   readonly removable?: boolean;
+  /**
+   * Another one when the device goes on without what was flushed last, as after the loss of the gateway that had it: under the same one
+   * everything is there that ever was.
+   */
+  readonly history?: string;
 }
 
 export interface DeviceGeometry {

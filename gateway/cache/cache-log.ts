@@ -325,6 +325,11 @@ export class CacheLog {
     return this.#admission.reserve(slots);
   }
 
+  /** Identity of the pool, in hexadecimal: a new one with every cache directory. */
+  get poolId(): string {
+    return this.#state.poolId.toString('hex');
+  }
+
   /** Gives back what was reserved and not used. */
   unreserve(slots: number): void {
     this.#admission.release(slots);

@@ -173,6 +173,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       naa: item.naa,
       serial: item.naa.toString('hex'),
       removable: item.removable === true,
+      history: `${deps.cache.poolId}.${blocks.log.number}`,
     };
     this.#epoch = opened.epoch;
     this.#geometry = {

@@ -71,7 +71,8 @@ export class Sanitizer {
     const kept = decodeKept(section);
     if (kept === undefined) document.markDamaged();
     else if (kept.state === 'failed') this.#state = { kind: 'failed', job: kept.job };
-    else this.#begin(kept);
+    // On a device that may have lost what was done it is done again, from the start.
+    else this.#begin(kept.history === device.identity.history ? kept : { ...kept, pass: 0, lba: 0 });
   }
 
   /** What there is to say to a command that may not be processed now; undefined: it may (SBC-3). */
@@ -109,7 +110,7 @@ export class Sanitizer {
     const before = this.#state;
     // After a failure that nothing may excuse only an operation that nothing may excuse is taken (SBC-3).
     if (before.kind === 'failed' && !before.job.mayExit && command.mayFail) return invalidCdbField(1, 5);
-    const kept: KeptSanitize = { job: parsed.job, state: 'running', pass: 0, lba: 0 };
+    const kept = { job: parsed.job, state: 'running' as const, pass: 0, lba: 0 };
     this.#state = { kind: 'running', job: parsed.job, pass: 0, lba: 0 }; // from here on nothing else begins
     try {
       await this.#keep(kept);
@@ -137,7 +138,7 @@ export class Sanitizer {
     return GOOD;
   }
 
-  #begin({ job, pass, lba }: KeptSanitize): void {
+  #begin({ job, pass, lba }: Omit<KeptSanitize, 'history' | 'state'>): void {
     const state = { kind: 'running' as const, job, pass, lba };
     this.#state = state;
     void this.#run(state); // what rejects is a bug, and must end the process
@@ -255,9 +256,12 @@ export class Sanitizer {
   }
 
   /** Undefined: there is nothing to go on with. A unit that keeps nothing has to do without. */
-  async #keep(kept: KeptSanitize | undefined): Promise<void> {
+  async #keep(kept: Omit<KeptSanitize, 'history'> | undefined): Promise<void> {
     if (!this.#document.canKeep) return;
-    await this.#document.save('sanitize', kept === undefined ? undefined : encodeKept(kept));
+    await this.#document.save(
+      'sanitize',
+      kept === undefined ? undefined : encodeKept({ ...kept, history: this.#device.identity.history }),
+    );
   }
 }
 

@@ -198,6 +198,27 @@ describe('SANITIZE', () => {
     open();
   });
 
+  test('what was done on a device that has lost it since is done again', async () => {
+    const state = new MemoryState();
+    const first = new ScsiBench({ state });
+    const open = gate(first, 'write');
+    const list = pattern(1, Buffer.from([7]));
+    expect((await first.run(overwrite(list, 0x80), list)).status).toBe(0);
+    const document = JSON.parse(state.document ?? '') as { sanitize: object };
+    for (const [history, begins] of [
+      [undefined, 1],
+      ['that of the gateway that is gone', 7],
+    ] as const) {
+      const again = new MemoryState();
+      again.document = JSON.stringify({ ...document, sanitize: { ...document.sanitize, lba: 4096, history } });
+      const second = new ScsiBench({ state: again });
+      second.device.bytes.fill(1);
+      await until(async () => (await second.run(TEST_UNIT_READY)).status === 0);
+      expect([second.device.bytes[0], second.device.bytes.at(-1)]).toEqual([begins, 7]);
+    }
+    open();
+  });
+
   test('where it cannot be kept it is not begun', async () => {
     const state = new MemoryState();
     const bench = new ScsiBench({ state });
