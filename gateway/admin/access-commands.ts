@@ -181,7 +181,8 @@ function givenChap(
   const { user, mutualUser, clear, ...sources } = options;
   const nothing = { args: {}, print: () => undefined };
   if (clear === true) {
-    if (user !== undefined || mutualUser !== undefined) {
+    const { secretFile, generate, mutualSecretFile, mutualGenerate } = sources;
+    if ([user, mutualUser, secretFile, generate, mutualSecretFile, mutualGenerate].some((each) => each !== undefined)) {
       throw new FarshoreError('input', '--clear removes the credential; it goes with no other option');
     }
     return nothing;
