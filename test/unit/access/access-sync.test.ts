@@ -97,6 +97,23 @@ function hostsIn(table: MemoryTable): string[] {
 }
 
 describe('access control in the table', () => {
+  it('is not settled from a change until the table has it, and settled where nothing can be done any more', async () => {
+    const faults: Faults = {};
+    const office = await gateway(new MemoryDisk(), new MemoryTable(), faults);
+    expect(office.sync.isSettled('v')).toBe(true); // not open here
+    await office.adopt(3);
+    await office.settled();
+    const seen: boolean[] = [];
+    faults.before = (request) => {
+      if (request === 'put') seen.push(office.sync.isSettled('v'));
+    };
+    await office.unitState('{"format":1}');
+    await office.settled();
+    expect([...seen, office.sync.isSettled('v')]).toEqual([false, true]);
+    office.sync.forget('v');
+    expect(office.sync.isSettled('v')).toBe(true);
+  });
+
   it('is written at the first open, under the epoch of the open, and follows every change', async () => {
     const table = new MemoryTable();
     const office = await gateway(new MemoryDisk(), table);
