@@ -70,6 +70,8 @@ export function versionLogContract(name: string, open: () => Promise<OpenedVersi
           sectorSize: 512,
           replication: 'sync',
           bytes: 64 * 2 ** 40,
+          physicalSize: 512,
+          removable: true,
         });
         expect(await log.getVolume(ref)).toEqual(item);
       });
