@@ -62,7 +62,8 @@ export const SENSE = {
   insufficientRegistrationResources: { key: KEY.illegalRequest, asc: 0x55, ascq: 0x04 },
   savingNotSupported: { key: KEY.illegalRequest, asc: 0x39, ascq: 0x00 },
   invalidMessage: { key: KEY.illegalRequest, asc: 0x49, ascq: 0x00 },
-  powerOn: { key: KEY.unitAttention, asc: 0x29, ascq: 0x01 },
+  // POWER ON, RESET, OR BUS DEVICE RESET OCCURRED: the one libiscsi takes for what every new nexus is told.
+  powerOn: { key: KEY.unitAttention, asc: 0x29, ascq: 0x00 },
   busDeviceReset: { key: KEY.unitAttention, asc: 0x29, ascq: 0x03 },
   nexusLoss: { key: KEY.unitAttention, asc: 0x29, ascq: 0x07 },
   modeParametersChanged: { key: KEY.unitAttention, asc: 0x2a, ascq: 0x01 },

@@ -288,7 +288,7 @@ describe('logical units', () => {
     const initiator = await world.connect();
     await initiator.login({ target: TARGET });
     const { status, last } = await initiator.run({ cdb: cdb(0) });
-    expect([status, senseOf(last)]).toEqual([2, { key: 6, asc: 0x29, ascq: 1 }]);
+    expect([status, senseOf(last)]).toEqual([2, { key: 6, asc: 0x29, ascq: 0 }]);
     expect((await initiator.run({ cdb: cdb(0) })).status).toBe(0);
   });
 

@@ -24,7 +24,7 @@ describe('unit attentions of a nexus', () => {
     nexus.raise(SENSE.capacityChanged);
     nexus.raise(SENSE.nexusLoss);
     nexus.raise(SENSE.busDeviceReset);
-    expect(taken(nexus)).toEqual(['29/1', '2a/9']);
+    expect(taken(nexus)).toEqual(['29/0', '2a/9']);
     nexus.raise(SENSE.lunsChanged);
     nexus.raise(SENSE.nexusLoss);
     nexus.raise(SENSE.busDeviceReset);
@@ -56,12 +56,12 @@ describe('unit attentions of a nexus', () => {
     const first = unit.join(PORT, initiator(1));
     unit.leave(first);
     const second = unit.join(PORT, initiator(1));
-    expect(taken(second)).toEqual(['29/1']);
+    expect(taken(second)).toEqual(['29/0']);
     unit.leave(second);
     unit.leave(second);
     expect(taken(unit.join(PORT, initiator(1)))).toEqual(['29/7']);
-    expect(taken(unit.join(PORT, initiator(2)))).toEqual(['29/1']);
-    expect(taken(unit.join({ ...PORT, targetName: 'iqn.2026-11.dev.farshore:u' }, initiator(1)))).toEqual(['29/1']);
+    expect(taken(unit.join(PORT, initiator(2)))).toEqual(['29/0']);
+    expect(taken(unit.join({ ...PORT, targetName: 'iqn.2026-11.dev.farshore:u' }, initiator(1)))).toEqual(['29/0']);
   });
 
   test('more lost nexuses than are remembered are told of a power on', () => {
@@ -71,7 +71,7 @@ describe('unit attentions of a nexus', () => {
       taken(nexus);
       unit.leave(nexus);
     }
-    expect(taken(unit.join(PORT, initiator(0)))).toEqual(['29/1']);
+    expect(taken(unit.join(PORT, initiator(0)))).toEqual(['29/0']);
     expect(taken(unit.join(PORT, initiator(299)))).toEqual(['29/7']);
   });
 });
