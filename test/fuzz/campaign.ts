@@ -1,3 +1,4 @@
+import { sleep, systemClock } from '../../gateway/base/clock.ts';
 import { MIB } from '../../gateway/base/units.ts';
 import { SimRandom } from '../sim/sim-random.ts';
 import type { TargetState } from './fuzz-world.ts';
@@ -45,6 +46,8 @@ const CHECKPOINT_EVERY = 40_000;
 const FIRST_CHECKPOINT = 2000;
 /** The target gives up a dead peer after some seconds. */
 const QUIET_MS = 10_000;
+/** Between two looks at a target that has not let go of everything yet: it is another process, and only its state tells. */
+const LOOK_AGAIN_MS = 100;
 const RECENT_STEPS = 40;
 
 /** Runs steps against a target of its own until enough have been run, or something is wrong. */
@@ -59,6 +62,10 @@ export class Campaign {
   #baseline: TargetState | undefined;
   #last: TargetState | undefined;
   #failure: string | undefined;
+  #tellFailure: () => void = () => undefined;
+  readonly #failed = new Promise<void>((resolve) => {
+    this.#tellFailure = resolve;
+  });
   #suspects: number[] = [];
 
   constructor(options: CampaignOptions) {
@@ -157,6 +164,7 @@ export class Campaign {
   #fail(message: string, step?: number): void {
     if (this.#failure !== undefined) return;
     this.#failure = message;
+    this.#tellFailure();
     const suspects = step === undefined ? [...this.#underWay, ...this.#recent] : [step];
     this.#suspects = suspects.sort((a, b) => a - b);
   }
@@ -167,15 +175,12 @@ export class Campaign {
    */
   async #checkpoint(target: TargetProcess, witnesses: readonly Witness[]): Promise<void> {
     try {
-      await Promise.race([this.#examine(target, witnesses), this.#failed()]);
-      this.#checkpoints += 1;
+      const examined = this.#examine(target, witnesses);
+      await Promise.race([examined, this.#failed]);
+      if (this.#failure === undefined) this.#checkpoints += 1;
     } catch (error) {
       this.#fail(describe(error));
     }
-  }
-
-  async #failed(): Promise<void> {
-    while (this.#failure === undefined) await new Promise((resolve) => setTimeout(resolve, 100));
   }
 
   async #examine(target: TargetProcess, witnesses: readonly Witness[]): Promise<void> {
@@ -192,7 +197,7 @@ export class Campaign {
         return;
       }
       if (performance.now() > end) throw new Error(wrong);
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await sleep(systemClock, LOOK_AGAIN_MS);
     }
   }
 
