@@ -26,48 +26,60 @@ export function maxAtomicSectors(device: BlockDevice): SectorCount {
 }
 
 /**
- * COMPARE AND WRITE (SBC-3), under an exclusive claim: half of the data is compared with the medium, and the other half
- * written when nothing differs. The sense data of a miscompare has the offset of the first byte that differs.
+ * Writes to an extent what `change` makes of what is there, or writes nothing and gives the result it ends with instead. The
+ * caller holds an exclusive claim on the extent: nothing may come between the read and the write.
  */
-export async function compareAndWrite(
+async function readModifyWrite(
   device: BlockDevice,
   { lba, sectors, fua }: Extent,
-  data: readonly Buffer[],
-  announcedBytes: ByteCount,
+  change: (medium: readonly Buffer[]) => Buffer | ScsiResult,
 ): Promise<ScsiResult> {
-  const bytes = sectors * device.geometry().sectorSize;
-  if (announcedBytes !== 2 * bytes) return invalidCdbField(13, 7);
   if (sectors === 0) return GOOD;
-  const both = Buffer.concat(data);
   try {
-    const difference = firstDifference(await device.read(lba, sectors), both.subarray(0, bytes));
-    if (difference !== undefined) return checkCondition({ ...SENSE.miscompare, information: difference });
-    await device.write(lba, [both.subarray(bytes)], { fua });
+    const changed = change(await device.read(lba, sectors));
+    if (!Buffer.isBuffer(changed)) return changed;
+    await device.write(lba, [changed], { fua });
     return GOOD;
   } catch (error) {
     return resultOfError(error);
   }
 }
 
-/** ORWRITE (16) (SBC-3), under an exclusive claim: the bits of the data are set on the medium. */
-export async function orWrite(
+/**
+ * COMPARE AND WRITE (SBC-3), under an exclusive claim: half of the data is compared with the medium, and the other half
+ * written when nothing differs. The sense data of a miscompare has the offset of the first byte that differs.
+ */
+export async function compareAndWrite(
   device: BlockDevice,
-  { lba, sectors, fua }: Extent,
+  extent: Extent,
   data: readonly Buffer[],
   announcedBytes: ByteCount,
 ): Promise<ScsiResult> {
-  const bytes = sectors * device.geometry().sectorSize;
+  const bytes = extent.sectors * device.geometry().sectorSize;
+  if (announcedBytes !== 2 * bytes) return invalidCdbField(13, 7);
+  const both = Buffer.concat(data);
+  return readModifyWrite(device, extent, (medium) => {
+    const difference = firstDifference(medium, both.subarray(0, bytes));
+    if (difference !== undefined) return checkCondition({ ...SENSE.miscompare, information: difference });
+    return both.subarray(bytes);
+  });
+}
+
+/** ORWRITE (16) (SBC-3), under an exclusive claim: the bits of the data are set on the medium. */
+export async function orWrite(
+  device: BlockDevice,
+  extent: Extent,
+  data: readonly Buffer[],
+  announcedBytes: ByteCount,
+): Promise<ScsiResult> {
+  const bytes = extent.sectors * device.geometry().sectorSize;
   if (announcedBytes < bytes) return checkCondition(SENSE.wrongDataLength);
-  if (sectors === 0) return GOOD;
-  try {
-    const merged = Buffer.concat(await device.read(lba, sectors));
+  return readModifyWrite(device, extent, (medium) => {
+    const merged = Buffer.concat(medium);
     const mask = Buffer.concat(data);
     for (let at = 0; at < bytes; at += 1) merged[at] = (merged[at] ?? 0) | (mask[at] ?? 0);
-    await device.write(lba, [merged], { fua });
-    return GOOD;
-  } catch (error) {
-    return resultOfError(error);
-  }
+    return merged;
+  });
 }
 
 /**

@@ -234,13 +234,13 @@ describe('authentication', () => {
     writeFileSync(file, `${secret}\n`, { mode: 0o600 });
     return file;
   };
+  const setChap = (who: string, user: string, file: string, ...more: string[]): string =>
+    farshore('initiator', 'chap', who, '--user', user, '--secret-file', file, ...more);
   const chap = { user: 'alice', secret: SECRET };
 
   it('asks for the credential of the initiator, in both directions, and takes no other', async () => {
-    const words = ['initiator', 'chap', ALICE, '--user', 'alice', '--secret-file', secretFile('one', SECRET)];
-    expect(farshore(...words, '--mutual-user', 'office', '--mutual-secret-file', secretFile('two', MUTUAL))).toContain(
-      'CHAP: user alice, mutual office',
-    );
+    const mutual = ['--mutual-user', 'office', '--mutual-secret-file', secretFile('two', MUTUAL)];
+    expect(setChap(ALICE, 'alice', secretFile('one', SECRET), ...mutual)).toContain('CHAP: user alice, mutual office');
     await expect(login(ALICE, 'books')).rejects.toThrow();
     await expect(login(ALICE, 'books', { chap: { user: 'alice', secret: 'a wrong secret' } })).rejects.toThrow();
     await expect(login(ALICE, 'books', { chap: { user: 'bob', secret: SECRET } })).rejects.toThrow();
@@ -262,31 +262,11 @@ describe('authentication', () => {
 
   it('can be another one for one target, and ends a session whose credential was set anew', async () => {
     const own = { user: 'alice-shared', secret: 'for this target only' };
-    farshore(
-      'initiator',
-      'chap',
-      ALICE,
-      '--target',
-      'shared',
-      '--user',
-      own.user,
-      '--secret-file',
-      secretFile('three', own.secret),
-    );
+    setChap(ALICE, own.user, secretFile('three', own.secret), '--target', 'shared');
     await expect(login(ALICE, 'shared', { chap })).rejects.toThrow();
     const shared = await login(ALICE, 'shared', { chap: own });
     const books = await login(ALICE, 'books', { chap });
-    farshore(
-      'initiator',
-      'chap',
-      ALICE,
-      '--target',
-      'shared',
-      '--user',
-      own.user,
-      '--secret-file',
-      secretFile('four', 'and now another one'),
-    );
+    setChap(ALICE, own.user, secretFile('four', 'and now another one'), '--target', 'shared');
     await expect(shared.read(0, 8)).rejects.toThrow();
     await books.read(0, 8);
     farshore('initiator', 'chap', ALICE, '--target', 'shared', '--clear');

@@ -1,8 +1,25 @@
 import { describe, expect, test } from 'vitest';
 import { VolumeBench } from '../../support/volume-bench.ts';
+import type { BenchOptions } from '../../support/volume-bench.ts';
 
 function salvageFiles(bench: VolumeBench): string[] {
   return bench.disk.paths().filter((path) => path.startsWith('salvage/'));
+}
+
+/** A gateway that has written 1 to block 1, which the remote has. */
+async function withOneCommitted(options?: BenchOptions): Promise<VolumeBench> {
+  const bench = new VolumeBench(options);
+  await bench.start();
+  await bench.write(1, 1);
+  await bench.flushRemote();
+  return bench;
+}
+
+/** The remote commits again, and has `fill` in the block once it has everything. */
+async function expectCommitted(bench: VolumeBench, block: number, fill: number): Promise<void> {
+  bench.shore.holdCommits = false;
+  await bench.flushRemote();
+  expect(bench.shore.blocks.get(block)?.[0]).toBe(fill);
 }
 
 /** A second gateway on the same shore. */
@@ -14,10 +31,7 @@ function neighbour(bench: VolumeBench, seed: number): VolumeBench {
 
 describe('a start', () => {
   test('goes on with its own uncommitted writes', async () => {
-    const bench = new VolumeBench();
-    await bench.start();
-    await bench.write(1, 1);
-    await bench.flushRemote();
+    const bench = await withOneCommitted();
     bench.shore.holdCommits = true;
     await bench.write(2, 2);
     for (let life = 0; life < 3; life++) {
@@ -25,9 +39,7 @@ describe('a start', () => {
       await bench.start();
       expect([await bench.byteOf(1), await bench.byteOf(2)]).toEqual([1, 2]);
     }
-    bench.shore.holdCommits = false;
-    await bench.flushRemote();
-    expect(bench.shore.blocks.get(2)?.[0]).toBe(2);
+    await expectCommitted(bench, 2, 2);
     expect(salvageFiles(bench)).toEqual([]);
   });
 
@@ -57,10 +69,7 @@ describe('a start', () => {
   });
 
   test('after somebody else wrote serves what they wrote, and keeps its own tail for salvage', async () => {
-    const bench = new VolumeBench();
-    await bench.start();
-    await bench.write(1, 1);
-    await bench.flushRemote();
+    const bench = await withOneCommitted();
     bench.shore.holdCommits = true;
     await bench.write(1, 2);
     await bench.write(7, 7);
@@ -82,15 +91,11 @@ describe('a start', () => {
     // Header, the writes with their data, the end. The first one was in a version, but that this was so is not known here any more.
     expect(content.length).toBe(16 + content.readUInt32LE(8) + 3 * (32 + 4096) + 32);
     await bench.write(1, 4);
-    await bench.flushRemote();
-    expect(bench.shore.blocks.get(1)?.[0]).toBe(4);
+    await expectCommitted(bench, 1, 4);
   });
 
   test('after somebody else took over but wrote nothing loses nothing', async () => {
-    const bench = new VolumeBench();
-    await bench.start();
-    await bench.write(1, 1);
-    await bench.flushRemote();
+    const bench = await withOneCommitted();
     bench.shore.holdCommits = true;
     await bench.write(1, 2);
     bench.crash('process');
@@ -126,10 +131,7 @@ describe('a start', () => {
   });
 
   test('without the cache directory refuses, until a takeover accepts the loss', async () => {
-    const bench = new VolumeBench();
-    await bench.start();
-    await bench.write(1, 1);
-    await bench.flushRemote();
+    const bench = await withOneCommitted();
     await bench.stop();
     const life = { alive: true, name: 'gateway' };
     const disk = bench.disk.mount(life);
@@ -141,10 +143,7 @@ describe('a start', () => {
   });
 
   test('refuses when the remote has lost a history it had', async () => {
-    const bench = new VolumeBench();
-    await bench.start();
-    await bench.write(1, 1);
-    await bench.flushRemote();
+    const bench = await withOneCommitted();
     await bench.stop();
     await bench.start();
     await bench.stop();
@@ -154,10 +153,7 @@ describe('a start', () => {
   });
 
   test('that rolls back drops the local copy, and a restart afterwards keeps what was written since', async () => {
-    const bench = new VolumeBench({ ramBlocks: 0 });
-    await bench.start();
-    await bench.write(1, 1);
-    await bench.flushRemote();
+    const bench = await withOneCommitted({ ramBlocks: 0 });
     await bench.stop();
     bench.shore.blocks.set(1, Buffer.alloc(4096, 77));
     await bench.start({ rollBackTo: 1 });
@@ -168,9 +164,7 @@ describe('a start', () => {
     bench.crash('process');
     await bench.start();
     expect([await bench.byteOf(1), await bench.byteOf(2)]).toEqual([77, 2]);
-    bench.shore.holdCommits = false;
-    await bench.flushRemote();
-    expect(bench.shore.blocks.get(2)?.[0]).toBe(2);
+    await expectCommitted(bench, 2, 2);
   });
 
   test('that crashes anywhere can be tried again', async () => {

@@ -37,6 +37,17 @@ class TestStore implements UnitStateStore {
   }
 }
 
+/** A and B registered with keys 1 and 2, which are to outlive a power loss. */
+async function twoKeptRegistrants(store: TestStore): Promise<ReservationBench> {
+  const unit = new ReservationBench(store);
+  for (const [who, newKey] of [
+    ['A', 1n],
+    ['B', 2n],
+  ] as const)
+    expect((await unit.out(who, 'register', { newKey, persists: true })).status).toBe(GOOD);
+  return unit;
+}
+
 /** Everything that persists: READ FULL STATUS without the generation. */
 async function fullStatus(unit: ReservationBench): Promise<string> {
   return (await unit.in('Z', 3)).toString('hex', 4);
@@ -143,12 +154,7 @@ describe('with APTPL', () => {
 
   test('two commands that race take turns: the second decides on what the first has made durable', async () => {
     const store = new TestStore();
-    const unit = new ReservationBench(store);
-    for (const [who, newKey] of [
-      ['A', 1n],
-      ['B', 2n],
-    ] as const)
-      await unit.out(who, 'register', { newKey, persists: true });
+    const unit = await twoKeptRegistrants(store);
     store.holding = true;
     const both = Promise.all([
       unit.out('A', 'reserve', { key: 1n, type: 1 }),
@@ -164,12 +170,7 @@ describe('with APTPL', () => {
 
   test('when the first of two fails the second has its chance', async () => {
     const store = new TestStore();
-    const unit = new ReservationBench(store);
-    for (const [who, newKey] of [
-      ['A', 1n],
-      ['B', 2n],
-    ] as const)
-      await unit.out(who, 'register', { newKey, persists: true });
+    const unit = await twoKeptRegistrants(store);
     store.holding = true;
     store.plan = ['fail'];
     const both = Promise.all([
