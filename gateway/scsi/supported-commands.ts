@@ -1,6 +1,6 @@
 import type { ReportOpcodes } from './cdb.ts';
 import { cdbLength } from './cdb.ts';
-import { OPCODE, SERVICE_ACTION } from './constants.ts';
+import { OPCODE } from './constants.ts';
 import { parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { invalidCdbField } from './sense.ts';
@@ -12,85 +12,102 @@ interface Supported {
   readonly usage: Buffer;
 }
 
-function supported(usage: string, serviceAction?: number): Supported {
-  const bytes = Buffer.from(usage.replaceAll(' ', ''), 'hex');
-  const opcode = bytes.readUInt8(0);
-  if (bytes.length !== cdbLength(opcode)) throw new Error(`CDB usage data of opcode ${opcode} has a wrong length`);
-  return serviceAction === undefined ? { opcode, usage: bytes } : { opcode, serviceAction, usage: bytes };
+/**
+ * What the decoder knows, in ascending order: the CDB usage data and, for the reader, the name. SCOPE and TYPE of PERSISTENT
+ * RESERVE OUT (SPC-4 table 213) where they count.
+ */
+const USAGE_DATA = `
+00 00 00 00 00 04                                TEST UNIT READY
+03 01 00 00 ff 04                                REQUEST SENSE
+08 1f ff ff ff 04                                READ (6)
+0a 1f ff ff ff 04                                WRITE (6)
+12 01 ff ff ff 04                                INQUIRY
+15 11 00 00 ff 04                                MODE SELECT (6)
+16 11 00 00 00 04                                RESERVE (6)
+17 11 00 00 00 04                                RELEASE (6)
+1a 08 ff ff ff 04                                MODE SENSE (6)
+1b 01 00 00 f7 04                                START STOP UNIT
+1e 00 00 00 01 04                                PREVENT ALLOW MEDIUM REMOVAL
+25 00 00 00 00 00 00 00 00 04                    READ CAPACITY (10)
+28 f8 ff ff ff ff 00 ff ff 04                    READ (10)
+2a f8 ff ff ff ff 00 ff ff 04                    WRITE (10)
+2e f6 ff ff ff ff 00 ff ff 04                    WRITE AND VERIFY (10)
+2f f6 ff ff ff ff 00 ff ff 04                    VERIFY (10)
+34 02 ff ff ff ff 00 ff ff 04                    PRE-FETCH (10)
+35 02 ff ff ff ff 00 ff ff 04                    SYNCHRONIZE CACHE (10)
+37 00 1f 00 00 00 00 ff ff 04                    READ DEFECT DATA (10)
+41 f8 ff ff ff ff 00 ff ff 04                    WRITE SAME (10)
+42 01 00 00 00 00 00 ff ff 04                    UNMAP
+48 a1 00 00 00 00 00 ff ff 04                    SANITIZE, overwrite
+48 a2 00 00 00 00 00 00 00 04                    SANITIZE, block erase
+48 a3 00 00 00 00 00 00 00 04                    SANITIZE, cryptographic erase
+48 bf 00 00 00 00 00 00 00 04                    SANITIZE, exit failure mode
+4d 01 ff ff 00 ff ff ff ff 04                    LOG SENSE
+55 11 00 00 00 00 00 ff ff 04                    MODE SELECT (10)
+56 13 00 00 00 00 00 00 00 04                    RESERVE (10)
+57 13 00 00 00 00 00 00 00 04                    RELEASE (10)
+5a 18 ff ff 00 00 00 ff ff 04                    MODE SENSE (10)
+5e 00 00 00 00 00 00 ff ff 04                    PERSISTENT RESERVE IN, read keys
+5e 01 00 00 00 00 00 ff ff 04                    PERSISTENT RESERVE IN, read reservation
+5e 02 00 00 00 00 00 ff ff 04                    PERSISTENT RESERVE IN, report capabilities
+5e 03 00 00 00 00 00 ff ff 04                    PERSISTENT RESERVE IN, read full status
+5f 00 00 00 00 ff ff ff ff 04                    PERSISTENT RESERVE OUT, register
+5f 01 ff 00 00 ff ff ff ff 04                    PERSISTENT RESERVE OUT, reserve
+5f 02 ff 00 00 ff ff ff ff 04                    PERSISTENT RESERVE OUT, release
+5f 03 00 00 00 ff ff ff ff 04                    PERSISTENT RESERVE OUT, clear
+5f 04 ff 00 00 ff ff ff ff 04                    PERSISTENT RESERVE OUT, preempt
+5f 05 ff 00 00 ff ff ff ff 04                    PERSISTENT RESERVE OUT, preempt and abort
+5f 06 00 00 00 ff ff ff ff 04                    PERSISTENT RESERVE OUT, register and ignore existing key
+5f 07 00 00 00 ff ff ff ff 04                    PERSISTENT RESERVE OUT, register and move
+83 00 00 00 00 00 00 00 00 00 ff ff ff ff 00 04  EXTENDED COPY (LID1)
+84 00 ff 00 00 00 00 00 00 00 ff ff ff ff 00 04  RECEIVE COPY STATUS (LID1)
+84 01 ff 00 00 00 00 00 00 00 ff ff ff ff 00 04  RECEIVE COPY DATA (LID1)
+84 03 00 00 00 00 00 00 00 00 ff ff ff ff 00 04  RECEIVE COPY OPERATING PARAMETERS
+84 04 ff 00 00 00 00 00 00 00 ff ff ff ff 00 04  RECEIVE COPY FAILURE DETAILS (LID1)
+88 f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  READ (16)
+89 f8 ff ff ff ff ff ff ff ff 00 00 00 ff 00 04  COMPARE AND WRITE
+8a f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  WRITE (16)
+8b f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  ORWRITE (16)
+8e f6 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  WRITE AND VERIFY (16)
+8f f6 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  VERIFY (16)
+90 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  PRE-FETCH (16)
+91 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  SYNCHRONIZE CACHE (16)
+93 f9 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  WRITE SAME (16)
+9c f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  WRITE ATOMIC (16)
+9e 10 00 00 00 00 00 00 00 00 ff ff ff ff 00 04  READ CAPACITY (16)
+9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 04  GET LBA STATUS
+a0 00 ff 00 00 00 ff ff ff ff 00 04              REPORT LUNS
+a3 ea 00 00 00 00 ff ff ff ff 00 04              REPORT TARGET PORT GROUPS
+a3 0c 87 ff ff ff ff ff ff ff 00 04              REPORT SUPPORTED OPERATION CODES
+a3 0d 80 00 00 00 ff ff ff ff 00 04              REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
+a8 f8 ff ff ff ff ff ff ff ff 00 04              READ (12)
+aa f8 ff ff ff ff ff ff ff ff 00 04              WRITE (12)
+ae f6 ff ff ff ff ff ff ff ff 00 04              WRITE AND VERIFY (12)
+af f6 ff ff ff ff ff ff ff ff 00 04              VERIFY (12)
+b7 1f 00 00 00 00 ff ff ff ff 00 04              READ DEFECT DATA (12)
+`;
+
+/** Where a service action, in the low bits of byte 1, tells commands apart. */
+const WITH_SERVICE_ACTIONS: ReadonlySet<number> = new Set([
+  OPCODE.sanitize,
+  OPCODE.persistentReserveIn,
+  OPCODE.persistentReserveOut,
+  OPCODE.extendedCopy,
+  OPCODE.receiveCopyResults,
+  OPCODE.serviceActionIn16,
+  OPCODE.maintenanceIn,
+]);
+
+function supported(line: string): Supported {
+  const usage = Buffer.from(/^(?:[0-9a-f]{2} )+/.exec(line)?.[0].replaceAll(' ', '') ?? '', 'hex');
+  const opcode = usage.readUInt8(0);
+  if (usage.length !== cdbLength(opcode)) throw new Error(`CDB usage data of opcode ${opcode} has a wrong length`);
+  if (!WITH_SERVICE_ACTIONS.has(opcode)) return { opcode, usage };
+  return { opcode, serviceAction: usage.readUInt8(1) & 0x1f, usage };
 }
 
-/** What the decoder knows, as REPORT SUPPORTED OPERATION CODES lists it, in ascending order. */
-export const SUPPORTED_COMMANDS: readonly Supported[] = [
-  supported('00 00 00 00 00 04'),
-  supported('03 01 00 00 ff 04'),
-  supported('08 1f ff ff ff 04'),
-  supported('0a 1f ff ff ff 04'),
-  supported('12 01 ff ff ff 04'),
-  supported('15 11 00 00 ff 04'),
-  supported('16 11 00 00 00 04'),
-  supported('17 11 00 00 00 04'),
-  supported('1a 08 ff ff ff 04'),
-  supported('1b 01 00 00 f7 04'),
-  supported('1e 00 00 00 01 04'),
-  supported('25 00 00 00 00 00 00 00 00 04'),
-  supported('28 f8 ff ff ff ff 00 ff ff 04'),
-  supported('2a f8 ff ff ff ff 00 ff ff 04'),
-  supported('2e f6 ff ff ff ff 00 ff ff 04'),
-  supported('2f f6 ff ff ff ff 00 ff ff 04'),
-  supported('34 02 ff ff ff ff 00 ff ff 04'),
-  supported('35 02 ff ff ff ff 00 ff ff 04'),
-  supported('37 00 1f 00 00 00 00 ff ff 04'),
-  supported('41 f8 ff ff ff ff 00 ff ff 04'),
-  supported('42 01 00 00 00 00 00 ff ff 04'),
-  supported('48 a1 00 00 00 00 00 ff ff 04', SERVICE_ACTION.sanitizeOverwrite),
-  supported('48 a2 00 00 00 00 00 00 00 04', SERVICE_ACTION.sanitizeBlockErase),
-  supported('48 a3 00 00 00 00 00 00 00 04', SERVICE_ACTION.sanitizeCryptographicErase),
-  supported('48 bf 00 00 00 00 00 00 00 04', SERVICE_ACTION.sanitizeExitFailureMode),
-  supported('4d 01 ff ff 00 ff ff ff ff 04'),
-  supported('55 11 00 00 00 00 00 ff ff 04'),
-  supported('56 13 00 00 00 00 00 00 00 04'),
-  supported('57 13 00 00 00 00 00 00 00 04'),
-  supported('5a 18 ff ff 00 00 00 ff ff 04'),
-  // PERSISTENT RESERVE IN and OUT by service action (SPC-4 tables 201 and 213); SCOPE and TYPE where they count
-  supported('5e 00 00 00 00 00 00 ff ff 04', 0x00),
-  supported('5e 01 00 00 00 00 00 ff ff 04', 0x01),
-  supported('5e 02 00 00 00 00 00 ff ff 04', 0x02),
-  supported('5e 03 00 00 00 00 00 ff ff 04', 0x03),
-  supported('5f 00 00 00 00 ff ff ff ff 04', 0x00),
-  supported('5f 01 ff 00 00 ff ff ff ff 04', 0x01),
-  supported('5f 02 ff 00 00 ff ff ff ff 04', 0x02),
-  supported('5f 03 00 00 00 ff ff ff ff 04', 0x03),
-  supported('5f 04 ff 00 00 ff ff ff ff 04', 0x04),
-  supported('5f 05 ff 00 00 ff ff ff ff 04', 0x05),
-  supported('5f 06 00 00 00 ff ff ff ff 04', 0x06),
-  supported('5f 07 00 00 00 ff ff ff ff 04', 0x07),
-  supported('83 00 00 00 00 00 00 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.extendedCopyLid1),
-  supported('84 00 ff 00 00 00 00 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.copyStatusLid1),
-  supported('84 01 ff 00 00 00 00 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.copyDataLid1),
-  supported('84 03 00 00 00 00 00 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.copyOperatingParameters),
-  supported('84 04 ff 00 00 00 00 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.failedSegmentDetails),
-  supported('88 f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('89 f8 ff ff ff ff ff ff ff ff 00 00 00 ff 00 04'),
-  supported('8a f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('8b f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('8e f6 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('8f f6 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('90 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('91 02 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('93 f9 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('9c f8 ff ff ff ff ff ff ff ff ff ff ff ff 00 04'),
-  supported('9e 10 00 00 00 00 00 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.readCapacity16),
-  supported('9e 12 ff ff ff ff ff ff ff ff ff ff ff ff 00 04', SERVICE_ACTION.getLbaStatus),
-  supported('a0 00 ff 00 00 00 ff ff ff ff 00 04'),
-  supported('a3 ea 00 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.reportTargetPortGroups),
-  supported('a3 0c 87 ff ff ff ff ff ff ff 00 04', SERVICE_ACTION.reportSupportedOperationCodes),
-  supported('a3 0d 80 00 00 00 ff ff ff ff 00 04', SERVICE_ACTION.reportSupportedTaskManagement),
-  supported('a8 f8 ff ff ff ff ff ff ff ff 00 04'),
-  supported('aa f8 ff ff ff ff ff ff ff ff 00 04'),
-  supported('ae f6 ff ff ff ff ff ff ff ff 00 04'),
-  supported('af f6 ff ff ff ff ff ff ff ff 00 04'),
-  supported('b7 1f 00 00 00 00 ff ff ff ff 00 04'),
-];
+/** As REPORT SUPPORTED OPERATION CODES lists it. */
+export const SUPPORTED_COMMANDS: readonly Supported[] = USAGE_DATA.trim().split('\n').map(supported);
 
 /** Reporting options (SPC-4 6.35.1). */
 const ALL_COMMANDS = 0;
