@@ -38,6 +38,8 @@ export interface Settings {
   readonly limits: {
     readonly maxConnections: number | undefined;
     readonly maxConnectionsPerAddress: number | undefined;
+    readonly maxLogins: number | undefined;
+    readonly maxLoginsPerAddress: number | undefined;
     readonly maxSessionsPerInitiator: number | undefined;
   };
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
@@ -82,7 +84,13 @@ const schema = z.strictObject({
   isns: z.strictObject({ server: z.string().min(1) }).optional(),
   access: z.strictObject({ keyFile: z.string().min(1).optional() }).default({}),
   limits: z
-    .strictObject({ maxConnections: limit, maxConnectionsPerAddress: limit, maxSessionsPerInitiator: limit })
+    .strictObject({
+      maxConnections: limit,
+      maxConnectionsPerAddress: limit,
+      maxLogins: limit,
+      maxLoginsPerAddress: limit,
+      maxSessionsPerInitiator: limit,
+    })
     .default({}),
   log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') }).default({ level: 'info' }),
 });
@@ -159,6 +167,8 @@ export function parseSettings(text: string, path: string): Settings {
     limits: Object.freeze({
       maxConnections: config.limits.maxConnections,
       maxConnectionsPerAddress: config.limits.maxConnectionsPerAddress,
+      maxLogins: config.limits.maxLogins,
+      maxLoginsPerAddress: config.limits.maxLoginsPerAddress,
       maxSessionsPerInitiator: config.limits.maxSessionsPerInitiator,
     }),
     logLevel: config.log.level,

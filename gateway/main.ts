@@ -242,17 +242,19 @@ async function openAccess(
   cleanups.push(() => {
     sync.close();
   });
-  const control = new AccessControl({ book, secrets, audit, isInTable: (volume) => sync.isSettled(volume), ...tools });
+  const control = new AccessControl({ book, secrets, audit, mirrored: (volume) => sync.mirrored(volume), ...tools });
   return { audit, secrets, book, sync, control };
 }
 
 function iscsiSettings({ limits }: Settings): IscsiSettings {
-  const { maxConnections, maxConnectionsPerAddress, maxSessionsPerInitiator } = DEFAULT_ISCSI_SETTINGS;
+  const defaults = DEFAULT_ISCSI_SETTINGS;
   return {
-    ...DEFAULT_ISCSI_SETTINGS,
-    maxConnections: limits.maxConnections ?? maxConnections,
-    maxConnectionsPerAddress: limits.maxConnectionsPerAddress ?? maxConnectionsPerAddress,
-    maxSessionsPerInitiator: limits.maxSessionsPerInitiator ?? maxSessionsPerInitiator,
+    ...defaults,
+    maxConnections: limits.maxConnections ?? defaults.maxConnections,
+    maxConnectionsPerAddress: limits.maxConnectionsPerAddress ?? defaults.maxConnectionsPerAddress,
+    maxLogins: limits.maxLogins ?? defaults.maxLogins,
+    maxLoginsPerAddress: limits.maxLoginsPerAddress ?? defaults.maxLoginsPerAddress,
+    maxSessionsPerInitiator: limits.maxSessionsPerInitiator ?? defaults.maxSessionsPerInitiator,
   };
 }
 

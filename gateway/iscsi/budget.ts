@@ -37,6 +37,13 @@ export class ByteBudget {
     return true;
   }
 
+  /** For what can be done without: only while no more than `share` of the limit is in use with it. */
+  takeSpare(bytes: ByteCount, share: number): boolean {
+    if (this.#used + bytes > this.#limit * share) return false;
+    this.#used += bytes;
+    return true;
+  }
+
   release(bytes: ByteCount): void {
     this.#used -= bytes;
     this.#serve();

@@ -55,8 +55,6 @@ export interface ConnectionDeps {
   /** Normalised address of the peer. */
   readonly address: string;
   readonly log: Log;
-  /** The connection is one too many, and why: its login is refused. */
-  readonly overLimit: string | undefined;
   /** Commands one session may have outstanding at the moment. */
   queueDepth(): number;
   /** Makes way for the session, then calls `joined` with it, or with why there is none. */
@@ -97,6 +95,9 @@ export class Connection implements SessionLink {
   #silentSeconds = 0;
   #stalledSeconds = 0;
   #lastTakenBytes = 0;
+  /** The PDU that was not whole a second ago (Framer), and for how many seconds it has not been. */
+  #partialPdu = 0;
+  #partialSeconds = 0;
   #nextPingTag = 1;
 
   constructor(deps: ConnectionDeps) {
@@ -169,11 +170,7 @@ export class Connection implements SessionLink {
   #login(state: LoginState, request: LoginRequest, data: Buffer): void {
     const window = (this.#window ??= new CommandWindow(request.cmdSn, () => this.#deps.queueDepth()));
     this.#outbox ??= new Outbox(this.#sender, window, request.expStatSn);
-    const { overLimit, throttle, address, policy } = this.#deps;
-    if (overLimit !== undefined) {
-      this.#refuse(request, LOGIN_STATUS.outOfResources, overLimit);
-      return;
-    }
+    const { throttle, address, policy } = this.#deps;
     const name = state.grant?.identity.initiatorName;
     if (name === undefined || request.continued || !awaitsProof(state)) {
       this.#step(request, loginStep(state, request, data, policy));
@@ -394,6 +391,7 @@ export class Connection implements SessionLink {
       case 'full-feature':
         if (this.#phase.session.owesData())
           this.close('the peer does not send the data of its writes, or a command it left out');
+        else if (this.#isTrickling()) this.close('the peer does not finish what it has begun to send');
         else this.#watchSilence();
         return;
       case 'closed':
@@ -408,6 +406,15 @@ export class Connection implements SessionLink {
     this.#lastTakenBytes = takenBytes;
     this.#stalledSeconds = moved ? 0 : this.#stalledSeconds + 1;
     return this.#stalledSeconds > this.#deps.settings.stallTimeoutSeconds;
+  }
+
+  /** A PDU takes memory from its header on, and a peer that sends a byte now and then is never silent. */
+  #isTrickling(): boolean {
+    const { unfinished } = this.#framer;
+    const isSame = unfinished !== 0 && unfinished === this.#partialPdu && !this.#paused;
+    this.#partialPdu = unfinished;
+    this.#partialSeconds = isSame ? this.#partialSeconds + 1 : 0;
+    return this.#partialSeconds > this.#deps.settings.dataTimeoutSeconds;
   }
 
   /** A silent peer is pinged once, and given up when it stays silent. While we do not read we do not judge. */

@@ -52,6 +52,7 @@ export class Framer {
   /** Padding and data digest. */
   readonly #trailer = Buffer.alloc(3 + DIGEST_BYTES);
   #trailerBytes = 0;
+  #unfinished = 0;
 
   constructor(events: FramerEvents, limits: FramerLimits) {
     this.#events = events;
@@ -61,6 +62,14 @@ export class Framer {
   /** New limits hold from the next PDU on (a login has been completed). */
   setLimits(limits: FramerLimits): void {
     this.#limits = limits;
+  }
+
+  /**
+   * How many PDUs have begun without being whole at once, if one of those is not whole yet: the same number again means
+   * the same PDU. 0: none is under way.
+   */
+  get unfinished(): number {
+    return this.#headerBytes === 0 ? 0 : this.#unfinished;
   }
 
   /** Delivers nothing any more. */
@@ -111,6 +120,7 @@ export class Framer {
   /** Takes header bytes from the chunk; the position after them. */
   #gatherHeader(chunk: Buffer, at: number): number {
     let from = at;
+    if (this.#headerBytes === 0) this.#unfinished += 1;
     // First the fixed part, which tells how long the rest is.
     for (;;) {
       const wanted = this.#headerBytes < HEADER_BYTES ? HEADER_BYTES : this.#wholeHeaderBytes();

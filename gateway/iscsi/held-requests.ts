@@ -1,4 +1,6 @@
 import type { ByteBudget } from './budget.ts';
+import { HEADER_BYTES } from './constants.ts';
+import { copyOf } from './received-chunks.ts';
 import { decodeRequest } from './requests.ts';
 import type { Request } from './requests.ts';
 
@@ -9,13 +11,16 @@ export interface HeldRequest {
   readonly intact: boolean;
 }
 
+interface Place {
+  /** 'aborted': its command must not be executed when its turn comes. */
+  request: HeldRequest | 'aborted';
+  seconds: number;
+}
+
 /** The requests of a session that came before those with lower CmdSNs (RFC 7143 4.2.2.1); at most one window full. */
 export class HeldRequests {
   readonly #budget: ByteBudget;
-  /** 'aborted': a place whose command must not be executed when its turn comes. */
-  readonly #byCmdSn = new Map<number, HeldRequest | 'aborted'>();
-  #stuckSeconds = 0;
-  #lastExpCmdSn = 0;
+  readonly #byCmdSn = new Map<number, Place>();
 
   constructor(budget: ByteBudget) {
     this.#budget = budget;
@@ -29,19 +34,21 @@ export class HeldRequests {
    * Copies, since the chunk the PDU lies in may be large. What finds no room is dropped, as if it had never come.
    */
   hold(cmdSn: number, header: Buffer, data: Buffer, intact: boolean): void {
-    if (this.#byCmdSn.has(cmdSn) || !this.#budget.take(data.length)) return;
-    this.#budget.park(data.length); // until the missing request comes, if it ever does
-    this.#byCmdSn.set(cmdSn, { header: Buffer.from(header), data: Buffer.from(data), intact });
+    const bytes = HEADER_BYTES + data.length;
+    if (this.#byCmdSn.has(cmdSn) || !this.#budget.take(bytes)) return;
+    this.#budget.park(bytes); // until the missing request comes, if it ever does
+    this.#byCmdSn.set(cmdSn, { request: { header: copyOf(header), data: copyOf(data), intact }, seconds: 0 });
   }
 
   /** What is held for this CmdSN; it is held no more. */
   take(cmdSn: number): HeldRequest | 'aborted' | undefined {
-    const held = this.#byCmdSn.get(cmdSn);
+    const held = this.#byCmdSn.get(cmdSn)?.request;
     if (held === undefined) return undefined;
     this.#byCmdSn.delete(cmdSn);
     if (held !== 'aborted') {
-      this.#budget.park(-held.data.length);
-      this.#budget.release(held.data.length);
+      const bytes = HEADER_BYTES + held.data.length;
+      this.#budget.park(-bytes);
+      this.#budget.release(bytes);
     }
     return held;
   }
@@ -49,23 +56,25 @@ export class HeldRequests {
   /** The command with this CmdSN will not be executed, whether it is here already or not. */
   abort(cmdSn: number): void {
     this.take(cmdSn);
-    this.#byCmdSn.set(cmdSn, 'aborted');
+    this.#byCmdSn.set(cmdSn, { request: 'aborted', seconds: 0 });
   }
 
   abortWhere(matches: (request: Request) => boolean): void {
-    for (const [cmdSn, held] of [...this.#byCmdSn])
-      if (held !== 'aborted' && matches(decodeRequest(held.header))) this.abort(cmdSn);
+    for (const [cmdSn, { request }] of [...this.#byCmdSn])
+      if (request !== 'aborted' && matches(decodeRequest(request.header))) this.abort(cmdSn);
   }
 
   clear(): void {
     for (const cmdSn of [...this.#byCmdSn.keys()]) this.take(cmdSn);
   }
 
-  /** How long requests have been held for want of the same one; called once a second. */
-  secondsStuck(expCmdSn: number): number {
-    const stuck = this.#byCmdSn.size > 0 && expCmdSn === this.#lastExpCmdSn;
-    this.#lastExpCmdSn = expCmdSn;
-    this.#stuckSeconds = stuck ? this.#stuckSeconds + 1 : 0;
-    return this.#stuckSeconds;
+  /** Whether any of them has waited for longer than this, whatever has come meanwhile; called once a second. */
+  isOverdue(timeoutSeconds: number): boolean {
+    let isOverdue = false;
+    for (const place of this.#byCmdSn.values()) {
+      place.seconds += 1;
+      if (place.seconds > timeoutSeconds) isOverdue = true;
+    }
+    return isOverdue;
   }
 }

@@ -13,6 +13,7 @@ import { Gatekeeper } from './gatekeeper.ts';
 import type { Admission, Peer } from './gatekeeper.ts';
 import type { Identity } from './login-identity.ts';
 import { LoginThrottle, networkOf } from './login-throttle.ts';
+import { Places } from './places.ts';
 import { Portals } from './portals.ts';
 import type { OpenPortal, PortalSettings } from './portals.ts';
 import { Session } from './session.ts';
@@ -21,7 +22,7 @@ import { abortTasksOf } from './task-management.ts';
 import type { IscsiSettings } from './settings.ts';
 import { TaskOrder } from './task-order.ts';
 import { normalizeAddress } from './target-registry.ts';
-import type { Proof, TargetRegistry } from './target-registry.ts';
+import type { MappedLun, Proof, TargetRegistry } from './target-registry.ts';
 
 export interface IscsiServerDeps {
   readonly log: Log;
@@ -65,8 +66,7 @@ export class IscsiTargetServer {
   readonly #gatekeeper: Gatekeeper;
   readonly #throttle: LoginThrottle;
   readonly #connections = new Set<Connection>();
-  /** Connections by the network they come from. */
-  readonly #origins = new Map<string, number>();
+  readonly #places: Places<Connection>;
   readonly #sessions = new SessionTable();
   readonly #units: LogicalUnits;
   readonly #order = new TaskOrder();
@@ -82,6 +82,7 @@ export class IscsiTargetServer {
     this.#portals = new Portals(deps.log, (socket) => {
       this.#accept(socket);
     });
+    this.#places = new Places(deps.settings);
     this.#gatekeeper = new Gatekeeper(deps);
     this.#throttle = new LoginThrottle(deps.clock);
     this.#units = new LogicalUnits(
@@ -109,15 +110,11 @@ export class IscsiTargetServer {
 
   #accept(socket: Socket): void {
     const { settings, log, clock } = this.#deps;
-    const address = normalizeAddress(socket.remoteAddress ?? '');
-    const origin = networkOf(address);
-    const fromThere = this.#origins.get(origin) ?? 0;
-    const excess = this.#connections.size - settings.maxConnections;
-    const excessFromThere = fromThere - settings.maxConnectionsPerAddress;
-    if (this.#closing || excess >= settings.maxConnections || excessFromThere >= settings.maxConnectionsPerAddress) {
+    if (this.#closing) {
       socket.destroy();
       return;
     }
+    const address = normalizeAddress(socket.remoteAddress ?? '');
     const local = { host: normalizeAddress(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
     const peer = { address, port: socket.remotePort ?? 0, portal: local.host };
     const connectionLog = log.child({ peer: `${address}:${peer.port}` });
@@ -129,23 +126,18 @@ export class IscsiTargetServer {
       throttle: this.#throttle,
       address,
       log: connectionLog,
-      overLimit:
-        excess >= 0
-          ? 'too many connections'
-          : excessFromThere >= 0
-            ? 'too many connections from this address'
-            : undefined,
       policy: this.#gatekeeper.policyFor(peer, challenges, (tsih, name, isid) => this.#sessions.has(tsih, name, isid)),
       queueDepth: () => this.#queueDepth(),
       join: (joining, joined) => {
         void this.#sessions.makeWay(joining.identity, joining.wanted, (tsih) => {
-          joined(this.#join(joining, tsih, peer, local, connectionLog));
+          joined(this.#join(connection, joining, tsih, peer, local, connectionLog));
         });
       },
       refused: (claim, status, reason) => {
         this.#gatekeeper.refused(peer, claim, status, reason);
       },
       sessionOver: (session, reason) => {
+        this.#places.rise(connection);
         const details = this.#details.get(session);
         this.#details.delete(session);
         if (details !== undefined) this.#gatekeeper.ended(peer, session, reason);
@@ -154,22 +146,23 @@ export class IscsiTargetServer {
       gone: () => {
         if (!this.#connections.delete(connection)) return;
         challenges.close();
-        this.#countOrigin(origin, -1);
+        this.#places.leave(connection);
         this.#onConnectionGone();
       },
     });
     this.#connections.add(connection);
-    this.#countOrigin(origin, 1);
-  }
-
-  #countOrigin(origin: string, change: 1 | -1): void {
-    const count = (this.#origins.get(origin) ?? 0) + change;
-    if (count === 0) this.#origins.delete(origin);
-    else this.#origins.set(origin, count);
+    this.#places.arrive(connection, networkOf(address))?.close('newer connections need the place');
   }
 
   /** The session; or why there is none, for access may have changed while the login was under way. */
-  #join(joining: Joining, tsih: number | undefined, peer: Peer, local: PortalAddress, log: Log): Joined {
+  #join(
+    connection: Connection,
+    joining: Joining,
+    tsih: number | undefined,
+    peer: Peer,
+    local: PortalAddress,
+    log: Log,
+  ): Joined {
     const { identity, proof } = joining;
     const full = (reason: string): Joined => ({ kind: 'refused', status: LOGIN_STATUS.outOfResources, reason });
     if (this.#closing) return full('the gateway stops');
@@ -179,6 +172,8 @@ export class IscsiTargetServer {
     const verdict = this.#gatekeeper.judge(joining, peer);
     if (verdict.kind === 'refused') return verdict;
     const { target } = verdict;
+    const noSeat = target === undefined ? undefined : this.#places.sit(connection);
+    if (noSeat !== undefined) return full(noSeat);
     const initiator = { name: identity.initiatorName, address: peer.address };
     const session = new Session({
       ...joining,
@@ -265,6 +260,11 @@ export class IscsiTargetServer {
     if (!this.#sessions.has(tsih)) return false;
     await this.#sessions.end((session) => session.tsih === tsih, reason);
     return true;
+  }
+
+  /** A volume that initiators may see from now on: its logical unit is made at once, with all that it has under way. */
+  offered({ device, state }: MappedLun): void {
+    this.#units.of(device, state);
   }
 
   /**

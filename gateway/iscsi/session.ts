@@ -284,8 +284,9 @@ export class Session {
 
   /** Whether the initiator has owed the data of a write, or a command it left out, for too long; asked once a second. */
   owesData(): boolean {
-    const withoutCommand = this.#held.secondsStuck(this.#deps.window.expCmdSn);
-    return Math.max(this.tasks.secondsWithoutData(), withoutCommand) > this.#deps.settings.dataTimeoutSeconds;
+    const { dataTimeoutSeconds } = this.#deps.settings;
+    const owesCommand = this.#held.isOverdue(dataTimeoutSeconds);
+    return this.tasks.owesData(dataTimeoutSeconds) || owesCommand;
   }
 
   /** Asks the initiator to log out within `seconds` (RFC 7143 11.9.1, event 1). */

@@ -3,10 +3,13 @@ import type { ByteCount } from '../base/units.ts';
 
 /** How the target behaves; plain data. */
 export interface IscsiSettings {
-  /** Connections beyond this are refused with "out of resources"; beyond twice as many they are just closed. */
+  /** Connections with a session of a target; a login beyond this is refused with "out of resources". */
   readonly maxConnections: number;
   /** The same for one IPv4 address or one IPv6 network of 64 bits. */
   readonly maxConnectionsPerAddress: number;
+  /** Connections that have none, since they log in, discover or close: beyond this the oldest is closed (Places). */
+  readonly maxLogins: number;
+  readonly maxLoginsPerAddress: number;
   /** Logins beyond this are refused with "out of resources". */
   readonly maxSessionsPerInitiator: number;
   /** Commands one session may have outstanding. */
@@ -23,7 +26,10 @@ export interface IscsiSettings {
   readonly pingTimeoutSeconds: number;
   /** How long a peer may leave what we send untouched. */
   readonly stallTimeoutSeconds: number;
-  /** How long a peer may owe us the data of a write. */
+  /**
+   * How long a peer may owe us the data of a write without sending any of it, leave out a command whose successors it has
+   * sent, or take over a single PDU.
+   */
   readonly dataTimeoutSeconds: number;
   /** How long sessions have to log out when the gateway stops. */
   readonly logoutGraceSeconds: number;
@@ -32,6 +38,8 @@ export interface IscsiSettings {
 export const DEFAULT_ISCSI_SETTINGS: IscsiSettings = {
   maxConnections: 512,
   maxConnectionsPerAddress: 256,
+  maxLogins: 512,
+  maxLoginsPerAddress: 128,
   maxSessionsPerInitiator: 128,
   queueDepth: 128,
   writeBytesInFlight: 256 * MIB,

@@ -16,6 +16,7 @@ import type { DataOutRequest, ScsiCommandRequest } from './requests.ts';
 import type { Residual } from './responses.ts';
 import { NO_RESIDUAL } from './responses.ts';
 import { ReadRoom } from './read-room.ts';
+import { ReceivedChunks } from './received-chunks.ts';
 import type { Task } from './task.ts';
 import { ATTRIBUTE } from './task-order.ts';
 import type { OrderedSet, TaskOrder } from './task-order.ts';
@@ -49,7 +50,7 @@ export class TaskSet implements OrderedSet {
   readonly #tasks = new Map<number, Task>();
   readonly #grants: WriteGrants;
   readonly #room: ReadRoom;
-  #secondsWithoutData = 0;
+  readonly #chunks: ReceivedChunks;
   #ended = false;
   /** Aborted while in the device. */
   readonly #lingering = new Set<Task>();
@@ -63,6 +64,7 @@ export class TaskSet implements OrderedSet {
     const sendSoon = (): void => {
       deps.sendSoon();
     };
+    this.#chunks = new ReceivedChunks(writeBudget);
     this.#grants = new WriteGrants({
       budget: writeBudget,
       sessionBytes: sessionWriteBytes,
@@ -167,9 +169,7 @@ export class TaskSet implements OrderedSet {
       task.order?.leave(task);
       return;
     }
-    // What has to wait for more is copied, so that it does not keep the whole received chunk in memory.
-    const kept = immediate.length < wanted ? Buffer.from(immediate) : immediate;
-    task.transfer = new WriteTransfer(wanted, kept);
+    task.transfer = new WriteTransfer(wanted, immediate, this.#chunks);
     if (unsolicited) task.transfer.openUnsolicited(unsolicitedEnd);
     this.#proceed(task);
   }
@@ -197,7 +197,6 @@ export class TaskSet implements OrderedSet {
   #takeData(transfer: WriteTransfer, request: DataOutRequest, header: Buffer, data: Buffer): void {
     const fault = transfer.check(request, data.length);
     if (fault === undefined) {
-      this.#secondsWithoutData = 0; // what nobody waits for is no sign of progress
       transfer.receive(request, data);
       return;
     }
@@ -234,6 +233,7 @@ export class TaskSet implements OrderedSet {
     if (task.order?.mayRun(task) === false) {
       task.state = 'held';
       this.#register(task);
+      task.transfer?.detach();
       this.#grants.suspend(task);
       return;
     }
@@ -264,12 +264,11 @@ export class TaskSet implements OrderedSet {
     this.#room.sent();
   }
 
-  /** Seconds without any data that was waited for, if any write waits for some; called once a second. */
-  secondsWithoutData(): number {
-    let waits = false;
-    for (const { transfer } of this.#tasks.values()) waits ||= transfer?.inBurst === true;
-    this.#secondsWithoutData = waits ? this.#secondsWithoutData + 1 : 0;
-    return this.#secondsWithoutData;
+  /** Whether the initiator has owed the data of any write for too long (WriteTransfer); called once a second. */
+  owesData(timeoutSeconds: number): boolean {
+    let owes = false;
+    for (const { transfer } of this.#tasks.values()) if (transfer?.isOverdue(timeoutSeconds) === true) owes = true;
+    return owes;
   }
 
   #execute(task: Task): void {
@@ -323,6 +322,7 @@ export class TaskSet implements OrderedSet {
   #forget(task: Task): void {
     this.#lingering.delete(task);
     this.#room.release(task);
+    task.transfer?.release();
     this.#grants.release(task);
     task.order?.leave(task);
     if (this.#ended) this.#leaveOrder();

@@ -1,8 +1,17 @@
+import { KIB } from '../base/units.ts';
 import type { ByteCount } from '../base/units.ts';
 import type { Sense } from '../scsi/sense.ts';
 import { SENSE } from '../scsi/sense.ts';
 import { NO_TAG } from './constants.ts';
+import { copyOf } from './received-chunks.ts';
+import type { ReceivedChunks } from './received-chunks.ts';
 import type { DataOutRequest } from './requests.ts';
+
+/**
+ * So slowly may the data of one write trickle in, beside `dataTimeoutSeconds`: it holds room that others wait for, and
+ * hosts give a command up long before.
+ */
+const MIN_BYTES_PER_SECOND = 64 * KIB;
 
 /** What is wrong with a Data-Out PDU, if anything. */
 export type DataOutFault = 'unknown-tag' | 'out-of-order' | 'too-long';
@@ -25,15 +34,23 @@ export class WriteTransfer {
   /** What the command takes from the initiator. */
   readonly wantedBytes: ByteCount;
   readonly #pieces: Buffer[] = [];
+  readonly #chunks: ReceivedChunks;
+  /** The last piece, when it lies where it was received. */
+  #inPlace: Buffer | undefined;
   #receivedBytes: ByteCount = 0;
+  /** Seconds without data that was waited for, and seconds in which some was. */
+  #silentSeconds = 0;
+  #owedSeconds = 0;
   #burst: Burst | undefined;
   #readyToTransfers = 0;
   #failure: Sense | undefined;
 
-  constructor(wantedBytes: ByteCount, immediate: Buffer) {
+  constructor(wantedBytes: ByteCount, immediate: Buffer, chunks: ReceivedChunks) {
     this.wantedBytes = wantedBytes;
+    this.#chunks = chunks;
     if (immediate.length === 0) return;
-    this.#pieces.push(immediate.length <= wantedBytes ? immediate : immediate.subarray(0, wantedBytes));
+    const usable = immediate.length <= wantedBytes ? immediate : immediate.subarray(0, wantedBytes);
+    if (usable.length < wantedBytes || !this.#keep(usable)) this.#pieces.push(copyOf(usable));
     this.#receivedBytes = immediate.length;
   }
 
@@ -45,6 +62,32 @@ export class WriteTransfer {
   /** How much of the wanted data is there. */
   get bytes(): ByteCount {
     return Math.min(this.#receivedBytes, this.wantedBytes);
+  }
+
+  /**
+   * Whether the initiator owes data for too long: none for `timeoutSeconds`, or too little of it for too long. Called
+   * once a second.
+   */
+  isOverdue(timeoutSeconds: number): boolean {
+    if (this.#burst === undefined) return false;
+    this.#silentSeconds += 1;
+    this.#owedSeconds += 1;
+    const longest = timeoutSeconds + this.wantedBytes / MIN_BYTES_PER_SECOND;
+    return this.#silentSeconds > timeoutSeconds || this.#owedSeconds > longest;
+  }
+
+  /** The data will wait for others: it is taken out of the chunk it came in. */
+  detach(): void {
+    const data = this.#inPlace;
+    if (data === undefined) return;
+    this.#pieces[this.#pieces.length - 1] = copyOf(data);
+    this.release();
+  }
+
+  /** The data is not needed any more. */
+  release(): void {
+    if (this.#inPlace !== undefined) this.#chunks.release(this.#inPlace);
+    this.#inPlace = undefined;
   }
 
   get readyToTransfers(): number {
@@ -75,6 +118,7 @@ export class WriteTransfer {
     const start = this.#receivedBytes;
     const desiredBytes = Math.min(maxBytes, this.wantedBytes - start);
     this.#burst = { tag, start, end: start + desiredBytes, dataSn: 0, buffer: undefined };
+    this.#silentSeconds = 0;
     const r2tSn = this.#readyToTransfers;
     this.#readyToTransfers += 1;
     return { r2tSn, bufferOffset: start, desiredBytes };
@@ -103,6 +147,7 @@ export class WriteTransfer {
   receive(request: DataOutRequest, data: Buffer): void {
     const burst = this.#burst;
     if (burst === undefined) return;
+    if (data.length > 0) this.#silentSeconds = 0;
     if (this.#failure === undefined) this.#place(burst, data);
     this.#receivedBytes += data.length;
     burst.dataSn += 1;
@@ -119,13 +164,21 @@ export class WriteTransfer {
     const usable = Math.min(data.length, this.wantedBytes - this.#receivedBytes);
     if (usable <= 0) return;
     const wholeBurst = this.#receivedBytes === burst.start && usable === this.#usefulBytes(burst);
-    if (wholeBurst && burst.buffer === undefined) {
-      this.#pieces.push(usable === data.length ? data : data.subarray(0, usable));
-      return;
+    const isLast = this.#receivedBytes + usable === this.wantedBytes;
+    if (wholeBurst && isLast && burst.buffer === undefined) {
+      if (this.#keep(usable === data.length ? data : data.subarray(0, usable))) return;
     }
     const fresh = burst.buffer === undefined;
     const buffer = this.#bufferOf(burst);
     if (fresh || !isInside(data, buffer)) data.copy(buffer, this.#receivedBytes - burst.start, 0, usable);
+  }
+
+  /** Takes the data that completes the write as it is, if there is room for what that keeps in memory. */
+  #keep(data: Buffer): boolean {
+    if (!this.#chunks.hold(data)) return false;
+    this.#pieces.push(data);
+    this.#inPlace = data;
+    return true;
   }
 
   #closeBurst(burst: Burst): void {

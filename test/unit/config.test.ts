@@ -64,7 +64,7 @@ describe('the configuration', () => {
         'portals: ["[::1]:3260", { address: "10.1.1.5:3260", advertise: "203.0.113.9" }, { address: "0.0.0.0:3261", advertise: ["[2001:db8::9]:3300", "198.51.100.7:3301"] }]\n',
       )
       .concat(
-        'isns: { server: "isns.example.com" }\naccess: { keyFile: /secure/farshore.key }\nlimits: { maxConnections: 99 }\n',
+        'isns: { server: "isns.example.com" }\naccess: { keyFile: /secure/farshore.key }\nlimits: { maxConnections: 99, maxLoginsPerAddress: 9 }\n',
       );
     expect(parseSettings(text, 'gateway.yaml')).toMatchObject({
       portals: [
@@ -81,7 +81,7 @@ describe('the configuration', () => {
       ],
       isns: { host: 'isns.example.com', port: 3205 },
       accessKeyFile: '/secure/farshore.key',
-      limits: { maxConnections: 99 },
+      limits: { maxConnections: 99, maxLogins: undefined, maxLoginsPerAddress: 9 },
     });
   });
 

@@ -153,11 +153,24 @@ describe('connections', () => {
     await third.closed();
   });
 
-  test('far too many are just closed', async () => {
-    const w = await start({ settings: { maxConnections: 1 } });
-    const idle = [await w.connect(), await w.connect()];
-    await (await w.connect()).closed();
-    expect(idle.map((initiator) => initiator.isClosed)).toEqual([false, false]);
+  test('those that never log in keep nobody out, also not at their own address', async () => {
+    const w = await start({ settings: { maxConnections: 2, maxLogins: 3, maxLoginsPerAddress: 2 } });
+    const first = await w.ready();
+    const idle = [await w.connect(), await w.connect(), await w.connect(), await w.connect()];
+    await w.ready({ isid: '00023d000002' });
+    for (const each of idle.slice(0, 3)) await each.closed();
+    expect([first.isClosed, idle[3]?.isClosed]).toEqual([false, false]);
+    expect(w.server.usage()).toMatchObject({ connections: 3, sessions: 2 });
+  });
+
+  test('discovery sessions take no place of a session with a target', async () => {
+    const w = await start({ settings: { maxConnections: 1, maxLogins: 3, maxLoginsPerAddress: 3 } });
+    const curious = [await w.connect(), await w.connect(), await w.connect()];
+    for (const [index, each] of curious.entries())
+      expect((await each.login({ initiator: `iqn.2026-11.a:${index}` })).word36 >>> 16).toBe(0);
+    await w.ready();
+    await curious[0]?.closed();
+    expect(curious.slice(1).map((each) => each.isClosed)).toEqual([false, false]);
   });
 
   test('a place is free again when a connection is gone', async () => {

@@ -1,0 +1,101 @@
+import { afterEach, expect, test } from 'vitest';
+import type { MaybePromise } from '../../../gateway/base/block-device.ts';
+import { KIB, MIB } from '../../../gateway/base/units.ts';
+import { ByteBudget } from '../../../gateway/iscsi/budget.ts';
+import { ReceivedChunks } from '../../../gateway/iscsi/received-chunks.ts';
+import { KIND, buildCommand, buildDataOut, buildRequest, write10 } from '../../support/iscsi-wire.ts';
+import { IscsiWorld, gate } from '../../support/iscsi-world.ts';
+import { RamDevice } from '../../support/ram-device.ts';
+
+let world: IscsiWorld | undefined;
+let device: SlowDevice | undefined;
+afterEach(async () => {
+  device?.gate.open();
+  await world?.stop();
+  expect(world?.server.usage()).toEqual({ connections: 0, sessions: 0, writeBytes: 0, readBytes: 0 });
+});
+
+/** Keeps every write until it is let go, with what it was given. */
+class SlowDevice extends RamDevice {
+  readonly held: Buffer[] = [];
+  readonly gate = gate();
+
+  override write(lba: number, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void> {
+    this.held.push(...data);
+    return this.gate.opened.then(() => super.write(lba, data, options));
+  }
+
+  /** Bytes of memory that cannot be freed while these writes are under way. */
+  get heldBytes(): number {
+    let bytes = 0;
+    for (const memory of new Set(this.held.map((data) => data.buffer))) bytes += memory.byteLength;
+    return bytes;
+  }
+}
+
+/** Makes a received chunk large, and is not answered. */
+function padding(cmdSn: number): Buffer {
+  const data = Buffer.alloc(56 * KIB);
+  return buildRequest({ opcode: 0, immediate: true, itt: 0xffff_ffff, word20: 0xffff_ffff, cmdSn, data });
+}
+
+const BUDGET = MIB;
+const SESSIONS = 4;
+const DEPTH = 32;
+
+test.each(['immediate', 'solicited'] as const)(
+  'many sessions with many tiny writes of %s data hold no more memory than the budget says',
+  async (kind) => {
+    const slow = new SlowDevice({ bytes: MIB });
+    device = slow;
+    world = await IscsiWorld.start({
+      luns: new Map([[0, slow]]),
+      settings: { queueDepth: DEPTH, writeBytesInFlight: BUDGET },
+    });
+    const w = world;
+    for (let session = 0; session < SESSIONS; session += 1) {
+      const isid = `00023d0000${session.toString(16).padStart(2, '0')}`;
+      const initiator = await w.ready({ isid, keys: { ImmediateData: kind === 'immediate' ? 'Yes' : 'No' } });
+      for (let index = 0; index < DEPTH; index += 1) {
+        const request = { cdb: write10(index, 1), write: true, expectedBytes: 512, itt: 500 + index };
+        const cmdSn = initiator.cmdSn++;
+        const data = Buffer.alloc(512, index);
+        if (kind === 'immediate') {
+          initiator.send(buildCommand({ ...request, cmdSn, data }), padding(cmdSn + 1));
+        } else {
+          initiator.send(buildCommand({ ...request, cmdSn }));
+          const { itt, word20: ttt } = await initiator.expect(KIND.r2t);
+          initiator.send(buildDataOut({ itt, ttt, dataSn: 0, offset: 0, data }), padding(cmdSn + 1));
+        }
+      }
+      const ping = { opcode: 0, immediate: true, itt: 7, word20: 0xffff_ffff, cmdSn: initiator.cmdSn };
+      initiator.send(buildRequest(ping));
+      await initiator.expect(KIND.nopIn); // all has been read
+    }
+    expect(slow.held.length).toBe(SESSIONS * DEPTH);
+    expect(slow.heldBytes).toBeLessThanOrEqual(BUDGET);
+    expect(slow.heldBytes).toBeLessThanOrEqual(w.server.usage().writeBytes);
+  },
+);
+
+test('a chunk counts once, as long as anything in it is in use', () => {
+  const budget = new ByteBudget(1000);
+  const chunks = new ReceivedChunks(budget);
+  const chunk = Buffer.allocUnsafeSlow(200);
+  const parts = [chunk.subarray(0, 10), chunk.subarray(50, 60)];
+  expect(parts.map((part) => chunks.hold(part))).toEqual([true, true]);
+  expect(budget.usedBytes).toBe(200);
+  for (const part of parts) {
+    expect(budget.usedBytes).toBe(200);
+    chunks.release(part);
+  }
+  expect(budget.usedBytes).toBe(0);
+});
+
+test('only memory to spare is spent on leaving data where it came, and what fills its memory costs none', () => {
+  const budget = new ByteBudget(1000);
+  const chunks = new ReceivedChunks(budget);
+  expect(chunks.hold(Buffer.allocUnsafeSlow(251).subarray(1))).toBe(false);
+  expect(chunks.hold(Buffer.allocUnsafeSlow(2000))).toBe(true);
+  expect(budget.usedBytes).toBe(0);
+});
