@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LoggedProcess, eventually, freePort, runTool } from './processes.ts';
 
-const READY_LIMIT_MS = 10_000;
+const READY_LIMIT_MS = 60_000;
 
 export interface IsnsdOptions {
   readonly directory: string;
@@ -75,7 +75,7 @@ export class Isnsd {
 
   /** What `isnsadm --query` shows of all objects matching, as any client of the server may ask. */
   query(...words: readonly string[]): string {
-    return runTool('isnsadm', ['--config', this.#adminConfig, '--query', ...words], 10_000);
+    return runTool('isnsadm', ['--config', this.#adminConfig, '--query', ...words]);
   }
 
   /** The names of the targets in the database, sorted. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { LoggedProcess, eventually, freePort, runTool } from './processes.ts';
 
-const READY_LIMIT_MS = 10_000;
+const READY_LIMIT_MS = 60_000;
 
 /** Parameters that bring tgt's negotiation up to what open-iscsi and Farshore offer; its own defaults are from 2006. */
 const TUNED: readonly (readonly [string, string])[] = [

@@ -140,8 +140,9 @@ describe('writes', () => {
 
   test('data nobody asked for is dropped', async () => {
     const initiator = await world.ready();
-    initiator.send(buildDataOut({ itt: 12_345, ttt: 99, dataSn: 0, offset: 0, data: Buffer.alloc(512) }));
-    await initiator.clear();
+    initiator.send(buildDataOut({ itt: 12_345, ttt: 99, dataSn: 0, offset: 0, data: Buffer.alloc(512, 1) }));
+    await initiator.clear(); // the next thing it hears is the answer to this
+    expect(world.device.bytes.every((byte) => byte === 0)).toBe(true);
   });
 
   test('immediate data beyond what was agreed on is refused', async () => {
