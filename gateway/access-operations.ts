@@ -3,7 +3,7 @@ import type { AccessControl } from './access/access-control.ts';
 import type { AuditLog } from './access/audit-log.ts';
 import type { ArgumentsOf, Caller, Operation, Results, SessionReport } from './admin/gateway-api.ts';
 import { FarshoreError } from './base/errors.ts';
-import type { SessionInfo } from './iscsi/server.ts';
+import type { EndedSession, SessionInfo } from './iscsi/server.ts';
 
 /** What the operations on access control are carried out with. */
 export interface AccessOperationsDeps {
@@ -12,8 +12,8 @@ export interface AccessOperationsDeps {
   readonly audit: AuditLog;
   readonly sessions: {
     sessions(): readonly SessionInfo[];
-    /** Resolves with false when there is no such session. */
-    endSession(tsih: number, reason?: string): Promise<boolean>;
+    /** Resolves with undefined when there is no such session, and in bounded time. */
+    endSession(tsih: number, reason?: string): Promise<EndedSession | undefined>;
   };
   /** Name of a volume by its identifier. */
   readonly volumeName: (volume: string) => string;
@@ -96,8 +96,9 @@ export function accessOperations(deps: AccessOperationsDeps, requireOwned: (volu
       if (session === undefined) throw noSession(id);
       const { initiatorName: initiator, targetName: target, peer } = session;
       await audit.change({ event: 'session-kill', by, session: id, initiator, target: target ?? null, peer });
-      if (!(await sessions.endSession(id, `ended by ${by}`))) throw noSession(id);
-      return { id };
+      const ended = await sessions.endSession(id, `ended by ${by}`);
+      if (ended === undefined) throw noSession(id);
+      return { id, unsettled: ended.unsettled };
     },
     'access-report': ({ name, initiator }) => admin.report({ volume: name, initiator }),
     'access-key-export': async (_args, _, { by }) => ({ key: await admin.exportKey(by) }),

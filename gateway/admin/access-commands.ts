@@ -107,7 +107,7 @@ export function addAccessCommands(program: Command, tools: CommandTools): void {
   command(session, 'kill <id>', 'end a session; its initiator may log in again').action((id: string) => {
     if (!/^\d{1,5}$/.test(id))
       throw new FarshoreError('input', `"${id}" is no session; farshore session list shows them`);
-    return tell('session-kill', { id: Number(id) }, (result) => `session ${result.id} is ended`);
+    return tell('session-kill', { id: Number(id) }, show.killed);
   });
 
   addAuditCommands(program, tools);

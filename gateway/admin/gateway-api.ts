@@ -208,7 +208,11 @@ export interface Results {
   map: MapReport;
   unmap: { readonly maps: readonly MapReport[] };
   'session-list': readonly SessionReport[];
-  'session-kill': { readonly id: number };
+  'session-kill': {
+    readonly id: number;
+    /** Its commands that hang in a device, and may change the medium yet. */
+    readonly unsettled: readonly { readonly lun: number; readonly command: string }[];
+  };
   'access-report': AccessReport;
   'access-key-export': { readonly key: string };
   'access-key-import': { readonly ids: readonly string[] };

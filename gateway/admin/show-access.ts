@@ -133,3 +133,15 @@ function granted(since: number | undefined, by: string | undefined): string {
 function shortTime(iso: string): string {
   return iso.slice(0, 19).replace('T', ' ');
 }
+
+/** What hangs is told by LUN: there may be many commands. */
+export function killed({ id, unsettled }: Results['session-kill']): string {
+  if (unsettled.length === 0) return `session ${id} is ended`;
+  const counts = new Map<string, number>();
+  for (const { lun, command } of unsettled) {
+    const what = `${command} at LUN ${lun}`;
+    counts.set(what, (counts.get(what) ?? 0) + 1);
+  }
+  const hanging = [...counts].map(([what, count]) => `${count} × ${what}`).join(', ');
+  return `session ${id} is ended, and its initiator is cut off; but ${hanging} still hangs in the gateway and may land yet. farshore status shows what holds it up`;
+}

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { sleep } from '../base/clock.ts';
 import type { CancelTimer, Clock, Random } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { WallMillis } from '../base/units.ts';
@@ -47,7 +48,15 @@ export interface SessionInfo {
   readonly outstandingTasks: number;
 }
 
+/** What is left of a session that was killed: commands in a device that does not answer, which may change a medium yet. */
+export interface EndedSession {
+  readonly unsettled: readonly { readonly lun: number; readonly command: string }[];
+}
+
 const TICK_MS = 1000;
+
+/** So long a kill waits for writes that are in a device. */
+const END_WITHIN_MS = 10_000;
 
 /** Above this share of the write budget windows narrow, so that initiators slow down before they are told TASK SET FULL. */
 const NARROW_WINDOW_ABOVE = 0.5;
@@ -254,17 +263,19 @@ export class IscsiTargetServer {
   }
 
   /**
-   * Kills the session with this handle; whether there was one. Resolves when none of its writes can land any more.
+   * Kills the session with this handle; undefined when there is none. It is dead for its initiator at once. Resolves when
+   * none of its writes can land any more, or after END_WITHIN_MS with those that still may.
    */
-  async endSession(tsih: number, reason = 'ended by the administrator'): Promise<boolean> {
-    if (!this.#sessions.has(tsih)) return false;
-    await this.#sessions.end((session) => session.tsih === tsih, reason);
-    return true;
-  }
-
-  /** A volume that initiators may see from now on: its logical unit is made at once, with all that it has under way. */
-  offered({ device, state }: MappedLun): void {
-    this.#units.of(device, state);
+  async endSession(tsih: number, reason = 'ended by the administrator'): Promise<EndedSession | undefined> {
+    const session = this.#sessions.find(tsih);
+    if (session === undefined) return undefined;
+    const over = new AbortController();
+    await Promise.race([
+      this.#sessions.end((each) => each === session, reason),
+      sleep(this.#deps.clock, END_WITHIN_MS, over.signal),
+    ]);
+    over.abort();
+    return { unsettled: session.tasks.unsettled().map(({ lun, command }) => ({ lun, command: command.kind })) };
   }
 
   /**

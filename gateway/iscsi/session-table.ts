@@ -29,6 +29,10 @@ export class SessionTable {
     return initiatorName === undefined || (identity.initiatorName === initiatorName && identity.isid === isid);
   }
 
+  find(tsih: number): Session | undefined {
+    return this.#byTsih.get(tsih)?.session;
+  }
+
   *sessions(): IterableIterator<Session> {
     for (const entry of this.#byTsih.values()) yield entry.session;
   }

@@ -2,7 +2,7 @@ import type { Log } from '../base/log.ts';
 import type { LogicalUnits } from '../scsi/logical-unit.ts';
 import type { ByteBudget } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
-import { ASYNC_EVENT, NO_TAG, PORTAL_GROUP_TAG, REJECT } from './constants.ts';
+import { ASYNC_EVENT, NO_TAG, PORTAL_GROUP_TAG, REJECT, TASK_RESPONSE } from './constants.ts';
 import { HeldRequests } from './held-requests.ts';
 import type { Identity } from './login-identity.ts';
 import { Nexuses } from './nexuses.ts';
@@ -58,6 +58,9 @@ const NOTHING = Buffer.alloc(0);
 /** Immediate commands come outside the window; so many of them are taken at once. */
 const MAX_IMMEDIATE_COMMANDS = 16;
 
+/** Task management functions that may wait for a device; more are refused. */
+const MAX_WAITING_FUNCTIONS = 64;
+
 /** Full feature phase (RFC 7143 7.2.2): what a session does with each PDU. One connection a session. */
 export class Session {
   readonly #deps: SessionDeps;
@@ -66,6 +69,7 @@ export class Session {
   readonly #held: HeldRequests;
   #target: IscsiTarget | undefined;
   #state: 'open' | 'logging-out' | 'ended' = 'open';
+  #waitingFunctions = 0;
 
   constructor(deps: SessionDeps) {
     this.#deps = deps;
@@ -222,8 +226,14 @@ export class Session {
 
   /** RFC 7143 11.5; answered when what was aborted has left the devices. */
   #manageTasks(request: TaskManagementRequest): void {
+    if (this.#waitingFunctions >= MAX_WAITING_FUNCTIONS) {
+      this.#deps.outbox.taskManagement(request.initiatorTaskTag, TASK_RESPONSE.rejected);
+      return;
+    }
     const { response, affected, concerns, ends } = manageTasks(request, this, this.#deps.sessions());
+    this.#waitingFunctions += 1;
     whenSettled(affected, concerns, () => {
+      this.#waitingFunctions -= 1;
       if (this.#state !== 'open') return;
       this.#deps.outbox.taskManagement(request.initiatorTaskTag, response);
       this.#deps.link.sendSoon();

@@ -35,7 +35,7 @@ export interface TaskSetDeps {
   /** The session's share in either. */
   readonly sessionWriteBytes: ByteCount;
   readonly sessionReadBytes: ByteCount;
-  /** Most commands at once, whatever the window says (immediate commands are outside it). */
+  /** Most commands at once, whatever the window says (immediate commands are outside it), and most aborted ones in a device. */
   readonly maxTasks: number;
   /** Something was put into the outbox outside the turn of a received chunk. */
   sendSoon(): void;
@@ -93,7 +93,8 @@ export class TaskSet implements OrderedSet {
       outbox.reject(REJECT.taskInProgress, header);
       return;
     }
-    if (this.#tasks.size >= this.#deps.maxTasks) {
+    const { maxTasks } = this.#deps;
+    if (this.#tasks.size >= maxTasks || this.#lingering.size >= maxTasks) {
       this.#answerAtOnce(request, TASK_SET_FULL);
       return;
     }
@@ -424,6 +425,11 @@ export class TaskSet implements OrderedSet {
   isSettling(matches: (task: Task) => boolean = () => true): boolean {
     for (const task of this.#lingering) if (leavesTraces(task.command) && matches(task)) return true;
     return false;
+  }
+
+  /** Those commands. */
+  unsettled(): readonly Task[] {
+    return [...this.#lingering].filter(({ command }) => leavesTraces(command));
   }
 
   /** Resolves when that is over. */

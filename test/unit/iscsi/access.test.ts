@@ -332,11 +332,30 @@ describe('a session that is killed', () => {
     await alice.expect(KIND.r2t);
     const [info] = world.server.sessions();
     expect(info).toMatchObject({ initiatorName: ALICE, portal: '127.0.0.1', proof: { kind: 'none' } });
-    expect(await world.server.endSession(info?.tsih ?? 0)).toBe(true);
+    expect(await world.server.endSession(info?.tsih ?? 0)).toEqual({ unsettled: [] });
     await alice.closed();
     expect(world.server.sessions()).toEqual([]);
     expect(world.server.usage().writeBytes).toBe(0);
-    expect(await world.server.endSession(info?.tsih ?? 0)).toBe(false);
+    expect(await world.server.endSession(info?.tsih ?? 0)).toBeUndefined();
+  });
+
+  test('is dead for its initiator at once, and the kill says in bounded time what hangs in a device', async () => {
+    const alice = await world.ready({ initiator: ALICE });
+    const inside = gate();
+    const held = gate();
+    world.device.intercept = (operation) => {
+      if (operation === 'write') inside.open();
+      return held.opened;
+    };
+    alice.command({ cdb: write10(0, 1), write: true, expectedBytes: 512, data: Buffer.alloc(512) });
+    alice.command({ cdb: read10(0, 1), read: true, expectedBytes: 512 });
+    await inside.opened;
+    const ended = world.server.endSession(world.server.sessions()[0]?.tsih ?? 0);
+    await alice.closed();
+    expect(world.server.sessions()).toEqual([]);
+    world.clock.advance(10_000);
+    expect(await ended).toEqual({ unsettled: [{ lun: 0, command: 'write' }] });
+    held.open();
   });
 });
 

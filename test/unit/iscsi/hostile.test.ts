@@ -343,3 +343,36 @@ test('a write that never ends in one unit does not hold up the reset of another'
   release();
   expect((await other.expect(KIND.taskManagement)).itt).toBe(2);
 });
+
+test('what is aborted over and over in a device that hangs does not pile up', async () => {
+  const w = await start({ settings: { queueDepth: 2 } });
+  const initiator = await w.ready();
+  const { release } = holdWrites(w);
+  const places = 2 + 16;
+  const answers: number[] = [];
+  for (let round = 0; round < 80; round += 1) {
+    const itt = 500 + round;
+    const refCmdSn = initiator.cmdSn;
+    initiator.send(
+      buildCommand({ cdb: write10(0, 1), itt, cmdSn: initiator.cmdSn++, write: true, expectedBytes: 512, data: DATA }),
+      buildTaskManagement({
+        itt: 900 + round,
+        cmdSn: initiator.cmdSn,
+        immediate: true,
+        function: 1,
+        rtt: itt,
+        refCmdSn,
+      }),
+      buildRequest({ opcode: 0x00, immediate: true, itt: 1, word20: 0xffff_ffff, cmdSn: initiator.cmdSn }),
+    );
+    for (;;) {
+      const answer = (await initiator.receive()) as Response;
+      if (answer.opcode === KIND.nopIn) break;
+      answers.push(answer.opcode === KIND.scsiResponse ? answer.byte3 : answer.byte2);
+    }
+  }
+  // First nothing is answered, then there is room for no further command, and nothing that its abort could wait for.
+  expect(answers.slice(0, 2)).toEqual([0x28, 1]);
+  expect(answers.length).toBe(2 * (80 - places));
+  release();
+});
