@@ -278,6 +278,11 @@ export class IscsiTargetServer {
     return { unsettled: session.tasks.unsettled().map(({ lun, command }) => ({ lun, command: command.kind })) };
   }
 
+  /** A volume that initiators may see from now on: its logical unit is made at once, with all that it has under way. */
+  offered({ device, state }: MappedLun): void {
+    this.#units.of(device, state);
+  }
+
   /**
    * Judges every live session again, at once: one whose login would not be granted now is ended; others lose the LUNs
    * they may not use any more, and are told that there are others. Resolves when no write can land any more that would
