@@ -27,9 +27,10 @@ export type OpenVolume = (
 export interface TargetDirectory {
   /**
    * Brings the access control of a volume that was opened under `epoch` here; before it nobody may see the volume. Waits for the table as long
-   * as it takes. Rejects with `fenced`, `stopped` when `signal` aborts, or the disk's failures.
+   * as it takes. Rejects with `fenced`, `stopped` when `signal` aborts, or the disk's failures. `isRolledBack`: it was just made what it was
+   * before; a SANITIZE under way is not gone on with then.
    */
-  adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal): Promise<void>;
+  adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal, how: { readonly isRolledBack: boolean }): Promise<void>;
   /** The volume is being opened: until the answer is called, its initiators are told to try again. */
   expect(ref: VolumeRef): () => void;
   offer(item: VolumeItem, device: BlockDevice): void;
@@ -38,6 +39,8 @@ export interface TargetDirectory {
   /** Sessions that see it. */
   sessions(ref: VolumeRef): number;
   access(ref: VolumeRef): VolumeAccessReport;
+  /** Why initiators find the LUN of a volume that is served not ready; undefined: they don't. */
+  notReady(ref: VolumeRef): string | undefined;
 }
 
 export interface ServedVolumeDeps {
@@ -154,7 +157,10 @@ export class ServedVolume {
       reason:
         status.state === 'fenced' && status.reason !== undefined
           ? this.#withRemedy(status.reason)
-          : (status.reason ?? status.replicationProblem ?? (await problemOf(remote))),
+          : together(
+              status.reason ?? status.replicationProblem ?? (await problemOf(remote)),
+              status.state === 'serving' ? this.#deps.targets.notReady(item) : undefined,
+            ),
       epoch: status.epoch,
       committedN: status.committedN,
       committedAt: status.committedAt,
@@ -186,7 +192,7 @@ export class ServedVolume {
     while (!signal.aborted) {
       try {
         const opened = await openVolume(this.entry, { ...how, signal });
-        await this.#adopt(opened, signal);
+        await this.#adopt(opened, signal, { isRolledBack: how.rollBackTo !== undefined });
         this.#state = { kind: 'open', opened };
         this.offer();
         log.info({ volume: this.entry.name, target: opened.item.targetName }, 'volume is served');
@@ -219,9 +225,13 @@ export class ServedVolume {
   }
 
   /** A volume whose access control cannot be had is not left open behind everybody's back. */
-  async #adopt({ item, volume }: OpenedVolume, signal: AbortSignal): Promise<void> {
+  async #adopt(
+    { item, volume }: OpenedVolume,
+    signal: AbortSignal,
+    how: { readonly isRolledBack: boolean },
+  ): Promise<void> {
     try {
-      await this.#deps.targets.adopt(item, volume.status().epoch, signal);
+      await this.#deps.targets.adopt(item, volume.status().epoch, signal, how);
     } catch (error) {
       await volume.close();
       throw error;
@@ -260,6 +270,11 @@ export class ServedVolume {
       access: this.#deps.targets.access(this.entry),
     };
   }
+}
+
+function together(...reasons: readonly (string | undefined)[]): string | undefined {
+  const known = reasons.filter((reason) => reason !== undefined);
+  return known.length === 0 ? undefined : known.join('; ');
 }
 
 /** What the remote half has to say; one that doesn't answer has its own way to say so. */

@@ -8,6 +8,7 @@ import type { AdoptedVolume } from './access/part.ts';
 import type { VolumeAccessReport } from './admin/gateway-api.ts';
 import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import { normalizeName } from './iscsi/names.ts';
+import { keptSanitizeState } from './scsi/sanitize/kept.ts';
 import type { TargetDirectory } from './served-volume.ts';
 
 export interface VolumeTargetsDeps {
@@ -26,9 +27,9 @@ export class VolumeTargets implements TargetDirectory {
     this.#deps = deps;
   }
 
-  adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal): Promise<void> {
+  adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal, how: { readonly isRolledBack: boolean }): Promise<void> {
     const { lineage, volume } = item;
-    return this.#deps.sync.adopt({ lineage, volume }, adopted(item), epoch, signal);
+    return this.#deps.sync.adopt({ lineage, volume }, adopted(item), epoch, signal, how);
   }
 
   expect({ volume }: VolumeRef): () => void {
@@ -54,6 +55,20 @@ export class VolumeTargets implements TargetDirectory {
     const part = book.document.volumes.find((each) => each.volume === volume);
     const { inTable, problem } = sync.status(volume);
     return { mode: part?.mode ?? 'unknown', maps: part?.maps.length ?? 0, inTable, problem };
+  }
+
+  notReady({ volume }: VolumeRef): string | undefined {
+    const part = this.#deps.book.document.volumes.find((each) => each.volume === volume);
+    switch (keptSanitizeState(part?.unitState)) {
+      case 'running':
+        return 'its LUN is being sanitized, and not ready until that has ended';
+      case 'failed':
+        return 'a SANITIZE of its LUN has failed, and it is not ready until an initiator repeats it or ends the failure mode';
+      case 'ended':
+        return 'a SANITIZE of its LUN has ended, and it is ready once the table knows that: until then a takeover would begin it again';
+      case undefined:
+        return undefined;
+    }
   }
 
   /** Resolves when its access control is in the table, or can't get there. */

@@ -25,6 +25,8 @@ import type { SecretBox } from './secret-box.ts';
 /** What access control asks of the target server. */
 export interface SessionKeeper {
   sessions(): readonly LiveSession[];
+  /** The volume is offered from now on: what its logical unit has under way goes on, whether an initiator comes or not. */
+  offered(lun: MappedLun): void;
   /** Every session is judged again; resolves when no command can reach a LUN any more that its initiator has lost. */
   accessChanged(): Promise<void>;
 }
@@ -43,8 +45,8 @@ export interface AccessControlDeps {
   readonly audit: AuditLog;
   readonly log: Log;
   readonly random: Random;
-  /** Whether the table has what is in force of the volume (by identifier); without it nobody waits for that. */
-  readonly isInTable?: (volume: string) => boolean;
+  /** Resolves when the table has what is in force of the volume (by identifier), see AccessSync; without it nobody waits for that. */
+  readonly mirrored?: (volume: string) => Promise<void>;
 }
 
 /** An open volume, with the objects that stay the same as long as it is open. */
@@ -114,11 +116,9 @@ export class AccessControl implements TargetRegistry {
   offer(volume: AdoptedVolume, device: BlockDevice): void {
     const before = this.#seenBySessions();
     const state = this.#unitState(volume.volume);
-    this.#offers.set(volume.volume, {
-      volume,
-      writable: { device, readOnly: false, state },
-      readOnly: { device, readOnly: true, state },
-    });
+    const writable = { device, readOnly: false, state };
+    this.#offers.set(volume.volume, { volume, writable, readOnly: { device, readOnly: true, state } });
+    this.#keeper?.offered(writable);
     this.#follow(before);
     this.#judgeAgain();
   }
@@ -389,9 +389,9 @@ export class AccessControl implements TargetRegistry {
   }
 
   #unitState(volume: string): UnitStateStore {
-    const { book, isInTable } = this.#deps;
+    const { book, mirrored } = this.#deps;
     return {
-      isMirrored: () => isInTable?.(volume) ?? true,
+      mirrored: () => mirrored?.(volume) ?? Promise.resolve(),
       load: () => book.document.volumes.find((part) => part.volume === volume)?.unitState,
       save: (state) =>
         book.change((document) => ({

@@ -6,7 +6,16 @@ import type { Epoch } from '../base/units.ts';
 import type { AccessItem, VersionLog, VolumeRef } from '../cloud/version-log.ts';
 import type { AccessBook, Change } from './access-book.ts';
 import type { AccessBody, AccessDocument, LunMap, Stamp, VolumePart } from './document.ts';
-import { adoptVolume, type AdoptedVolume, bodyOf, compareStamps, decodeBody, encodeBody } from './part.ts';
+import {
+  adoptVolume,
+  type AdoptedVolume,
+  bodyOf,
+  compareStamps,
+  decodeBody,
+  encodeBody,
+  withoutSanitize,
+  withUnitStateOf,
+} from './part.ts';
 
 export interface SyncDeps {
   readonly table: Pick<VersionLog, 'getAccess' | 'putAccess'>;
@@ -37,8 +46,9 @@ interface Entry {
   written: Buffer | undefined;
   pushing: Promise<void> | undefined;
   problem: string | undefined;
-  /** Nothing more is written: taken over by another gateway, or not served here any more. */
+  /** Nothing more is written: taken over by another gateway, not served here any more, or `failure`. */
   final: boolean;
+  failure: FarshoreError | undefined;
   /** What lies in the table cannot be understood, and is left alone until somebody changes what this was. */
   heldAt: Stamp | undefined;
 }
@@ -80,8 +90,15 @@ export class AccessSync {
    * A volume was opened under `epoch`: what the table holds of its access is taken over unless the mirror here is newer, and from now on what is
    * in force here is written there. Nobody may see the volume before this has resolved. Waits for the table as long as it takes; rejects
    * with `fenced` when another gateway has taken the volume meanwhile, `stopped` when `signal` aborts, and the disk's failures.
+   * `isRolledBack`: the volume was just made what it was before, and a SANITIZE under way is not part of that.
    */
-  async adopt(ref: VolumeRef, volume: AdoptedVolume, epoch: Epoch, signal: AbortSignal): Promise<void> {
+  async adopt(
+    ref: VolumeRef,
+    volume: AdoptedVolume,
+    epoch: Epoch,
+    signal: AbortSignal,
+    { isRolledBack = false } = {},
+  ): Promise<void> {
     const item = await this.#read(ref, volume.name, signal);
     if (item !== undefined && item.epoch > epoch) throw takenOver(volume.name);
     const entry: Entry = {
@@ -93,6 +110,7 @@ export class AccessSync {
       pushing: undefined,
       problem: undefined,
       final: false,
+      failure: undefined,
       heldAt: undefined,
     };
     let body: AccessBody | undefined;
@@ -103,20 +121,15 @@ export class AccessSync {
       this.#deps.log.error({ volume: volume.name, error: describeError(error) }, 'access control could not be read');
     }
     const isUnreadable = entry.problem !== undefined;
-    await this.#theBook().change((document) =>
-      isUnreadable ? closedUnlessKnown(document, volume) : adoption(document, volume, body),
-    );
+    await this.#theBook().change((document) => {
+      const change = isUnreadable ? closedUnlessKnown(document, volume) : adoption(document, volume, body, item?.epoch);
+      return isRolledBack ? { ...change, document: withoutSanitize(change.document, volume.volume) } : change;
+    });
     if (isUnreadable) entry.heldAt = this.#partOf(entry)?.stamp;
     this.forget(volume.volume);
     this.#entries.set(volume.volume, entry);
     // Also when nothing changed: under our epoch it is safe from whoever had the volume before.
     this.#push(entry);
-  }
-
-  /** Whether whoever takes the volume over finds what is in force here, or nothing can be done about it any more. */
-  isSettled(volume: string): boolean {
-    const entry = this.#entries.get(volume);
-    return entry === undefined || entry.final || this.#closing.signal.aborted || this.#isWritten(entry);
   }
 
   /** The volume is not served here any more. */
@@ -130,6 +143,22 @@ export class AccessSync {
   async settled(volume: string): Promise<void> {
     const entry = this.#entries.get(volume);
     while (entry?.pushing !== undefined) await entry.pushing;
+  }
+
+  /**
+   * Resolves when whoever takes the volume over finds what is in force now, however long that takes; never before. Rejects when it can't be any
+   * more under this opening: `fenced` by another gateway, `stopped` because the volume or the gateway is closed, or with why nothing is written.
+   */
+  async mirrored(volume: string): Promise<void> {
+    const entry = this.#entries.get(volume);
+    for (;;) {
+      if (entry === undefined || this.#entries.get(volume) !== entry || this.#closing.signal.aborted)
+        throw new FarshoreError('stopped', 'the volume is not served here any more');
+      if (this.#isWritten(entry)) return;
+      if (entry.final) throw entry.failure ?? takenOver(entry.name);
+      this.#push(entry);
+      await entry.pushing;
+    }
   }
 
   close(): void {
@@ -155,6 +184,8 @@ export class AccessSync {
       .catch((error: unknown) => {
         entry.final = true;
         entry.problem = describeError(error);
+        entry.failure =
+          error instanceof FarshoreError ? error : new FarshoreError('bug', entry.problem, { cause: error });
         this.#deps.log.error(
           { volume: entry.name, error: entry.problem },
           'access control is not written to the table',
@@ -173,33 +204,41 @@ export class AccessSync {
       const body = this.#bodyOf(entry);
       if (body === undefined || this.#isWritten(entry, body)) return;
       try {
-        await this.#put(entry, body);
-        if (!this.#isFinal(entry)) entry.problem = undefined;
-        failures = 0;
+        const unanswered = await this.#put(entry, body);
+        if (unanswered === undefined) {
+          if (!this.#isFinal(entry)) entry.problem = undefined;
+          failures = 0;
+          continue;
+        }
+        entry.problem = notYet(unanswered);
       } catch (error) {
         // Also what only a person mends, a permission that is missing for example: it may be mended while we run.
         if (!isKind(error, 'retry', 'busy', 'input')) throw error;
-        entry.problem = `its access control is not in the table yet: ${error.message}`;
-        await sleep(this.#deps.clock, this.#pauseMs(failures), signal);
-        failures += 1;
+        entry.problem = notYet(error);
       }
+      await sleep(this.#deps.clock, this.#pauseMs(failures), signal);
+      failures += 1;
     }
   }
 
-  async #put(entry: Entry, body: Buffer): Promise<void> {
+  /** What kept the table from answering, where what it has now isn't what was sent. */
+  async #put(entry: Entry, body: Buffer): Promise<FarshoreError | undefined> {
     const { table } = this.#deps;
     const item: AccessItem = { epoch: entry.epoch, revision: entry.revision + 1, body };
+    let unanswered: FarshoreError | undefined;
     try {
       if ((await table.putAccess(entry.ref, item)) === 'ok') {
         entry.revision = item.revision;
         entry.written = body;
-        return;
+        return undefined;
       }
     } catch (error) {
       // Perhaps it landed, perhaps it lands later: then the revision it takes is found at the next attempt.
       if (!isKind(error, 'retry')) throw error;
+      unanswered = error;
     }
     await this.#readBack(entry, item);
+    return entry.final || entry.written?.equals(body) === true ? undefined : unanswered;
   }
 
   /** Changes behind an await. */
@@ -222,7 +261,11 @@ export class AccessSync {
     const part = this.#partOf(entry);
     if (part === undefined) return;
     const { volume, name, target } = part;
-    await this.#theBook().change((document) => adoption(document, { volume, name, target }, body));
+    // The logical unit is in use already, with what it had: what somebody else's has kept since is not ours.
+    await this.#theBook().change((document) => {
+      const change = adoption(document, { volume, name, target }, body, present.epoch);
+      return { ...change, document: withUnitStateOf(document, change.document, volume) };
+    });
   }
 
   #isWritten(entry: Entry, body = this.#bodyOf(entry)): boolean {
@@ -252,9 +295,14 @@ export class AccessSync {
   }
 }
 
-function adoption(document: AccessDocument, volume: AdoptedVolume, body: AccessBody | undefined): Change<void> {
+function adoption(
+  document: AccessDocument,
+  volume: AdoptedVolume,
+  body: AccessBody | undefined,
+  heldUnder?: Epoch,
+): Change<void> {
   const before = document.volumes.find((part) => part.volume === volume.volume);
-  const adopted = adoptVolume(document, volume, body);
+  const adopted = adoptVolume(document, volume, body, heldUnder);
   const audit =
     adopted.outcome === 'imported' && !sameMaps(before?.maps ?? [], adopted.part.maps)
       ? {
@@ -287,6 +335,10 @@ function told(maps: readonly LunMap[], others: readonly LunMap[]): readonly obje
   return maps
     .filter((map) => !others.some((other) => sameMaps([map], [other])))
     .map(({ initiator, target, lun, readOnly }) => ({ initiator, target, lun, readOnly }));
+}
+
+function notYet(error: FarshoreError): string {
+  return `its access control is not in the table yet: ${error.message}`;
 }
 
 function takenOver(name: string): FarshoreError {

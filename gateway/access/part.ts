@@ -1,4 +1,6 @@
 import { describeError, FarshoreError } from '../base/errors.ts';
+import type { Epoch } from '../base/units.ts';
+import { withoutSection } from '../scsi/unit-document.ts';
 import {
   bodySchema,
   type AccessBody,
@@ -100,16 +102,29 @@ export interface Adoption {
 /**
  * Takes a volume's part into the gateway's document, when it is opened here. The newer of the two forms wins as a whole: merging maps one by
  * one would bring back what was taken away. Of initiators and targets the gateway keeps its own, and of two credentials for the same thing
- * the one set last. `body` undefined: the table holds none.
+ * the one set last. What the logical unit keeps goes with the data: where another gateway has held the volume since, it is that one's.
+ * `body` undefined: the table holds none; `heldUnder`: the epoch it was last written under, which every holder does.
  */
-export function adoptVolume(document: AccessDocument, volume: AdoptedVolume, body: AccessBody | undefined): Adoption {
+export function adoptVolume(
+  document: AccessDocument,
+  volume: AdoptedVolume,
+  body: AccessBody | undefined,
+  heldUnder: Epoch = 0,
+): Adoption {
   const local = document.volumes.find((part) => part.volume === volume.volume);
   const others = document.volumes.filter((part) => part.volume !== volume.volume);
-  if (body === undefined || (local !== undefined && compareStamps(local.stamp, body.stamp) >= 0)) {
+  const order = local === undefined || body === undefined ? 0 : compareStamps(local.stamp, body.stamp);
+  if (body === undefined || (local !== undefined && order >= 0)) {
     const blank = { mode: 'open' as const, maps: [], stamp: { epoch: 0, revision: 0 } };
-    const part: VolumePart = { ...(local ?? blank), ...volume };
+    const kept: VolumePart = { ...(local ?? blank), ...volume };
+    const isOvertaken = body !== undefined && order > 0 && heldUnder > kept.stamp.epoch;
+    const part = isOvertaken ? withUnitState(kept, body.unitState) : kept;
     const outcome = local === undefined ? 'new' : 'kept';
-    const isSame = local !== undefined && local.name === volume.name && local.target === volume.target;
+    const isSame =
+      local !== undefined &&
+      local.name === volume.name &&
+      local.target === volume.target &&
+      local.unitState === part.unitState;
     return { document: isSame ? document : withVolume(document, others, part, local), outcome, part };
   }
   const { mode, maps, unitState, stamp } = body;
@@ -135,6 +150,34 @@ export function adoptVolume(document: AccessDocument, volume: AdoptedVolume, bod
     );
   }
   return { document: withVolume(merged, others, part, local), outcome: 'imported', part };
+}
+
+/** `after`, with what the logical unit of a volume keeps as it was in `before`. */
+export function withUnitStateOf(before: AccessDocument, after: AccessDocument, volume: string): AccessDocument {
+  const unitState = before.volumes.find((part) => part.volume === volume)?.unitState;
+  return changePart(after, volume, (part) => withUnitState(part, unitState));
+}
+
+/** Ends a SANITIZE that was under way, or has failed. */
+export function withoutSanitize(document: AccessDocument, volume: string): AccessDocument {
+  return changePart(document, volume, (part) =>
+    withUnitState(part, part.unitState === undefined ? undefined : withoutSection(part.unitState, 'sanitize')),
+  );
+}
+
+function changePart(
+  document: AccessDocument,
+  volume: string,
+  change: (part: VolumePart) => VolumePart,
+): AccessDocument {
+  const volumes = document.volumes.map((part) => (part.volume === volume ? change(part) : part));
+  return volumes.every((part, index) => part === document.volumes[index]) ? document : { ...document, volumes };
+}
+
+function withUnitState(part: VolumePart, unitState: string | undefined): VolumePart {
+  if (part.unitState === unitState) return part;
+  const { unitState: _before, ...rest } = part;
+  return unitState === undefined ? rest : { ...rest, unitState };
 }
 
 /** In its old place: where two volumes want one LUN, the one that came first has it. */

@@ -33,9 +33,9 @@ export class UnitDocument {
     return this.#store !== undefined;
   }
 
-  /** Whether a successor on other hardware would find what was saved last. */
-  get isMirrored(): boolean {
-    return this.#store?.isMirrored?.() ?? true;
+  /** Resolves when a successor on other hardware would find what was saved last; rejects when that can't be any more. */
+  async mirrored(): Promise<void> {
+    await this.#store?.mirrored?.();
   }
 
   /** What was kept cannot be understood: the unit must not be used, for nobody knows who may write to it. */
@@ -94,6 +94,18 @@ export class UnitDocument {
       if (!(error instanceof FarshoreError)) throw error;
     }
   }
+}
+
+/** One section of a document as `UnitStateStore` has it; undefined: there is none, or the document cannot be understood. */
+export function sectionOf(document: string | undefined, name: SectionName): unknown {
+  if (document === undefined) return undefined;
+  return parse(document)?.find(([each]) => each === name)?.[1];
+}
+
+/** The document without one section; one that cannot be understood stays as it is. */
+export function withoutSection(document: string, name: SectionName): string {
+  const sections = parse(document);
+  return sections === undefined ? document : encode(new Map(sections.filter(([each]) => each !== name)));
 }
 
 function encode(sections: ReadonlyMap<string, unknown>): string {

@@ -7,6 +7,10 @@ export interface UnitStateStore {
   load(): string | undefined;
   /** Durable when it resolves. Rejects with a FarshoreError; which document `load` gives is unknown then. */
   save(document: string): Promise<void>;
-  /** Whether what was saved last is where a successor on other hardware would find it; a store that is asked nothing of it has no other place. */
-  isMirrored?(): boolean;
+  /**
+   * Resolves when what was saved last is where a successor on other hardware would find it, which takes as long as the cloud is away.
+   * Rejects with a FarshoreError when that can't be any more as long as the unit is served as it is: `stopped`, `fenced`, `damaged`. A store that
+   * is asked nothing of it has no other place.
+   */
+  mirrored?(): Promise<void>;
 }

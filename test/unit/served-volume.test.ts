@@ -10,6 +10,7 @@ const targets: TargetDirectory = {
   offer: () => undefined,
   withdraw: () => Promise.resolve(),
   sessions: () => 0,
+  notReady: () => undefined,
   access: () => ({ mode: 'unknown', maps: 0, inTable: false, problem: undefined }),
 };
 

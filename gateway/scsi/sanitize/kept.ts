@@ -1,11 +1,13 @@
 import type { Lba } from '../../base/units.ts';
 import type { SanitizeMethod } from '../cdb.ts';
+import { sectionOf } from '../unit-document.ts';
 import type { SanitizeJob } from './request.ts';
 
 /** Where a sanitize operation stands, as the unit's document keeps it. */
 export interface KeptSanitize {
   readonly job: SanitizeJob;
-  readonly state: 'running' | 'failed';
+  /** `ended`: nothing is left to do but to make sure that whoever takes the volume over knows. */
+  readonly state: 'running' | 'ended' | 'failed';
   /** What is certainly done: whole passes, and of the present one the blocks before `lba`. */
   readonly pass: number;
   readonly lba: Lba;
@@ -26,7 +28,7 @@ export function decodeKept(value: unknown): KeptSanitize | undefined {
   const { method, pattern, passes, inverts, mayExit, state, pass, lba, history } = value as Record<string, unknown>; // each is checked
   if (!METHODS.has(method) || typeof pattern !== 'string') return undefined;
   if (typeof inverts !== 'boolean' || typeof mayExit !== 'boolean') return undefined;
-  if (state !== 'running' && state !== 'failed') return undefined;
+  if (state !== 'running' && state !== 'ended' && state !== 'failed') return undefined;
   if (!isCount(passes) || passes < 1 || passes > MAX_PASSES || !isCount(pass) || pass > passes || !isCount(lba)) {
     return undefined;
   }
@@ -40,6 +42,11 @@ export function decodeKept(value: unknown): KeptSanitize | undefined {
     lba,
     history,
   };
+}
+
+/** Where the sanitize operation of a unit stands by the document it keeps; undefined: there is none, or it makes no sense. */
+export function keptSanitizeState(document: string | undefined): KeptSanitize['state'] | undefined {
+  return decodeKept(sectionOf(document, 'sanitize'))?.state;
 }
 
 function isCount(value: unknown): value is number {

@@ -29,9 +29,8 @@ const KEEP_PLACE_BYTES: ByteCount = 4 * GIB;
 const RETRY_MS = 1000;
 const MAX_RETRIES = 3600;
 
-/** How often it is looked, and how many times, whether a takeover would find that the operation has ended. */
-const MIRROR_LOOK_MS = 100;
-const MAX_MIRROR_LOOKS = 36_000;
+/** So soon a command that waits for the end is let go after it was aborted. */
+const LET_GO_MS = 1000;
 
 const ABORTED = plainStatus(STATUS.taskAborted);
 
@@ -44,6 +43,8 @@ interface Waiter {
 type State =
   | { readonly kind: 'idle' }
   | { readonly kind: 'running'; readonly job: SanitizeJob; pass: number; lba: Lba }
+  /** The medium is as it shall be, but a successor might not know it yet. */
+  | { readonly kind: 'ended'; readonly job: SanitizeJob }
   | { readonly kind: 'failed'; readonly job: SanitizeJob };
 
 const IDLE: State = { kind: 'idle' };
@@ -51,7 +52,7 @@ const IDLE: State = { kind: 'idle' };
 /**
  * Sanitize operations of one logical unit (SBC-3). Once begun, one goes on whatever becomes of the command, the session, or
  * the process: it is kept in the unit's document before it is answered, and taken up again when the unit is made anew. Until it has
- * ended nobody reads or writes the medium.
+ * ended, and whoever may take the volume over knows that, nobody reads or writes the medium.
  */
 export class Sanitizer {
   readonly #device: BlockDevice;
@@ -71,6 +72,8 @@ export class Sanitizer {
     const kept = decodeKept(section);
     if (kept === undefined) document.markDamaged();
     else if (kept.state === 'failed') this.#state = { kind: 'failed', job: kept.job };
+    else if (kept.state === 'ended')
+      void this.#settle(kept.job); // what rejects is a bug, and must end the process
     // On a device that may have lost what was done it is done again, from the start.
     else this.#begin(kept.history === device.identity.history ? kept : { ...kept, pass: 0, lba: 0 });
   }
@@ -78,7 +81,7 @@ export class Sanitizer {
   /** What there is to say to a command that may not be processed now; undefined: it may (SBC-3). */
   refusal(command: UnitCommand): Sense | undefined {
     if (this.#state.kind === 'idle' || isAllowed(command)) return undefined;
-    if (this.#state.kind === 'running') return this.condition;
+    if (this.#state.kind !== 'failed') return this.condition;
     return command.kind === 'sanitize' ? undefined : SENSE.sanitizeFailed;
   }
 
@@ -90,6 +93,8 @@ export class Sanitizer {
         return undefined;
       case 'failed':
         return SENSE.sanitizeFailed;
+      case 'ended':
+        return { ...SENSE.sanitizeInProgress, progress: 0xffff };
       case 'running': {
         const done = (state.pass + state.lba / this.#device.geometry().sectors) / state.job.passes;
         return { ...SENSE.sanitizeInProgress, progress: done * 65_536 };
@@ -104,7 +109,7 @@ export class Sanitizer {
     life: { readonly state: string },
   ): Promise<ScsiResult> {
     const { action } = command;
-    if (action === 'exit-failure-mode') return this.#exitFailureMode();
+    if (action === 'exit-failure-mode') return this.#exitFailureMode(life);
     const parsed = parseSanitize({ ...command, action }, list, this.#device.geometry().sectorSize);
     if (parsed.kind === 'refused') return parsed.result;
     const before = this.#state;
@@ -119,23 +124,29 @@ export class Sanitizer {
       return resultOfError(error);
     }
     this.#begin(kept);
-    if (command.immediate) return GOOD;
-    return new Promise((answer) => {
-      this.#waiters.push({ life, answer });
-    });
+    return command.immediate ? GOOD : this.#end(life);
   }
 
-  async #exitFailureMode(): Promise<ScsiResult> {
+  async #exitFailureMode(life: Waiter['life']): Promise<ScsiResult> {
     const state = this.#state;
     if (state.kind !== 'failed') return GOOD;
-    if (!state.job.mayExit) return invalidCdbField(1, 4);
+    const { job } = state;
+    if (!job.mayExit) return invalidCdbField(1, 4);
     try {
-      await this.#keep(undefined);
+      await this.#keep({ job, state: 'ended', pass: 0, lba: 0 });
     } catch (error) {
       return resultOfError(error);
     }
-    if (this.#state === state) this.#state = IDLE; // another one may have begun meanwhile
-    return GOOD;
+    if (this.#state !== state) return GOOD; // another one has begun meanwhile
+    void this.#settle(job); // what rejects is a bug, and must end the process
+    return this.#end(life);
+  }
+
+  /** The outcome for a command that waits for it. */
+  #end(life: Waiter['life']): Promise<ScsiResult> {
+    return new Promise((answer) => {
+      this.#waiters.push({ life, answer });
+    });
   }
 
   #begin({ job, pass, lba }: Omit<KeptSanitize, 'history' | 'state'>): void {
@@ -147,20 +158,63 @@ export class Sanitizer {
   async #run(state: State & { kind: 'running' }): Promise<void> {
     // What was in the device before is over first, and nothing that came before lands after.
     let release = (): void => undefined;
-    let result: ScsiResult = GOOD;
+    const { job } = state;
     try {
       await this.#persistently(async () => {
         release = await this.#extents.acquire(0, Infinity, 'exclusive');
       });
-      await (state.job.method === 'overwrite' ? this.#overwrite(state) : this.#erase(state));
+      await (job.method === 'overwrite' ? this.#overwrite(state) : this.#erase(state));
       await this.#persistently(() => this.#device.flush());
-      await this.#persistently(() => this.#keep(undefined));
-      await this.#untilMirrored();
-      this.#state = IDLE;
+      await this.#persistently(() => this.#keep({ job, state: 'ended', pass: 0, lba: 0 }));
     } catch (error) {
-      result = await this.#fail(state.job, error);
+      const result = await this.#fail(job, error);
+      release();
+      this.#answer(result);
+      return;
     }
-    release();
+    const settled = this.#settle(job);
+    release(); // what has waited is told that it has come too late, or not yet in time
+    await settled;
+  }
+
+  /**
+   * Nobody may write before the end is known where a successor looks: a gateway that takes the volume over would begin again, and what was
+   * written since, and replicated, would be gone. However long that takes, and over restarts, for the end is kept as such until then.
+   */
+  async #settle(job: SanitizeJob): Promise<void> {
+    this.#state = { kind: 'ended', job };
+    try {
+      await this.#lettingGo(this.#document.mirrored());
+    } catch (error) {
+      if (!(error instanceof FarshoreError) || error.kind === 'bug') throw error;
+      // It never will be, as this unit is served: whoever serves the volume next goes on from here.
+      this.#answer(checkCondition(this.condition ?? SENSE.sanitizeInProgress));
+      return;
+    }
+    try {
+      await this.#keep(undefined);
+    } catch (error) {
+      if (!(error instanceof FarshoreError)) throw error; // one that has ended does no harm where it is kept
+    }
+    this.#state = IDLE;
+    this.#answer(GOOD);
+  }
+
+  /** Waits for it, and meanwhile looks after the commands that are aborted. */
+  async #lettingGo(awaited: Promise<void>): Promise<void> {
+    const over = new AbortController();
+    const end = (): void => {
+      over.abort();
+    };
+    void awaited.then(end, end);
+    while (!over.signal.aborted && this.#waiters.length > 0) {
+      await sleep(this.#clock, LET_GO_MS, over.signal);
+      this.#answerAborted();
+    }
+    await awaited;
+  }
+
+  #answer(result: ScsiResult): void {
     for (const waiter of this.#waiters) waiter.answer(waiter.life.state === 'aborted' ? ABORTED : result);
     this.#waiters = [];
   }
@@ -241,17 +295,6 @@ export class Sanitizer {
         this.#answerAborted();
         await sleep(this.#clock, RETRY_MS);
       }
-    }
-  }
-
-  /**
-   * Nobody may write before the end is known elsewhere too: a gateway that takes the volume over would begin again, and what was written
-   * since, and replicated, would be gone.
-   */
-  async #untilMirrored(): Promise<void> {
-    for (let looks = 0; !this.#document.isMirrored && looks < MAX_MIRROR_LOOKS; looks += 1) {
-      this.#answerAborted();
-      await sleep(this.#clock, MIRROR_LOOK_MS);
     }
   }
 

@@ -39,6 +39,7 @@ async function world(disk = new MemoryDisk()) {
   const sessions: { initiatorName: string; targetName: string | undefined; peer: string; tsih: number }[] = [];
   control.servedBy({
     sessions: () => sessions,
+    offered: () => undefined,
     accessChanged: () => {
       changes += 1;
       return settling.until;

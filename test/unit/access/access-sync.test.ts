@@ -97,21 +97,97 @@ function hostsIn(table: MemoryTable): string[] {
 }
 
 describe('access control in the table', () => {
-  it('is not settled from a change until the table has it, and settled where nothing can be done any more', async () => {
+  it('is mirrored when the table has it, not before, and where that can never be any more it says so', async () => {
     const faults: Faults = {};
-    const office = await gateway(new MemoryDisk(), new MemoryTable(), faults);
-    expect(office.sync.isSettled('v')).toBe(true); // not open here
+    const table = new MemoryTable();
+    const office = await gateway(new MemoryDisk(), table, faults);
+    await expect(office.sync.mirrored('v')).rejects.toMatchObject({ kind: 'stopped' }); // not open here
     await office.adopt(3);
-    await office.settled();
-    const seen: boolean[] = [];
-    faults.before = (request) => {
-      if (request === 'put') seen.push(office.sync.isSettled('v'));
-    };
+    await office.sync.mirrored('v');
+    let failures = 5;
+    faults.before = (request) => (request === 'put' && failures-- > 0 ? lost() : undefined);
     await office.unitState('{"format":1}');
-    await office.settled();
-    expect([...seen, office.sync.isSettled('v')]).toEqual([false, true]);
+    await office.sync.mirrored('v');
+    expect(failures).toBeLessThan(0);
+    expect(decodeBody(table.getAccess(REF)?.body ?? Buffer.alloc(0), 'data').unitState).toBe('{"format":1}');
+
+    faults.before = lost;
+    await office.unitState('{"format":2}');
+    const never = office.sync.mirrored('v');
     office.sync.forget('v');
-    expect(office.sync.isSettled('v')).toBe(true);
+    await expect(never).rejects.toMatchObject({ kind: 'stopped' });
+  });
+
+  it('is not mirrored by a gateway that has lost the volume, nor by an opening that another one has followed', async () => {
+    const table = new MemoryTable();
+    const faults: Faults = { before: (request) => (request === 'put' ? lost() : undefined) };
+    const office = await gateway(new MemoryDisk(), table, faults);
+    await office.adopt(1);
+    const first = office.sync.mirrored('v');
+    await office.adopt(2);
+    await expect(first).rejects.toMatchObject({ kind: 'stopped' });
+    const second = office.sync.mirrored('v');
+    const spare = await gateway(new MemoryDisk(), table);
+    await spare.adopt(3);
+    await spare.settled();
+    delete faults.before;
+    await expect(second).rejects.toMatchObject({ kind: 'fenced' });
+  });
+
+  it('what a logical unit kept here and the table never saw is void once another gateway has held the volume', async () => {
+    const table = new MemoryTable();
+    const disk = new MemoryDisk();
+    const faults: Faults = {};
+    const office = await gateway(disk, table, faults);
+    await office.adopt(1);
+    await office.settled();
+    faults.before = lost;
+    await office.unitState('{"format":1,"sanitize":"of before"}');
+    office.sync.close();
+    const alone = await gateway(disk.copy(), new MemoryTable());
+    await alone.adopt(2);
+    expect(alone.book.document.volumes[0]?.unitState).toContain('of before'); // nobody else had it
+
+    const spare = await gateway(new MemoryDisk(), table);
+    await spare.adopt(2);
+    await spare.settled();
+    spare.sync.close();
+    const back = await gateway(disk.copy(), table);
+    await back.adopt(3);
+    expect(back.book.document.volumes[0]?.unitState).toBeUndefined();
+  });
+
+  it('what a logical unit kept where the volume was before does not come after it is in use here', async () => {
+    const table = new MemoryTable();
+    const office = await gateway(new MemoryDisk(), table);
+    await office.adopt(1);
+    await office.settled();
+    const held: Faults = { before: (request) => (request === 'put' ? lost() : undefined) };
+    const spare = await gateway(new MemoryDisk(), table, held);
+    await spare.adopt(2); // has read, but cannot write yet
+    await office.unitState('{"format":1,"sanitize":"of before"}');
+    await office.settled();
+    delete held.before;
+    await spare.settled();
+    expect(spare.book.document.volumes[0]?.unitState).toBeUndefined();
+    const next = await gateway(new MemoryDisk(), table);
+    await next.adopt(3);
+    expect(next.book.document.volumes[0]?.unitState).toBeUndefined();
+  });
+
+  it('a rolled back volume is not sanitized by what was under way; its reservations stay', async () => {
+    const table = new MemoryTable();
+    const disk = new MemoryDisk();
+    const office = await gateway(disk, table);
+    await office.adopt(1);
+    await office.unitState('{"format":1,"reservations":[1],"sanitize":"of before"}');
+    await office.settled();
+    for (const place of [disk.copy(), new MemoryDisk()]) {
+      const spare = await gateway(place, table);
+      await spare.sync.adopt(REF, VOLUME, 2, FOREVER, { isRolledBack: true });
+      expect(spare.book.document.volumes[0]?.unitState).toBe('{"format":1,"reservations":[1]}');
+      spare.sync.close();
+    }
   });
 
   it('is written at the first open, under the epoch of the open, and follows every change', async () => {

@@ -23,10 +23,11 @@ const pattern = (passes: number, bytes: Buffer, invert = false): Buffer =>
 class MemoryState implements UnitStateStore {
   document: string | undefined;
   fails = false;
-  isElsewhere = true;
+  /** Where a successor looks: it may be out of reach. */
+  elsewhere: Promise<void> = Promise.resolve();
 
-  isMirrored(): boolean {
-    return this.isElsewhere;
+  mirrored(): Promise<void> {
+    return this.elsewhere;
   }
 
   load(): string | undefined {
@@ -42,6 +43,15 @@ class MemoryState implements UnitStateStore {
   get sanitize(): unknown {
     return this.document === undefined ? undefined : (JSON.parse(this.document) as Record<string, unknown>)['sanitize'];
   }
+}
+
+/** The place where a successor looks is out of reach until the answer is resolved. */
+function away(state: MemoryState): { resolve: () => void; reject: (error: FarshoreError) => void } {
+  let settle: ReturnType<typeof away> = { resolve: () => undefined, reject: () => undefined };
+  state.elsewhere = new Promise((resolve, reject) => {
+    settle = { resolve, reject };
+  });
+  return settle;
 }
 
 /** Holds the device's calls of a kind until it is opened. */
@@ -283,15 +293,78 @@ describe('SANITIZE', () => {
     expect((await bench.run(TEST_UNIT_READY)).status).toBe(0);
   });
 
-  test('the unit is ready again only when a successor would not sanitize it once more', async () => {
+  test('the unit is ready again only when a successor would not sanitize it once more, however long that takes', async () => {
     const state = new MemoryState();
     const bench = new ScsiBench({ state });
-    state.isElsewhere = false;
+    const reached = away(state);
     const answered = bench.run(BLOCK_ERASE);
-    await until(() => bench.device.flushes > 0 && state.document !== undefined && state.sanitize === undefined);
-    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => (state.sanitize as { state?: string } | undefined)?.state === 'ended');
+    for (let turn = 0; turn < 20_000; turn += 1) await new Promise((resolve) => setImmediate(resolve)); // hours
+    expect((await bench.run(WRITE, Buffer.alloc(512, 1))).sense).toMatchObject({ ...IN_PROGRESS, progress: 0xffff });
+    reached.resolve();
+    expect((await answered).status).toBe(0);
+    expect((await bench.run(WRITE, Buffer.alloc(512, 1))).status).toBe(0);
+    expect(state.sanitize).toBeUndefined();
+  });
+
+  test('a restart while the end is not known elsewhere neither erases again nor lets anybody write', async () => {
+    const state = new MemoryState();
+    const first = new ScsiBench({ state });
+    away(state);
+    expect((await first.run(BLOCK_ERASE_LATER)).status).toBe(0);
+    await until(() => (state.sanitize as { state?: string }).state === 'ended');
+
+    const again = new MemoryState();
+    again.document = state.document;
+    const reached = away(again);
+    const second = new ScsiBench({ state: again });
+    second.device.bytes.fill(1);
+    for (let turn = 0; turn < 100; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    for (const cdb of [TEST_UNIT_READY, READ, BLOCK_ERASE])
+      expect((await second.run(cdb)).sense).toMatchObject(IN_PROGRESS);
+    reached.resolve();
+    await until(async () => (await second.run(TEST_UNIT_READY)).status === 0);
+    expect(second.device.bytes.every((byte) => byte === 1)).toBe(true);
+    expect(again.sanitize).toBeUndefined();
+  });
+
+  test('a unit of which nobody will ever know the end stays as it is, and whoever waits is told', async () => {
+    const state = new MemoryState();
+    const bench = new ScsiBench({ state });
+    const reached = away(state);
+    const answered = bench.run(BLOCK_ERASE);
+    reached.reject(new FarshoreError('fenced', 'another gateway has it'));
+    expect((await answered).sense).toMatchObject(IN_PROGRESS);
     expect((await bench.run(WRITE, Buffer.alloc(512, 1))).sense).toMatchObject(IN_PROGRESS);
-    state.isElsewhere = true;
+    expect(state.sanitize).toMatchObject({ state: 'ended' });
+  });
+
+  test('a command that is aborted while it waits for the cloud is let go', async () => {
+    const state = new MemoryState();
+    const bench = new ScsiBench({ state });
+    const reached = away(state);
+    const life = { state: 'executing' };
+    const answered = bench.run(BLOCK_ERASE, undefined, bench.nexus, 0, life);
+    await until(() => (state.sanitize as { state?: string } | undefined)?.state === 'ended');
+    life.state = 'aborted';
+    expect((await answered).status).toBe(0x40);
+    expect((await bench.run(WRITE, Buffer.alloc(512, 1))).sense).toMatchObject(IN_PROGRESS);
+    reached.resolve();
+    await until(async () => (await bench.run(TEST_UNIT_READY)).status === 0);
+  });
+
+  test('EXIT FAILURE MODE too gives the unit back only when a successor would not begin again', async () => {
+    const state = new MemoryState();
+    const bench = new ScsiBench({ state });
+    bench.device.intercept = (operation) => {
+      if (operation === 'unmap') throw new FarshoreError('damaged', 'something is wrong');
+    };
+    expect((await bench.run('48 22 00 00 00 00 00 00 00 00')).sense).toMatchObject(FAILED);
+    const reached = away(state);
+    const answered = bench.run(EXIT_FAILURE_MODE);
+    await until(() => (state.sanitize as { state?: string }).state === 'ended');
+    expect((await bench.run(WRITE, Buffer.alloc(512, 1))).sense).toMatchObject(IN_PROGRESS);
+    reached.resolve();
     expect((await answered).status).toBe(0);
     expect((await bench.run(WRITE, Buffer.alloc(512, 1))).status).toBe(0);
   });
