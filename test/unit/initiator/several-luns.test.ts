@@ -23,6 +23,6 @@ test('several LUNs are used through one session, each with its own data and sect
   expect((await second.read(0, 1)).every((byte) => byte === 2)).toBe(true);
   expect(other.bytes[0]).toBe(2);
   expect(world.server.sessions()).toHaveLength(1);
-  await expect(first.otherLun(7)).rejects.toThrow();
+  await expect(first.otherLun(7)).rejects.toThrow(/ILLEGAL REQUEST, additional sense 25h 00h/);
   await second.close();
 });
