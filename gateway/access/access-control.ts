@@ -19,7 +19,7 @@ import type { AuditLog } from './audit-log.ts';
 import type { AccessDocument, Chap } from './document.ts';
 import { setUnitState } from './operations.ts';
 import type { AdoptedVolume } from './part.ts';
-import { ANY_INITIATOR, chapFor, DISCOVERY, effectiveMaps } from './resolve.ts';
+import { ANY_INITIATOR, chapFor, DISCOVERY, effectiveMaps, hasCredentials, isSameAccess } from './resolve.ts';
 import type { SecretBox } from './secret-box.ts';
 
 /** What access control asks of the target server. */
@@ -87,6 +87,7 @@ export class AccessControl implements TargetRegistry {
   #resolved = new Map<string, ResolvedTarget>();
   #requirements = new Map<Chap, ChapRequirement | { readonly problem: string }>();
   #document: AccessDocument;
+  #demandsProof: boolean;
   #keeper: SessionKeeper | undefined;
   #judging: Promise<unknown> = Promise.resolve();
   generation = 0;
@@ -94,6 +95,7 @@ export class AccessControl implements TargetRegistry {
   constructor(deps: AccessControlDeps) {
     this.#deps = deps;
     this.#document = deps.book.document;
+    this.#demandsProof = hasCredentials(this.#document);
     deps.book.onChange((document) => {
       this.#documentChanged(document);
     });
@@ -159,14 +161,20 @@ export class AccessControl implements TargetRegistry {
 
   authorize(targetName: string, initiator: Initiator, portalAddress: string): Authorization {
     const target = this.#visible(targetName, initiator, portalAddress);
-    if (target === undefined)
-      return { kind: this.#isExpected(targetName, initiator, portalAddress) ? 'unavailable' : 'not-found' };
-    const chap = this.#requirement(initiator, targetName);
-    if (chap === undefined) return { kind: 'allowed', target, chap: undefined };
-    const requirement = this.#unwrapped(chap.chap, initiator.name, chap.boundTo);
-    return 'problem' in requirement
-      ? { kind: 'forbidden', reason: requirement.problem }
+    const expected =
+      target === undefined ? this.#expectedWith(targetName, initiator, portalAddress) : { chap: undefined };
+    if (expected === undefined) return { kind: 'not-found' };
+    const chap = target === undefined ? expected.chap : this.#requirement(initiator, targetName);
+    const requirement = chap === undefined ? undefined : this.#unwrapped(chap.chap, initiator.name, chap.boundTo);
+    if (requirement !== undefined && 'problem' in requirement)
+      return { kind: 'forbidden', reason: requirement.problem };
+    return target === undefined
+      ? { kind: 'unavailable', chap: requirement }
       : { kind: 'allowed', target, chap: requirement };
+  }
+
+  demandsProof(): boolean {
+    return this.#demandsProof;
   }
 
   *discover(initiator: Initiator, portalAddress: string): Iterable<IscsiTarget> {
@@ -255,20 +263,26 @@ export class AccessControl implements TargetRegistry {
     return target.luns(initiator).size > 0 ? target : undefined;
   }
 
-  /** Whether the initiator will see the target once the volumes that are being opened are open. */
-  #isExpected(name: string, initiator: Initiator, portalAddress: string): boolean {
-    return this.#document.volumes.some(
+  /** The credential it will take, if the initiator will see the target once the volumes that are being opened are open. */
+  #expectedWith(
+    name: string,
+    initiator: Initiator,
+    portalAddress: string,
+  ): { readonly chap: ReturnType<typeof chapFor> } | undefined {
+    const parts = this.#document.volumes.filter((part) => this.#expected.has(part.volume));
+    const isMapped = parts.some(
       (part) =>
-        this.#expected.has(part.volume) &&
-        (part.mode === 'open'
-          ? part.target === name && isLoopbackAddress(portalAddress)
-          : part.maps.some(
-              (map) =>
-                map.target === name &&
-                map.initiator === initiator.name &&
-                addressMatcher(map.addresses)(initiator.address),
-            )),
+        part.mode === 'mapped' &&
+        part.maps.some(
+          (map) =>
+            map.target === name && map.initiator === initiator.name && addressMatcher(map.addresses)(initiator.address),
+        ),
     );
+    if (isMapped) return { chap: chapFor(this.#document, initiator.name, name) };
+    const isOpen = parts.some(
+      (part) => part.mode === 'open' && part.target === name && isLoopbackAddress(portalAddress),
+    );
+    return isOpen ? { chap: undefined } : undefined;
   }
 
   #target(name: string, loopback: boolean): MaskedTarget {
@@ -316,6 +330,7 @@ export class AccessControl implements TargetRegistry {
     const before = this.#document;
     const seen = this.#seenBySessions();
     this.#document = document;
+    this.#demandsProof = hasCredentials(document);
     if (isSameAccess(before, document)) return;
     this.#requirements = new Map();
     this.#follow(seen);
@@ -456,25 +471,6 @@ class MaskedTarget implements IscsiTarget {
     }
     return luns;
   }
-}
-
-/** Whether nothing changed that anybody is let in or kept out by: unit states change often, and concern nobody's access. */
-function isSameAccess(a: AccessDocument, b: AccessDocument): boolean {
-  return (
-    a.targets === b.targets &&
-    a.initiators === b.initiators &&
-    a.discovery === b.discovery &&
-    a.volumes.length === b.volumes.length &&
-    a.volumes.every((part, index) => {
-      const other = b.volumes[index];
-      return (
-        part.volume === other?.volume &&
-        part.target === other.target &&
-        part.mode === other.mode &&
-        part.maps === other.maps
-      );
-    })
-  );
 }
 
 /** Of address:port, as sessions tell it. */

@@ -50,3 +50,27 @@ export const ANY_TARGET = '*';
 export const DISCOVERY = 'discovery';
 /** The initiator in the binding of a discovery credential for all. */
 export const ANY_INITIATOR = '*';
+
+/** Whether nothing changed that anybody is let in or kept out by: unit states change often, and concern nobody's access. */
+export function isSameAccess(a: AccessDocument, b: AccessDocument): boolean {
+  return (
+    a.targets === b.targets &&
+    a.initiators === b.initiators &&
+    a.discovery === b.discovery &&
+    a.volumes.length === b.volumes.length &&
+    a.volumes.every((part, index) => {
+      const other = b.volumes[index];
+      return (
+        part.volume === other?.volume &&
+        part.target === other.target &&
+        part.mode === other.mode &&
+        part.maps === other.maps
+      );
+    })
+  );
+}
+
+/** Whether anybody has to prove anything, to a target or for discovery. */
+export function hasCredentials({ initiators, discovery }: AccessDocument): boolean {
+  return discovery.length > 0 || initiators.some(({ chap, targets }) => chap !== undefined || targets.length > 0);
+}

@@ -83,6 +83,7 @@ export class Gatekeeper {
     const { targets } = this.#deps;
     return {
       authorize: (targetName, name) => targets.authorize(targetName, { name, address }, portal),
+      refusesAlike: () => targets.demandsProof?.() ?? false,
       discoveryChap: (name) => targets.discoveryChap({ name, address }),
       sessionExists,
       challenges,

@@ -29,6 +29,8 @@ interface NormalIdentity extends IdentityCore {
 export interface LoginPolicy {
   /** Whether this initiator may use the target through the portal the connection came in by, and what it must prove. */
   authorize(targetName: string, initiatorName: string): Authorization;
+  /** Whether those that do not offer CHAP are refused alike, whatever they name. */
+  refusesAlike(): boolean;
   discoveryChap(initiatorName: string): ChapRequirement | undefined;
   /** Whether the initiator has a session of this handle with this ISID. */
   sessionExists(tsih: number, initiatorName: string, isid: string): boolean;
@@ -46,10 +48,11 @@ export interface Grant {
   readonly identity: Identity;
   readonly chap: ChapRequirement | undefined;
   /**
-   * There is no such target, at least for this initiator. One that wants to prove itself finds that out no sooner than
-   * one with a wrong secret: it could otherwise learn names of targets and initiators by trying.
+   * Why it cannot succeed, for the log: there is no such target for this initiator, or its secret cannot be read. One that
+   * wants to prove itself finds that out no sooner than one with a wrong secret: it could otherwise learn names of targets
+   * and initiators by trying.
    */
-  readonly conceals: boolean;
+  readonly conceals: string | undefined;
 }
 
 export type Identified =
@@ -60,7 +63,7 @@ export type Identified =
 export function identify(
   request: LoginRequest,
   keys: ReadonlyMap<string, string>,
-  wantsChap: boolean,
+  mayProve: boolean,
   policy: LoginPolicy,
 ): Identified {
   const initiatorName = normalizeName(keys.get('InitiatorName') ?? '');
@@ -69,8 +72,9 @@ export function identify(
   if (!keys.has('InitiatorName')) return refused(LOGIN_STATUS.missingParameter, 'InitiatorName is missing');
   if (initiatorName === undefined) return refused(LOGIN_STATUS.initiatorError, 'InitiatorName is no iSCSI name');
   if (request.tsih !== 0) {
-    // One connection a session: a login into an existing one has no place left.
-    return policy.sessionExists(request.tsih, initiatorName, request.isid)
+    // One connection a session: a login into an existing one has no place left. Nor is it said whose there are.
+    const tells = !policy.refusesAlike() && policy.sessionExists(request.tsih, initiatorName, request.isid);
+    return tells
       ? refused(LOGIN_STATUS.tooManyConnections, 'sessions have one connection')
       : refused(LOGIN_STATUS.sessionDoesNotExist, 'the initiator has no session with this TSIH');
   }
@@ -78,27 +82,32 @@ export function identify(
   const sessionType = keys.get('SessionType') ?? 'Normal';
   if (sessionType === 'Discovery') {
     const chap = policy.discoveryChap(initiatorName);
-    return { kind: 'granted', grant: { identity: { ...core, sessionType: 'discovery' }, chap, conceals: false } };
+    return { kind: 'granted', grant: { identity: { ...core, sessionType: 'discovery' }, chap, conceals: undefined } };
   }
   if (sessionType !== 'Normal') return refused(LOGIN_STATUS.sessionTypeNotSupported, 'the session type is unknown');
   const given = keys.get('TargetName');
   if (given === undefined) return refused(LOGIN_STATUS.missingParameter, 'TargetName is missing');
   const targetName = claim.targetName ?? given;
   const answer = policy.authorize(targetName, initiatorName);
+  const granted = (chap: ChapRequirement | undefined, name = targetName, conceals?: string): Identified => ({
+    kind: 'granted',
+    grant: { identity: { ...core, sessionType: 'normal', targetName: name }, chap, conceals },
+  });
+  const denied = (status: number, reason: string): Identified => {
+    if (mayProve) return granted(unprovable(policy.challenges.random), targetName, reason);
+    return refused(policy.refusesAlike() ? LOGIN_STATUS.authenticationFailure : status, reason);
+  };
   switch (answer.kind) {
     case 'forbidden':
-      return refused(LOGIN_STATUS.authorizationFailure, answer.reason);
+      return denied(LOGIN_STATUS.authorizationFailure, answer.reason);
     case 'unavailable':
+      // Told at the end of the login, when what must be proved is proved.
+      if (answer.chap !== undefined) return granted(answer.chap);
       return refused(LOGIN_STATUS.serviceUnavailable, 'the volumes of the target are not open yet');
-    case 'not-found': {
-      if (!wantsChap) return refused(LOGIN_STATUS.notFound, NO_SUCH_TARGET);
-      const identity = { ...core, sessionType: 'normal' as const, targetName };
-      return { kind: 'granted', grant: { identity, chap: unprovable(policy.challenges.random), conceals: true } };
-    }
-    case 'allowed': {
-      const identity = { ...core, sessionType: 'normal' as const, targetName: answer.target.name };
-      return { kind: 'granted', grant: { identity, chap: answer.chap, conceals: false } };
-    }
+    case 'not-found':
+      return denied(LOGIN_STATUS.notFound, NO_SUCH_TARGET);
+    case 'allowed':
+      return granted(answer.chap, answer.target.name);
   }
 }
 

@@ -2,7 +2,7 @@ import { CHAP_KEYS, chapStep } from './chap.ts';
 import type { ChapState } from './chap.ts';
 import { LOGIN_STATUS, MAX_LOGIN_BYTES, MAX_LOGIN_REQUESTS, MAX_RECV_BYTES, MAX_TEXT_BYTES } from './constants.ts';
 import { PORTAL_GROUP_TAG } from './constants.ts';
-import { NO_SUCH_TARGET, agrees, claimOf, identify } from './login-identity.ts';
+import { agrees, claimOf, identify } from './login-identity.ts';
 import type { Claim, Grant, Identity, LoginPolicy } from './login-identity.ts';
 import type { LoginRequest } from './requests.ts';
 import type { ChapRequirement, Proof } from './target-registry.ts';
@@ -108,8 +108,7 @@ export function loginStep(state: LoginState, request: LoginRequest, data: Buffer
       ? negotiate(counted, request, pairs, grant, policy)
       : refuse(state, request, LOGIN_STATUS.initiatorError, 'the names or the TSIH changed during the login');
   }
-  const wantsChap = request.currentStage === SECURITY && offersChap(keys.get('AuthMethod'));
-  const identified = identify(request, keys, wantsChap, policy);
+  const identified = identify(request, keys, mayProve(request, keys.get('AuthMethod'), policy), policy);
   if (identified.kind === 'refused')
     return refuse(state, request, identified.status, identified.reason, identified.claim);
   return negotiate(counted, request, pairs, identified.grant, policy);
@@ -239,7 +238,7 @@ function authenticate(
     }
     const step = chapStep(authentication.exchange, keys, grant.chap, policy.challenges);
     if (step.kind === 'failed') {
-      const reason = grant.conceals ? NO_SUCH_TARGET : step.reason;
+      const reason = grant.conceals ?? step.reason;
       return { kind: 'refused', status: LOGIN_STATUS.authenticationFailure, reason, guess: step.guess };
     }
     authentication = { kind: 'chap', exchange: step.state };
@@ -261,15 +260,19 @@ function proofOf(authentication: Authentication, { chap }: Grant): Proof | undef
   return { kind: mutual ? 'mutual-chap' : 'chap', user };
 }
 
-/** Without CHAP a target that is not there may be told from others, as ever. */
-function unproved(grant: Grant, reason: string): Authenticated {
-  return grant.conceals
-    ? { kind: 'refused', status: LOGIN_STATUS.notFound, reason: NO_SUCH_TARGET, guess: false }
-    : { kind: 'refused', status: LOGIN_STATUS.authenticationFailure, reason, guess: false };
+/** One that offered CHAP to a target that is not there, and then goes on without, is told what all others are. */
+function unproved({ conceals }: Grant, reason: string): Authenticated {
+  return { kind: 'refused', status: LOGIN_STATUS.authenticationFailure, reason: conceals ?? reason, guess: false };
 }
 
-function offersChap(method: string | undefined): boolean {
-  return method?.split(',').includes('CHAP') ?? false;
+/** Whether CHAP may come; who leaves AuthMethod out at first must not learn any more from that either. */
+function mayProve(request: LoginRequest, method: string | undefined, policy: LoginPolicy): boolean {
+  if (request.currentStage !== SECURITY) return false;
+  return method === undefined ? !request.transit && policy.refusesAlike() : offersChap(method);
+}
+
+function offersChap(method: string): boolean {
+  return method.split(',').includes('CHAP');
 }
 
 function reply(request: LoginRequest, transit: boolean, text: readonly KeyValue[]): LoginReply {

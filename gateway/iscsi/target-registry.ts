@@ -48,8 +48,8 @@ export interface IscsiTarget {
 export type Authorization =
   | { readonly kind: 'not-found' }
   | { readonly kind: 'forbidden'; readonly reason: string }
-  /** Its volumes are being opened; the initiator shall try again. */
-  | { readonly kind: 'unavailable' }
+  /** Its volumes are being opened; the initiator shall try again, and is told so when it has proved what it must. */
+  | { readonly kind: 'unavailable'; readonly chap: ChapRequirement | undefined }
   | { readonly kind: 'allowed'; readonly target: IscsiTarget; readonly chap: ChapRequirement | undefined };
 
 /**
@@ -93,6 +93,11 @@ export interface TargetRegistry {
   authorize(targetName: string, initiator: Initiator, portalAddress: string): Authorization;
   /** What this initiator may see through this portal, for SendTargets. */
   discover(initiator: Initiator, portalAddress: string): Iterable<IscsiTarget>;
+  /**
+   * Whether anybody has to prove anything here. Then all that do not offer to are refused alike, whatever they name: pairs
+   * of initiator and target could be found out by trying otherwise. Undefined: no.
+   */
+  demandsProof?(): boolean;
   /** What must be proved before a discovery session; undefined: nothing. */
   discoveryChap(initiator: Initiator): ChapRequirement | undefined;
   /** Told in order; must not throw. */

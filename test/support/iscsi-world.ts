@@ -73,6 +73,7 @@ export class WorldRegistry implements TargetRegistry {
   /** What may be discovered. */
   shows: (target: IscsiTarget, initiator: Initiator, portalAddress: string) => boolean = () => true;
   chap: ChapRequirement | undefined;
+  demands = false;
   chapForDiscovery: (initiator: Initiator) => ChapRequirement | undefined = () => undefined;
 
   authorize(targetName: string, initiator: Initiator, portalAddress: string): Authorization {
@@ -84,6 +85,10 @@ export class WorldRegistry implements TargetRegistry {
 
   discover(initiator: Initiator, portalAddress: string): IscsiTarget[] {
     return [...this.targets.values()].filter((target) => this.shows(target, initiator, portalAddress));
+  }
+
+  demandsProof(): boolean {
+    return this.demands;
   }
 
   discoveryChap(initiator: Initiator): ChapRequirement | undefined {

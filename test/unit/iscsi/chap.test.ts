@@ -6,6 +6,7 @@ import { discover } from '../../../gateway/initiator/discovery.ts';
 import { chooseAlgorithm, decodeBinary } from '../../../gateway/iscsi/chap-values.ts';
 import type { ChapRequirement } from '../../../gateway/iscsi/target-registry.ts';
 import { KIND, buildLogin } from '../../support/iscsi-wire.ts';
+import type { LoginFields } from '../../support/iscsi-wire.ts';
 import { IscsiWorld, TARGET } from '../../support/iscsi-world.ts';
 import type { RawInitiator } from '../../support/raw-initiator.ts';
 import { challengeOf, hex, responseTo, securityStep } from '../../support/raw-chap.ts';
@@ -29,6 +30,15 @@ afterEach(() => world.stop());
 
 function proofsSeen(): string[] {
   return world.registry.events.flatMap((event) => (event.kind === 'login' ? [event.proof.kind] : []));
+}
+
+async function loggedIn(): Promise<RawInitiator> {
+  const initiator = await world.connect();
+  const challenge = await challengeOf(initiator);
+  const keys = { CHAP_N: 'host', CHAP_R: hex(responseTo(challenge, SECRET)) };
+  expect((await securityStep(initiator, keys, { transit: true, nsg: 3 })).status).toBe(0);
+  await initiator.clear();
+  return initiator;
 }
 
 function refusalsSeen(): string[] {
@@ -410,7 +420,90 @@ describe('whoever tries names', () => {
     ]);
   });
 
-  test('without wanting to prove anything is told that there is no such target', async () => {
+  test('without wanting to prove anything is told the same whatever there is, where anybody has to', async () => {
+    const registry = world.registry;
+    registry.demands = true;
+    const pairs: (() => void)[] = [
+      () => (registry.judge = () => undefined), // there is, and it has to prove itself
+      () => (registry.judge = () => ({ kind: 'not-found' })),
+      () => (registry.judge = () => ({ kind: 'forbidden', reason: 'its secret cannot be read' })),
+      () => (registry.judge = () => ({ kind: 'unavailable', chap: MUTUAL })),
+    ];
+    const none = { AuthMethod: 'None' };
+    const attempts: [Record<string, string>, LoginFields][][] = [
+      [[{ ...NAMES, ...none }, {}]],
+      [
+        [
+          { ...NAMES, ...none },
+          { transit: true, nsg: 3 },
+        ],
+      ],
+      [[NAMES, { transit: true, nsg: 1 }]],
+      [[NAMES, { csg: 1, transit: true, nsg: 3 }]],
+      [
+        [
+          { ...NAMES, ...none },
+          { csg: 1, transit: true, nsg: 3 },
+        ],
+      ],
+      [
+        [NAMES, {}],
+        [none, {}],
+      ],
+      [
+        [NAMES, {}],
+        [{}, { transit: true, nsg: 1 }],
+      ],
+      [
+        [{ ...NAMES, AuthMethod: 'CHAP,None' }, {}],
+        [{}, { transit: true, nsg: 3 }],
+      ],
+      [[{ ...NAMES, AuthMethod: 'KRB5' }, {}]],
+    ];
+    for (const attempt of attempts) {
+      const answers: unknown[] = [];
+      for (const pair of pairs) {
+        pair();
+        const initiator = await world.connect();
+        const answer: unknown[] = [];
+        for (const [keys, fields] of attempt) answer.push(await securityStep(initiator, keys, fields));
+        initiator.destroy();
+        answers.push(answer);
+      }
+      expect(answers.slice(1)).toEqual([answers[0], answers[0], answers[0]]);
+    }
+    const statuses = registry.events.map((event) => (event.kind === 'login-refused' ? event.status : event.kind));
+    expect(new Set(statuses)).toEqual(new Set(['0201']));
+    expect(refusalsSeen()).toContain('its secret cannot be read');
+  });
+
+  test('of sessions learns nothing either', async () => {
+    world.registry.demands = true;
+    const challenge = await challengeOf(await world.connect());
+    expect(challenge.bytes.length).toBeGreaterThan(0);
+    const statuses: number[] = [];
+    const own = await loggedIn();
+    for (const tsih of [world.server.sessions()[0]?.tsih ?? 0, 4711]) {
+      const stranger = await world.connect();
+      statuses.push((await securityStep(stranger, { ...NAMES, AuthMethod: 'None' }, { tsih })).status);
+    }
+    expect(statuses).toEqual([0x020a, 0x020a]);
+    own.destroy();
+  });
+
+  test('is told that volumes are being opened only when it has proved itself', async () => {
+    world.registry.judge = () => ({ kind: 'unavailable', chap: MUTUAL });
+    const statuses: number[] = [];
+    for (const secret of ['a wrong secret', SECRET]) {
+      const initiator = await world.connect();
+      const challenge = await challengeOf(initiator);
+      const keys = { CHAP_N: 'host', CHAP_R: hex(responseTo(challenge, secret)) };
+      statuses.push((await securityStep(initiator, keys, { transit: true, nsg: 3 })).status);
+    }
+    expect(statuses).toEqual([0x0201, 0x0301]);
+  });
+
+  test('without wanting to prove anything is told that there is no such target, where nobody has to', async () => {
     world.registry.judge = () => ({ kind: 'not-found' });
     const initiator = await world.connect();
     expect((await securityStep(initiator, { ...NAMES, AuthMethod: 'None' })).status).toBe(0x0203);
@@ -418,15 +511,6 @@ describe('whoever tries names', () => {
 });
 
 describe('the session of a port', () => {
-  async function loggedIn(): Promise<RawInitiator> {
-    const initiator = await world.connect();
-    const challenge = await challengeOf(initiator);
-    const keys = { CHAP_N: 'host', CHAP_R: hex(responseTo(challenge, SECRET)) };
-    expect((await securityStep(initiator, keys, { transit: true, nsg: 3 })).status).toBe(0);
-    await initiator.clear();
-    return initiator;
-  }
-
   test('is not ended by whoever takes its name and ISID, but cannot prove it', async () => {
     const initiator = await loggedIn();
     const stranger = await world.connect();

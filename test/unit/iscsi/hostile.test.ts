@@ -358,7 +358,7 @@ test('what is aborted over and over in a device that hangs does not pile up', as
       buildTaskManagement({
         itt: 900 + round,
         cmdSn: initiator.cmdSn,
-        immediate: true,
+
         function: 1,
         rtt: itt,
         refCmdSn,

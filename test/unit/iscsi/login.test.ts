@@ -19,6 +19,7 @@ const policy: LoginPolicy = {
       ? { kind: 'forbidden', reason: 'not this one' }
       : { kind: 'not-found' };
   },
+  refusesAlike: () => false,
   discoveryChap: () => undefined,
   sessionExists: (tsih) => tsih === 7,
   challenges: { random: systemRandom, issue: () => undefined, isOutstanding: () => false },
