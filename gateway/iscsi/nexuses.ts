@@ -50,7 +50,10 @@ export class Nexuses {
     const nexus = this.#deps.units.of(mapped.device, mapped.state).join(this.#deps.port, this.#deps.initiator);
     nexus.setReadOnly(mapped.readOnly);
     if (this.#replaced.delete(lun)) nexus.raise(SENSE.inquiryChanged);
-    nexus.setNeighbours(() => this.#toEveryUnit());
+    nexus.setNeighbours(
+      () => this.#toEveryUnit(),
+      () => this.#byLun.values(),
+    );
     this.#byLun.set(lun, nexus);
     return nexus;
   }
@@ -74,6 +77,11 @@ export class Nexuses {
     this.#byLun.delete(lun);
     this.#replaced.add(lun);
     return undefined;
+  }
+
+  /** The initiator has asked for its LUNs at one that has no unit. */
+  lunsTold(): void {
+    for (const nexus of this.#byLun.values()) nexus.dropAttention(SENSE.lunsChanged);
   }
 
   all(): Iterable<UnitNexus> {

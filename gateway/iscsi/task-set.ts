@@ -1,5 +1,5 @@
 import type { ByteCount } from '../base/units.ts';
-import { admit } from '../scsi/admission.ts';
+import { admit, tellsLuns } from '../scsi/admission.ts';
 import { STATUS } from '../scsi/constants.ts';
 import { execute } from '../scsi/dispatch.ts';
 import type { LogicalUnit, UnitNexus } from '../scsi/logical-unit.ts';
@@ -111,6 +111,7 @@ export class TaskSet implements OrderedSet {
     const nexus = this.nexusOf(request.lun);
     const admission = admit(nexus, request.lun, () => this.#deps.nexuses.luns(), request.cdb);
     if (admission.kind === 'answer') {
+      if (nexus === undefined && tellsLuns(request.cdb, admission.result)) this.#deps.nexuses.lunsTold();
       this.#answerAtOnce(request, admission.result);
       return;
     }

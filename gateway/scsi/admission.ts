@@ -1,5 +1,6 @@
 import { decodeCdb } from './cdb.ts';
 import type { BadCdb, Command } from './cdb.ts';
+import { OPCODE, STATUS } from './constants.ts';
 import { withDescriptors } from './dispatch.ts';
 import { inquiryOfUnmapped } from './inquiry.ts';
 import type { UnitNexus } from './logical-unit.ts';
@@ -27,9 +28,11 @@ export function admit(nexus: UnitNexus | undefined, lun: number, luns: () => Ite
     case 'inquiry':
     case 'request-sense':
       return { kind: 'run', nexus, command };
-    case 'report-luns':
-      nexus.dropAttention(SENSE.lunsChanged);
-      return answer(reportLuns(luns(), command));
+    case 'report-luns': {
+      const result = reportLuns(luns(), command);
+      if (result.status === STATUS.good) nexus.lunsTold();
+      return answer(result);
+    }
     default:
       break;
   }
@@ -41,6 +44,11 @@ export function admit(nexus: UnitNexus | undefined, lun: number, luns: () => Ite
   if (isBad(command)) return answerFrom(nexus, badCdb(command));
   const refused = refuse(nexus, command);
   return refused === undefined ? { kind: 'run', nexus, command } : answerFrom(nexus, refused);
+}
+
+/** Whether the answer tells what LUNs there are: no nexus of the same session need say then that they have changed. */
+export function tellsLuns(cdb: Buffer, { status }: ScsiResult): boolean {
+  return cdb[0] === OPCODE.reportLuns && status === STATUS.good;
 }
 
 /** What a LUN without a logical unit answers (SPC-4 6.6.1, 6.33, 6.39). */

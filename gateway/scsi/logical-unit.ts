@@ -33,6 +33,7 @@ export class UnitNexus {
   readonly #attentions = new UnitAttentions();
   #readOnly = false;
   #neighbours = (): Iterable<UnitNexus> => [this];
+  #siblings = (): Iterable<UnitNexus> => [this];
 
   constructor(unit: LogicalUnit, port: TargetPort, initiator: InitiatorPort) {
     this.unit = unit;
@@ -54,8 +55,10 @@ export class UnitNexus {
     return this.#neighbours();
   }
 
-  setNeighbours(neighbours: () => Iterable<UnitNexus>): void {
+  /** `siblings`: those of its neighbours that there are already. */
+  setNeighbours(neighbours: () => Iterable<UnitNexus>, siblings = neighbours): void {
     this.#neighbours = neighbours;
+    this.#siblings = siblings;
   }
 
   get hasAttention(): boolean {
@@ -69,7 +72,17 @@ export class UnitNexus {
 
   /** The pending unit attention to tell now: told and so gone. */
   takeAttention(): Sense | undefined {
-    return this.#attentions.take();
+    const sense = this.#attentions.take();
+    if (sense !== undefined && isSame(sense, SENSE.lunsChanged)) this.lunsTold();
+    return sense;
+  }
+
+  /**
+   * The initiator knows that its LUNs have changed: by REPORT LUNS, or because it was told so at one of them, after which no other tells it
+   * (LUICLR of VPD page 86h).
+   */
+  lunsTold(): void {
+    for (const nexus of this.#siblings()) nexus.dropAttention(SENSE.lunsChanged);
   }
 
   isPending(sense: Sense): boolean {
@@ -160,6 +173,10 @@ export class LogicalUnit {
   nexuses(): Iterable<UnitNexus> {
     return this.#nexuses;
   }
+}
+
+function isSame(a: Sense, b: Sense): boolean {
+  return a.asc === b.asc && a.ascq === b.ascq;
 }
 
 /** So many lost nexuses are remembered; one that is not is told of a power on, which says no less. */

@@ -94,6 +94,7 @@ function extendedInquiry(): Buffer {
   const body = Buffer.alloc(60);
   body[1] = 0x01; // SIMPSUP: every task attribute is treated as SIMPLE
   body[2] = 0x01; // V_SUP: there is a volatile cache as far as hosts are concerned
+  body[3] = 0x01; // LUICLR: that the LUNs have changed is told at one of them, and is told then
   return body;
 }
 

@@ -134,6 +134,34 @@ describe('when access changes', () => {
     await alice.clear(7);
   });
 
+  test('it is told at one LUN, and never again at another', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    world.luns.set(7, new RamDevice({ bytes: MIB, name: 'seventh' }));
+    await world.server.accessChanged();
+    expect(await outcome(alice, 1)).toEqual(LUNS_CHANGED);
+    expect(await outcome(alice, 0)).toBe(0);
+  });
+
+  test('whoever asks for the LUNs, at whichever, is not told at any that they have changed; who asks wrongly is', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    const bob = await initiator(BOB, '00023d000002');
+    world.luns.set(7, new RamDevice({ bytes: MIB, name: 'seventh' }));
+    await world.server.accessChanged();
+    const tooShort = await alice.run({ cdb: cdb(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 8), expectedBytes: 8 });
+    expect(tooShort.last.byte3).toBe(2);
+    expect(await lunsOf(bob)).toEqual([0, 1, 7]);
+    expect([await outcome(bob, 0), await outcome(bob, 1)]).toEqual([0, 0]);
+    expect(await outcome(alice, 1)).toEqual(LUNS_CHANGED);
+  });
+
+  test('also where nothing is left at LUN 0 to ask', async () => {
+    const alice = await initiator(ALICE, '00023d000001');
+    world.masked = (lun) => lun === 0;
+    await world.server.accessChanged();
+    expect(await lunsOf(alice)).toEqual([1]);
+    expect(await outcome(alice, 1)).toBe(0);
+  });
+
   test('nothing is told when nothing changed', async () => {
     const alice = await initiator(ALICE, '00023d000001');
     await world.server.accessChanged();
