@@ -13,11 +13,19 @@ import type { ReadPath } from './read-path.ts';
 /** Unmapped ranges that no version has yet; more have to wait for commits. */
 const MAX_PENDING_UNMAPS = 65_536;
 
+/** Parts of blocks that one UNMAP zeroes at a time. */
+const MAX_EDGES_AT_ONCE = 32;
+
 const UNMAP_WAIT_MS = 100;
 const MAX_UNMAP_WAITS = 200;
 
 /** Longest single operation of the log: it is recovered, and committed, whole or not at all. */
 export const OP_BYTES: ByteCount = MAX_OP_BLOCKS * BLOCK_SIZE;
+
+interface ByteRange {
+  readonly from: ByteCount;
+  readonly to: ByteCount;
+}
 
 /** Writes and unmaps of a volume: back-pressure, read-modify-write, staging. */
 export class WritePath {
@@ -70,25 +78,31 @@ export class WritePath {
   }
 
   /** Whole blocks inside read zeros afterwards; parts of blocks are zeroed. Byte ranges. Resolves when all of it is in the log. */
-  async unmap(ranges: readonly { readonly from: ByteCount; readonly to: ByteCount }[]): Promise<void> {
+  async unmap(ranges: readonly ByteRange[]): Promise<void> {
     const whole: BlockRange[] = [];
-    const done: Promise<void>[] = [];
+    const edges: ByteRange[] = [];
     for (const { from, to } of ranges) {
       const first = Math.ceil(from / BLOCK_SIZE);
       const end = Math.floor(to / BLOCK_SIZE);
-      if (first >= end) {
-        // Within a block, or parts of two.
-        const border = Math.min(to, first * BLOCK_SIZE);
-        done.push(this.#zero(from, border), this.#zero(border, to));
-        continue;
-      }
-      done.push(this.#zero(from, first * BLOCK_SIZE), this.#zero(end * BLOCK_SIZE, to));
-      whole.push({ block: first, count: end - first });
+      // Within a block, or parts of two, it has no whole one.
+      const inner = Math.min(to, first * BLOCK_SIZE);
+      if (first < end) whole.push({ block: first, count: end - first });
+      edges.push({ from, to: inner }, { from: Math.max(inner, end * BLOCK_SIZE), to });
     }
+    const done: Promise<void>[] = [];
     for (let at = 0; at < whole.length; at += MAX_UNMAP_RANGES) {
       done.push(this.#unmapBlocks(whole.slice(at, at + MAX_UNMAP_RANGES)));
     }
+    done.push(this.#zero(edges.filter(({ from, to }) => from < to)));
     await settleAll(done);
+  }
+
+  /** A few at a time: each takes a block of memory and of the log, and one UNMAP can have thousands of them. */
+  async #zero(edges: readonly ByteRange[]): Promise<void> {
+    for (let at = 0; at < edges.length; at += MAX_EDGES_AT_ONCE) {
+      const some = edges.slice(at, at + MAX_EDGES_AT_ONCE);
+      await settleAll(some.map(({ from, to }) => this.#readModifyWrite(from, to, [ZERO_BLOCK.subarray(0, to - from)])));
+    }
   }
 
   async #writeSpans(from: ByteCount, bytes: ByteCount, pieces: readonly Buffer[]): Promise<void> {
@@ -109,10 +123,6 @@ export class WritePath {
       return this.#writeBlocks(from / BLOCK_SIZE, (to - from) / BLOCK_SIZE, pieces);
     }
     return this.#readModifyWrite(from, to, pieces);
-  }
-
-  #zero(from: ByteCount, to: ByteCount): Promise<void> {
-    return from >= to ? Promise.resolve() : this.#readModifyWrite(from, to, [ZERO_BLOCK.subarray(0, to - from)]);
   }
 
   #writeBlocks(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[]): Promise<void> {

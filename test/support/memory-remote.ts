@@ -32,6 +32,8 @@ export class MemoryShore {
   away = false;
   readonly batches: CommitBatch[] = [];
   reads = 0;
+  /** Reads that were under way at the same time, at most. */
+  mostReads = 0;
 
   constructor(bytes: number, sectorSize: 512 | 4096 = 4096) {
     this.item = {
@@ -64,6 +66,7 @@ export class MemoryRemote implements RemoteVolume {
   #epoch = 0;
   #logId = '';
   #closed = false;
+  #readsUnderWay = 0;
   #tail: Promise<unknown> = Promise.resolve();
 
   constructor(shore: MemoryShore, reader: LogReader, clock: Clock, delayMs: () => number = () => 1) {
@@ -92,7 +95,10 @@ export class MemoryRemote implements RemoteVolume {
 
   async read(block: number, count: number): Promise<RemoteBlocks> {
     this.#shore.reads++;
+    this.#readsUnderWay++;
+    this.#shore.mostReads = Math.max(this.#shore.mostReads, this.#readsUnderWay);
     await this.#wait();
+    this.#readsUnderWay--;
     const present = new Uint8Array(count);
     const found: Buffer[] = [];
     for (let i = 0; i < count; i++) {
