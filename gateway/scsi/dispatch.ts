@@ -179,9 +179,9 @@ function run(
     case 'persistent-reserve-out':
       return nexus.unit.reservations.out(nexus, command, Buffer.concat(data), life);
     case 'reserve':
-      return nexus.unit.reservations.reserve(nexus);
+      return nexus.unit.reservations.reserve(nexus, life);
     case 'release':
-      return nexus.unit.reservations.release(nexus);
+      return nexus.unit.reservations.release(nexus, life);
     case 'report-target-port-groups':
       return reportTargetPortGroups(command);
     case 'extended-copy':

@@ -169,6 +169,11 @@ export class LogicalUnit {
     this.raiseForAll(SENSE.busDeviceReset);
   }
 
+  /** Whether the nexus is not lost. */
+  has(nexus: UnitNexus): boolean {
+    return this.#nexuses.has(nexus);
+  }
+
   /** Every nexus there is now. */
   nexuses(): Iterable<UnitNexus> {
     return this.#nexuses;

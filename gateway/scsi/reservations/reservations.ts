@@ -28,6 +28,8 @@ import { transition } from './transition.ts';
 import type { Notice, Transition } from './transition.ts';
 
 const CONFLICT = plainStatus(STATUS.reservationConflict);
+/** Nobody hears of it. */
+const ABORTED = plainStatus(STATUS.taskAborted);
 
 /** What the persistent reservation lets a nexus do. */
 type Standing = 'free' | 'may-read' | 'barred';
@@ -88,12 +90,11 @@ export class Reservations {
 
   /**
    * PERSISTENT RESERVE OUT (SPC-4 6.16). One at a time: what a command decides on does not change while it is being made
-   * durable. One that was aborted before its turn does nothing. PREEMPT AND ABORT is answered when no aborted command
-   * can change the medium any more.
+   * durable. PREEMPT AND ABORT is answered when no aborted command can change the medium any more.
    */
   out(nexus: UnitNexus, command: ReserveOutCommand, list: Buffer, life: CommandLife): MaybePromise<ScsiResult> {
     const outcome = this.#takeTurn(() =>
-      life.state === 'aborted' ? { result: GOOD, first: undefined } : this.#out(nexus, command, list),
+      this.#isOver(nexus, life) ? atOnce(ABORTED) : this.#out(nexus, command, list),
     );
     return outcome instanceof Promise ? outcome.then(settle) : settle(outcome);
   }
@@ -186,8 +187,10 @@ export class Reservations {
   }
 
   /** RESERVE (6) and (10): SPC-2 7.21, 7.22, with the exceptions of SPC-4 5.13.3. */
-  reserve(nexus: UnitNexus): MaybePromise<ScsiResult> {
+  reserve(nexus: UnitNexus, life: CommandLife): MaybePromise<ScsiResult> {
     return this.#takeTurn(() => {
+      if (this.#isOver(nexus, life)) return ABORTED;
+      if (nexus.readOnly) return checkCondition(SENSE.writeProtected);
       const own = itNexus(nexus);
       if (this.#registry.registrations.length > 0) return this.#compatible(own);
       if (this.#legacyHolder !== undefined && !isSameNexus(this.#legacyHolder, own)) return CONFLICT;
@@ -197,8 +200,9 @@ export class Reservations {
   }
 
   /** RELEASE (6) and (10): SPC-2 7.16, 7.17, with the exceptions of SPC-4 5.13.3. Of another's reservation it is no error. */
-  release(nexus: UnitNexus): MaybePromise<ScsiResult> {
+  release(nexus: UnitNexus, life: CommandLife): MaybePromise<ScsiResult> {
     return this.#takeTurn(() => {
+      if (this.#isOver(nexus, life)) return ABORTED;
       const own = itNexus(nexus);
       if (this.#registry.registrations.length > 0) return this.#compatible(own);
       this.#releaseLegacy(own);
@@ -227,6 +231,14 @@ export class Reservations {
   /** Logical unit reset: likewise. */
   reset(): void {
     this.#legacyHolder = undefined;
+  }
+
+  /**
+   * Whether a command that has waited for its turn must have no effect any more: it was aborted, or its nexus is lost. What it would reserve
+   * nobody would know of, and nobody release.
+   */
+  #isOver(nexus: UnitNexus, life: CommandLife): boolean {
+    return life.state === 'aborted' || !this.#unit.has(nexus);
   }
 
   /** Runs `act` when every one before it has ended; in the same turn if there is none. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { CONFLICT, GOOD, ReservationBench, TYPES } from './reservation-bench.ts';
+import { gate } from '../../../support/iscsi-world.ts';
+import { CHECK, CONFLICT, GOOD, ReservationBench, TYPES } from './reservation-bench.ts';
 
 const RESERVE = '16 00 00 00 00 00';
 const RELEASE = '17 00 00 00 00 00';
@@ -59,6 +60,86 @@ describe('RESERVE and RELEASE', () => {
     unit.nexus('C').unit.reset();
     unit.attentions('C');
     expect((await unit.run('C', READ)).status).toBe(GOOD);
+  });
+});
+
+describe('one that waits for its turn behind a change that is being made durable', () => {
+  async function waiting(cdb: string, who: string): Promise<Waiting> {
+    const kept = gate();
+    let isSlow = false;
+    let text: string | undefined;
+    const unit = new ReservationBench({
+      load: () => text,
+      save: async (document) => {
+        if (isSlow) await kept.opened;
+        text = document;
+      },
+    });
+    expect((await unit.out('A', 'register', { newKey: 1n, persists: true })).status).toBe(GOOD);
+    isSlow = true;
+    const clearing = unit.out('A', 'clear', { key: 1n });
+    const life = { state: 'executing' };
+    const running = unit.bench.run(cdb, undefined, unit.nexus(who), 0, life);
+    const ended = async (): Promise<number> => {
+      kept.open();
+      expect((await clearing).status).toBe(GOOD);
+      return (await running).status;
+    };
+    return { unit, life, ended };
+  }
+
+  interface Waiting {
+    readonly unit: ReservationBench;
+    readonly life: { state: string };
+    readonly ended: () => Promise<number>;
+  }
+
+  test('takes effect when its turn comes', async () => {
+    const { unit, ended } = await waiting(RESERVE, 'B');
+    expect(await ended()).toBe(GOOD);
+    expect((await unit.run('C', READ)).status).toBe(CONFLICT);
+  });
+
+  test('reserves nothing when it was aborted: nobody would know of it, and nobody release it', async () => {
+    const { unit, life, ended } = await waiting(RESERVE, 'B');
+    life.state = 'aborted';
+    await ended();
+    expect((await unit.run('C', READ)).status).toBe(GOOD);
+  });
+
+  test('reserves nothing for a nexus that is lost, and a new one of the same name has nothing either', async () => {
+    const { unit, ended } = await waiting(RESERVE, 'B');
+    unit.leave('B');
+    unit.nexus('B');
+    await ended();
+    expect((await unit.run('C', READ)).status).toBe(GOOD);
+  });
+
+  test('reserves nothing for one that has come to be allowed to read only', async () => {
+    const { unit, ended } = await waiting(RESERVE, 'B');
+    unit.nexus('B').setReadOnly(true);
+    expect(await ended()).toBe(CHECK);
+    expect((await unit.run('C', READ)).status).toBe(GOOD);
+  });
+
+  test('releases nothing of what the same initiator reserves later', async () => {
+    const { unit, life, ended } = await waiting(RELEASE, 'B');
+    life.state = 'aborted';
+    unit.leave('B');
+    const reserving = unit.run('B', RESERVE);
+    await ended();
+    expect((await reserving).status).toBe(GOOD);
+    expect((await unit.run('C', READ)).status).toBe(CONFLICT);
+  });
+
+  test('changes no persistent reservation for a nexus that is lost', async () => {
+    const { unit, ended } = await waiting(RESERVE, 'C');
+    const registering = unit.out('B', 'register', { newKey: 2n });
+    unit.leave('B');
+    unit.leave('C');
+    await ended();
+    await registering;
+    expect((await unit.keys()).keys).toEqual([]);
   });
 });
 
