@@ -2,7 +2,9 @@ import type { AccessAdmin, GivenChap } from './access/access-admin.ts';
 import type { AccessControl } from './access/access-control.ts';
 import type { AuditLog } from './access/audit-log.ts';
 import type { ArgumentsOf, Caller, Operation, Results, SessionReport } from './admin/gateway-api.ts';
-import { FarshoreError } from './base/errors.ts';
+import { describeError, FarshoreError } from './base/errors.ts';
+import type { MappedLun } from './iscsi/target-registry.ts';
+import type { LogicalUnit } from './scsi/logical-unit.ts';
 import type { EndedSession, SessionInfo } from './iscsi/server.ts';
 
 /** What the operations on access control are carried out with. */
@@ -14,6 +16,7 @@ export interface AccessOperationsDeps {
     sessions(): readonly SessionInfo[];
     /** Resolves with undefined when there is no such session, and in bounded time. */
     endSession(tsih: number, reason?: string): Promise<EndedSession | undefined>;
+    unitOf(volume: MappedLun): LogicalUnit;
   };
   /** Name of a volume by its identifier. */
   readonly volumeName: (volume: string) => string;
@@ -35,6 +38,8 @@ type AccessOperation = Extract<
   | 'unmap'
   | 'session-list'
   | 'session-kill'
+  | 'reservation-list'
+  | 'reservation-clear'
   | 'access-report'
   | 'access-key-export'
   | 'access-key-import'
@@ -100,6 +105,21 @@ export function accessOperations(deps: AccessOperationsDeps, requireOwned: (volu
       if (ended === undefined) throw noSession(id);
       return { id, unsettled: ended.unsettled };
     },
+    'reservation-list': ({ name }) => Promise.resolve(reservationsOf(name, deps).report()),
+    'reservation-clear': async ({ name, discardUnreadable }, _, { by }) => {
+      requireOwned(name);
+      const reservations = reservationsOf(name, deps);
+      const before = reservations.report();
+      if (!before.readable && !discardUnreadable) throw unreadable(name);
+      await audit.change({ event: 'reservation-clear', by, volume: name, before });
+      try {
+        await reservations.clear();
+      } catch (error) {
+        audit.note({ event: 'change-failed', by, change: 'reservation-clear', reason: describeError(error) });
+        throw error;
+      }
+      return before;
+    },
     'access-report': ({ name, initiator }) => admin.report({ volume: name, initiator }),
     'access-key-export': async (_args, _, { by }) => ({ key: await admin.exportKey(by) }),
     'access-key-import': async ({ key }, _, { by }) => ({ ids: await admin.importKey(key, by) }),
@@ -127,6 +147,20 @@ function givenOf(chap: NonNullable<ArgumentsOf<'initiator-chap'>['chap']>): Give
     secret: Buffer.from(secret, 'base64'),
   });
   return { initiator: credential(chap), mutual: chap.mutual && credential(chap.mutual) };
+}
+
+/** Of a volume that is open here. */
+function reservationsOf(name: string, { control, sessions }: AccessOperationsDeps): LogicalUnit['reservations'] {
+  const volume = control.offered(name);
+  if (volume !== undefined) return sessions.unitOf(volume).reservations;
+  throw new FarshoreError('not-found', `volume ${name} is not open on this gateway; farshore status shows which are`);
+}
+
+function unreadable(name: string): FarshoreError {
+  return new FarshoreError(
+    'input',
+    `what the logical unit of ${name} kept cannot be understood: nobody knows who had reserved it, or whether a SANITIZE was under way; if no host is using it, and after a SANITIZE you begin another one: farshore reservation clear ${name} --discard-unreadable`,
+  );
 }
 
 function noSession(id: number): FarshoreError {

@@ -125,6 +125,11 @@ export class AccessControl implements TargetRegistry {
     this.#judgeAgain();
   }
 
+  /** An offered volume, by its name. */
+  offered(name: string): MappedLun | undefined {
+    return [...this.#offers.values()].find(({ volume }) => volume.name === name)?.writable;
+  }
+
   /** Takes it away; resolves when no write of an initiator can land in it any more. */
   async withdraw(volume: string): Promise<void> {
     const before = this.#seenBySessions();

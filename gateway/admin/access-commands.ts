@@ -110,6 +110,20 @@ export function addAccessCommands(program: Command, tools: CommandTools): void {
     return tell('session-kill', { id: Number(id) }, show.killed);
   });
 
+  const reservation = program.command('reservation').description('what hosts have reserved for themselves');
+  command(reservation, 'list <volume>', 'reservations and registrations of a volume').action((volume: string) =>
+    tell('reservation-list', { name: volume }, show.reservations),
+  );
+  command(reservation, 'clear <volume>', 'end them all, when the hosts that hold them are gone')
+    .option('--discard-unreadable', 'also when what the volume kept of them cannot be understood')
+    .action((volume: string, options: { discardUnreadable?: boolean }) =>
+      tell(
+        'reservation-clear',
+        { name: volume, discardUnreadable: options.discardUnreadable === true },
+        (before) => `nothing is reserved on ${volume} any more; there was:\n${show.reservations(before)}`,
+      ),
+    );
+
   addAuditCommands(program, tools);
 }
 

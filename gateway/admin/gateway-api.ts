@@ -3,6 +3,7 @@ import type { BlockCount, ByteCount, Epoch, VersionNumber, WallMillis } from '..
 import type { InitiatorReport, TargetReport } from '../access/access-admin.ts';
 import type { LunMap } from '../access/document.ts';
 import type { AccessReport } from '../access/report.ts';
+import type { ReservationReport } from '../scsi/reservations/report.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import type { ReplicationMode } from '../cloud/version-log.ts';
 import type { FoldOutcome, VerifyReport, VersionSummary } from '../replication/remote-volume.ts';
@@ -174,6 +175,9 @@ export const ARGUMENTS = {
   unmap: z.strictObject({ name, initiator: iscsiName, target: iscsiName.optional() }),
   'session-list': z.strictObject({}),
   'session-kill': z.strictObject({ id: z.number().int().min(0).max(65_535) }),
+  'reservation-list': volume,
+  /** `discardUnreadable`: also when what was kept cannot be understood. */
+  'reservation-clear': z.strictObject({ name, discardUnreadable: z.boolean() }),
   'access-report': z.strictObject({ name: name.optional(), initiator: iscsiName.optional() }),
   'access-key-export': z.strictObject({}),
   'access-key-import': z.strictObject({ key: z.string().max(8192) }),
@@ -213,6 +217,9 @@ export interface Results {
     /** Its commands that hang in a device, and may change the medium yet. */
     readonly unsettled: readonly { readonly lun: number; readonly command: string }[];
   };
+  'reservation-list': ReservationReport;
+  /** What there was. */
+  'reservation-clear': ReservationReport;
   'access-report': AccessReport;
   'access-key-export': { readonly key: string };
   'access-key-import': { readonly ids: readonly string[] };

@@ -145,3 +145,21 @@ export function killed({ id, unsettled }: Results['session-kill']): string {
   const hanging = [...counts].map(([what, count]) => `${count} × ${what}`).join(', ');
   return `session ${id} is ended, and its initiator is cut off; but ${hanging} still hangs in the gateway and may land yet. farshore status shows what holds it up`;
 }
+
+export function reservations(report: Results['reservation-list']): string {
+  const { readable, persists, type, registrations, reservedBy } = report;
+  const rows = registrations.map((each) => [
+    each.initiator,
+    each.isid,
+    each.target ?? 'every target',
+    each.key,
+    each.holds ? 'holds' : '',
+  ]);
+  return [
+    ...(readable ? [] : ['what was kept cannot be understood, and bars everybody from the medium']),
+    ...(reservedBy === undefined ? [] : [`reserved (RESERVE) by ${reservedBy.initiator} ${reservedBy.isid}`]),
+    type === undefined ? 'no persistent reservation' : `persistent reservation: ${type}`,
+    ...(rows.length === 0 ? [] : [formatTable(['initiator', 'isid', 'target', 'key', ''], rows)]),
+    ...(persists ? ['kept over a power loss'] : []),
+  ].join('\n');
+}

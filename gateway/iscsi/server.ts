@@ -4,6 +4,7 @@ import type { CancelTimer, Clock, Random } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { WallMillis } from '../base/units.ts';
 import { LogicalUnits } from '../scsi/logical-unit.ts';
+import type { LogicalUnit } from '../scsi/logical-unit.ts';
 import { ByteBudget } from './budget.ts';
 import { Connection } from './connection.ts';
 import type { Joined, Joining } from './connection.ts';
@@ -276,6 +277,11 @@ export class IscsiTargetServer {
     ]);
     over.abort();
     return { unsettled: session.tasks.unsettled().map(({ lun, command }) => ({ lun, command: command.kind })) };
+  }
+
+  /** The logical unit of a volume that is offered. */
+  unitOf({ device, state }: MappedLun): LogicalUnit {
+    return this.#units.of(device, state);
   }
 
   /** A volume that initiators may see from now on: its logical unit is made at once, with all that it has under way. */

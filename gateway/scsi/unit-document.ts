@@ -18,6 +18,8 @@ export class UnitDocument {
   /** A save has failed: which document the store has is not known. */
   #uncertain = false;
   #damaged = false;
+  /** Sections that are nonsense. */
+  readonly #nonsense = new Set<SectionName>();
 
   constructor(store: UnitStateStore | undefined) {
     this.#store = store;
@@ -44,8 +46,38 @@ export class UnitDocument {
   }
 
   /** The reader of a section found it to be nonsense. */
-  markDamaged(): void {
+  markDamaged(section: SectionName): void {
+    this.#nonsense.add(section);
     this.#damaged = true;
+  }
+
+  /**
+   * Removes what cannot be understood, for an administrator who answers for it. Durable when it resolves, and the unit can
+   * be used again; rejects like `save`, and nothing has changed then.
+   */
+  discardDamaged(): Promise<void> {
+    const saved = this.#lastSave.then(() => this.#discardDamaged());
+    this.#lastSave = saved.catch(() => undefined); // whoever asked for it is told
+    return saved;
+  }
+
+  async #discardDamaged(): Promise<void> {
+    if (this.#store === undefined) throw new FarshoreError('bug', 'a unit without a store has nothing to discard');
+    const sections = new Map([...this.#sections].filter(([name]) => !this.#isNonsense(name)));
+    try {
+      await this.#store.save(encode(sections));
+    } catch (error) {
+      this.#uncertain = true;
+      throw error;
+    }
+    this.#uncertain = false;
+    for (const name of this.#nonsense) this.#sections.delete(name);
+    this.#nonsense.clear();
+    this.#damaged = false;
+  }
+
+  #isNonsense(section: string): boolean {
+    return [...this.#nonsense].some((name) => name === section);
   }
 
   /** Whether the store may have something else than what was saved last with success. */

@@ -7,6 +7,8 @@ import type { ScsiResult } from '../result.ts';
 import { SENSE, checkCondition, resultOfError } from '../sense.ts';
 import type { UnitCommand } from '../traits.ts';
 import { passesLegacyReservation, reservedAccess } from './access.ts';
+import { reportOf } from './report.ts';
+import type { ReservationReport } from './report.ts';
 import { decodeRegistry, encodeRegistry, isTooLarge } from './kept.ts';
 import { encodeReserveIn } from './parameter-data.ts';
 import type { ReserveInAction } from './parameter-data.ts';
@@ -58,7 +60,7 @@ export class Reservations {
   constructor(unit: LogicalUnit) {
     this.#unit = unit;
     const registry = decodeRegistry(unit.document.section('reservations'));
-    if (registry === undefined) unit.document.markDamaged();
+    if (registry === undefined) unit.document.markDamaged('reservations');
     else this.#registry = registry;
   }
 
@@ -221,6 +223,36 @@ export class Reservations {
 
   #releaseLegacy(own: ItNexus): void {
     if (this.#legacyHolder !== undefined && isSameNexus(this.#legacyHolder, own)) this.#legacyHolder = undefined;
+  }
+
+  /** What there is, for an administrator. */
+  report(): ReservationReport {
+    return reportOf(this.#registry, this.#legacyHolder, !this.#unit.document.isDamaged);
+  }
+
+  /**
+   * Ends every reservation and registration, for an administrator whose hosts cannot do it any more; what was kept and
+   * cannot be understood is gone too. As CLEAR (SPC-4 5.13.11.2.7) tells those concerned, in its turn among the commands;
+   * when nobody knows who that is, everybody. Rejects with the store's FarshoreError, and nothing has changed then.
+   */
+  async clear(): Promise<void> {
+    await this.#takeTurn(async () => {
+      const { document } = this.#unit;
+      const before = this.#registry;
+      const isDamaged = document.isDamaged;
+      if (isDamaged) await document.discardDamaged();
+      if (before.persists || document.isUncertain) await document.save('reservations', undefined);
+      const holder = this.#legacyHolder;
+      this.#registry = { ...EMPTY_REGISTRY, generation: (before.generation + 1) % 2 ** 32 };
+      this.#legacyHolder = undefined;
+      this.#standings = new WeakMap();
+      for (const nexus of this.#unit.nexuses()) {
+        const own = itNexus(nexus);
+        const isConcerned =
+          isDamaged || registrationOf(before, own) !== undefined || (holder !== undefined && isSameNexus(holder, own));
+        if (isConcerned) nexus.raise(SENSE.reservationsPreempted);
+      }
+    });
   }
 
   /** An I_T nexus is lost: RESERVE ends with it, registrations do not (SPC-4 5.13.1). */

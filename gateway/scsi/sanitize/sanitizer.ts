@@ -70,7 +70,7 @@ export class Sanitizer {
     const section = document.section('sanitize');
     if (section === undefined) return;
     const kept = decodeKept(section);
-    if (kept === undefined) document.markDamaged();
+    if (kept === undefined) document.markDamaged('sanitize');
     else if (kept.state === 'failed') this.#state = { kind: 'failed', job: kept.job };
     else if (kept.state === 'ended')
       void this.#settle(kept.job); // what rejects is a bug, and must end the process
