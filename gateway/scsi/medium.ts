@@ -35,7 +35,9 @@ export function read(
   if (sectors === 0) return mediumData([], bytes);
   try {
     const pieces = command.fua ? forcedRead(device, command.lba, sectors) : device.read(command.lba, sectors);
+    media.counters.reads += 1;
     media.counters.readBytes += sectors * sectorSize;
+    media.counters.readSectors += sectors;
     if (!(pieces instanceof Promise)) return mediumData(pieces, bytes);
     const inFlight = media.extents.enter();
     return pieces.then(
@@ -83,7 +85,10 @@ export function write(
   if (command.sectors === 0) return GOOD;
   try {
     const done = device.write(command.lba, data, command.fua ? FORCED_WRITE : PLAIN_WRITE);
-    media.counters.writtenBytes += Math.min(announcedBytes, command.sectors * sectorSize);
+    const written = Math.min(announcedBytes, command.sectors * sectorSize);
+    media.counters.writes += 1;
+    media.counters.writtenBytes += written;
+    media.counters.writtenSectors += written / sectorSize;
     if (!(done instanceof Promise)) return GOOD;
     const inFlight = media.extents.enter();
     return done.then(inFlight.good, inFlight.failed);
@@ -109,7 +114,9 @@ export async function writePart(
     const last = Buffer.concat(await device.read(command.lba + sectors - 1, 1));
     const rest = last.subarray(given.length % sectorSize);
     await device.write(command.lba, [given, rest], command.fua ? FORCED_WRITE : PLAIN_WRITE);
+    media.counters.writes += 1;
     media.counters.writtenBytes += given.length;
+    media.counters.writtenSectors += sectors;
     return GOOD;
   } catch (error) {
     return resultOfError(error);

@@ -15,8 +15,14 @@ export interface Sense {
   readonly progress?: number;
   /** D_SENSE asks for descriptor format. */
   readonly inDescriptorFormat?: boolean;
-  /** Byte of the CDB (or of the parameter list) that is in error. */
-  readonly field?: { readonly inCdb: boolean; readonly byte: number; readonly bit?: number };
+  /** Byte of the CDB (or of the parameter list, or of a segment descriptor in it) that is in error. */
+  readonly field?: {
+    readonly inCdb: boolean;
+    readonly byte: number;
+    readonly bit?: number;
+    /** Which segment descriptor of an EXTENDED COPY the byte is in, from 0. */
+    readonly segment?: number;
+  };
 }
 
 /** Sense keys (SPC-4 table 48). */
@@ -141,6 +147,8 @@ export function fixedSense(sense: Sense): Buffer {
     bytes[0] = 0xf0;
     bytes.writeUInt32BE(sense.information, 3);
   }
+  // COMMAND-SPECIFIC INFORMATION: its third and fourth byte.
+  if (sense.field?.segment !== undefined) bytes.writeUInt16BE(sense.field.segment, 10);
   writeKeySpecific(bytes, 15, sense);
   return bytes;
 }
@@ -152,6 +160,11 @@ export function descriptorSense(sense: Sense): Buffer {
     const information = Buffer.from([0x00, 0x0a, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     information.writeBigUInt64BE(BigInt(sense.information), 4);
     descriptors.push(information);
+  }
+  if (sense.field?.segment !== undefined) {
+    const command = Buffer.from([0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    command.writeUInt16BE(sense.field.segment, 6);
+    descriptors.push(command);
   }
   if (sense.field !== undefined || sense.progress !== undefined) {
     const specific = Buffer.from([0x02, 0x06, 0, 0, 0, 0, 0, 0]);
@@ -170,7 +183,7 @@ function writeKeySpecific(bytes: Buffer, at: number, sense: Sense): void {
     return;
   }
   if (sense.field === undefined) return;
-  const { inCdb, byte, bit } = sense.field;
-  bytes[at] = 0x80 | (inCdb ? 0x40 : 0) | (bit === undefined ? 0 : 0x08 | bit);
+  const { inCdb, byte, bit, segment } = sense.field;
+  bytes[at] = 0x80 | (inCdb ? 0x40 : 0) | (segment === undefined ? 0 : 0x20) | (bit === undefined ? 0 : 0x08 | bit);
   bytes.writeUInt16BE(byte, at + 1);
 }

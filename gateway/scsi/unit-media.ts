@@ -1,4 +1,4 @@
-import type { ByteCount } from '../base/units.ts';
+import type { ByteCount, SectorCount } from '../base/units.ts';
 import { ExtentLock } from './extent-lock.ts';
 import { ModeParameters } from './mode-parameters.ts';
 
@@ -6,7 +6,15 @@ import { ModeParameters } from './mode-parameters.ts';
 export class UnitMedia {
   readonly extents = new ExtentLock();
   readonly mode = new ModeParameters();
-  readonly counters: MediumCounters = { readBytes: 0, writtenBytes: 0, readErrors: 0 };
+  readonly counters: MediumCounters = {
+    reads: 0,
+    readBytes: 0,
+    readSectors: 0,
+    writes: 0,
+    writtenBytes: 0,
+    writtenSectors: 0,
+    readErrors: 0,
+  };
   /** False after a START STOP UNIT that stopped it; a power on starts it (SBC-3). */
   isStarted = true;
   /** False after a START STOP UNIT that ejected a removable medium; a power on loads it. */
@@ -25,8 +33,14 @@ export class UnitMedia {
 
 /** For the log pages: since the gateway serves the unit. */
 export interface MediumCounters {
+  /** READ commands that asked the device for something, and for how much. */
+  reads: number;
   readBytes: ByteCount;
+  readSectors: SectorCount;
+  /** WRITE and WRITE AND VERIFY commands with data, and how much of it. */
+  writes: number;
   writtenBytes: ByteCount;
+  writtenSectors: SectorCount;
   /** Reads that ended in a MEDIUM ERROR. */
   readErrors: number;
 }

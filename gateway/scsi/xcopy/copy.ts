@@ -19,6 +19,9 @@ interface CommandLife {
 
 const BUSY = plainStatus(STATUS.busy);
 const ABORTED = plainStatus(STATUS.taskAborted);
+/** Where a block to block segment descriptor has them. */
+const SOURCE_LBA = 12;
+const DESTINATION_LBA = 20;
 const ZEROS = Buffer.alloc(INTERNAL_CHUNK_BYTES);
 
 /**
@@ -85,9 +88,8 @@ class SegmentCopy {
     if (bytes > MAX_SEGMENT_BYTES) return invalidParameterField(0);
     // No padding: what does not come out even is not copied (SPC-4 6.4.6.2).
     if (bytes % from.sectorSize !== 0 || bytes % to.sectorSize !== 0) return checkCondition(SENSE.inexactSegment);
-    const beyond =
-      sourceLba + bytes / from.sectorSize > from.sectors || destinationLba + bytes / to.sectorSize > to.sectors;
-    if (beyond) return checkCondition(SENSE.copyAborted);
+    if (sourceLba + bytes / from.sectorSize > from.sectors) return this.#beyondTheEnd(SOURCE_LBA);
+    if (destinationLba + bytes / to.sectorSize > to.sectors) return this.#beyondTheEnd(DESTINATION_LBA);
     // Onto a later part of itself the end goes first, so that nothing is overwritten before it has been copied.
     const backwards = source.unit === destination.unit && destinationLba > sourceLba;
     const pieces = Math.ceil(bytes / INTERNAL_CHUNK_BYTES);
@@ -97,6 +99,17 @@ class SegmentCopy {
       if (result !== GOOD) return result;
     }
     return GOOD;
+  }
+
+  /**
+   * A range past the end of a device: COPY ABORTED without an additional code, as libiscsi's tests demand, and what is wrong where the sense data has room
+   * for it: the field of the segment descriptor. THIRD PARTY DEVICE FAILURE would say that the device cannot be used at all.
+   */
+  #beyondTheEnd(byte: number): ScsiResult {
+    return checkCondition({
+      ...SENSE.copyAborted,
+      field: { inCdb: false, byte, segment: this.#progress.segments },
+    });
   }
 
   /** Both units are looked up anew: a mapping may have been taken away, a reservation made, since the last piece. */

@@ -107,6 +107,14 @@ describe('sense', () => {
     );
   });
 
+  test('which field of which segment of a copy, in both formats', () => {
+    const sense = { ...SENSE.copyAborted, field: { inCdb: false, byte: 20, segment: 3 } };
+    expect(fixedSense(sense).toString('hex')).toBe('70000a000000000a000000030000' + '00' + 'a00014');
+    expect(descriptorSense(sense).toString('hex')).toBe(
+      '720a000000000014' + '010a00000000000300000000' + '02060000a0001400',
+    );
+  });
+
   test('fixed format, with information', () => {
     expect(fixedSense({ ...SENSE.miscompare, information: 0x1234 }).toString('hex')).toBe(
       'f0000e000012340a000000001d0000000000',

@@ -154,8 +154,10 @@ test('READ DEFECT DATA: the lists that are asked for are there, and empty', asyn
 describe('LOG SENSE', () => {
   test('lists its pages, and counts what was read and written', async () => {
     const bench = new ScsiBench();
-    expect((await bench.run('4d 00 40 00 00 00 00 00 ff 00')).data.toString('hex')).toBe('80000003000203');
-    expect((await bench.run('4d 00 40 ff 00 00 00 00 ff 00')).data.toString('hex')).toBe('c0ff0008000000ff02000300');
+    expect((await bench.run('4d 00 40 00 00 00 00 00 ff 00')).data.toString('hex')).toBe('8000000400020319');
+    expect((await bench.run('4d 00 40 ff 00 00 00 00 ff 00')).data.toString('hex')).toBe(
+      'c0ff000a000000ff020003001900',
+    );
     await bench.run(WRITE, SECTOR);
     await bench.run(READ);
     await bench.run(READ);
@@ -170,6 +172,23 @@ describe('LOG SENSE', () => {
       '83000018000520080000000000000400000620080000000000000001',
     );
     expect((await bench.run('4d 00 43 00 00 00 06 00 ff 00')).data.subarray(4, 6).readUInt16BE()).toBe(6);
+  });
+
+  test('tells how many commands there were, and how many blocks they moved', async () => {
+    const bench = new ScsiBench();
+    const statistics = async (control: string): Promise<bigint[]> => {
+      const { data } = await bench.run(`4d 00 ${control} 00 00 00 00 00 ff 00`);
+      expect(data.subarray(0, 8).toString('hex')).toBe('9900004400012340');
+      return Array.from({ length: 8 }, (_, index) => data.readBigUInt64BE(8 + 8 * index));
+    };
+    await bench.run(WRITE, SECTOR);
+    await bench.run('2a 00 00 00 00 00 00 00 04 00', Buffer.alloc(4 * 512));
+    await bench.run('2e 00 00 00 00 00 00 00 02 00', Buffer.alloc(2 * 512));
+    await bench.run(READ);
+    await bench.run('28 00 00 00 00 00 00 00 00 00'); // of nothing
+    expect(await statistics('59')).toEqual([1n, 3n, 7n, 1n, 0n, 0n, 0n, 0n]);
+    expect(await statistics('d9')).toEqual([0n, 0n, 0n, 0n, 0n, 0n, 0n, 0n]);
+    expect((await bench.run('4d 00 4c 00 00 00 00 00 ff 00')).sense).toMatchObject({ key: 5, asc: 0x24 });
   });
 
   test.each(['4d 01 40 00 00 00 00 00 ff 00', '4d 00 7f 00 00 00 00 00 ff 00', '4d 00 02 00 00 00 00 00 ff 00'])(

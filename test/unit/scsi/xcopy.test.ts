@@ -272,11 +272,15 @@ describe('EXTENDED COPY', () => {
     ['an unknown segment type', (w) => list(both(w), [Buffer.alloc(28, 0x03)]), { asc: 0x26, ascq: 9 }],
     ['a reserved list id usage', (w) => list(both(w), [], 0, 1), { asc: 0x26, ascq: 0 }],
     ['a list id where there is none', (w) => list(both(w), [], 1, 3), { asc: 0x26, ascq: 0 }],
-    ['the end of the source', (w) => list(both(w), [segment({ count: 2, source: 8191 })]), { key: 0x0a, asc: 0 }],
+    [
+      'the end of the source',
+      (w) => list(both(w), [segment({ count: 2, source: 8191 })]),
+      { key: 0x0a, asc: 0, ascq: 0, field: { inCdb: false, byte: 12, segment: 0 } },
+    ],
     [
       'the end of the destination',
-      (w) => list(both(w), [segment({ count: 2, destination: 8191 })]),
-      { key: 0x0a, asc: 0 },
+      (w) => list(both(w), [segment({ count: 0 }), segment({ count: 2, destination: 8191 })]),
+      { key: 0x0a, asc: 0, ascq: 0, field: { inCdb: false, byte: 20, segment: 1 } },
     ],
     [
       'another block length',
