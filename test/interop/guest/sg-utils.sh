@@ -23,10 +23,13 @@ dd if=/dev/zero of=/tmp/z bs=512 count=64 2>/dev/null
 dd if=/dev/urandom of=/tmp/one bs=512 count=1 2>/dev/null
 dd if=/tmp/a of=$DISK bs=512 seek=2048 oflag=direct conv=fsync 2>/dev/null
 same /tmp/a 2048 64
-must sg_get_lba_status --lba=2048 $DISK
+status() { # LBA: 0 mapped, 1 deallocated (SBC: provisioning status of the first descriptor)
+  must sg_get_lba_status --brief --lba=$1 $DISK; awk '/^0x/ { print $3; exit }' /tmp/sg.log
+}
+[ "$(status 2048)" = 0 ] || { cat /tmp/sg.log; fail "written blocks are not mapped"; }
 must sg_unmap --lba=2048 --num=64 --force $DISK
 same /tmp/z 2048 64
-must sg_get_lba_status --brief --lba=2048 $DISK
+[ "$(status 2048)" = 1 ] || { cat /tmp/sg.log; fail "unmapped blocks are mapped"; }
 say "sg_unmap: the blocks are gone and read as zeros"
 
 must sg_write_same --16 --lba=4096 --num=64 --in=/tmp/one --xferlen=512 $DISK

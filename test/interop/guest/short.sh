@@ -5,8 +5,12 @@ sum=$(sha256sum < /tmp/src)
 mkfs.ext4 -q -F $DISK
 mount -t ext4 $DISK /mnt
 { cp /tmp/src /mnt/a && sync; } &
+copy=$!
+until read -r _ writes < /sys/block/${DISK##*/}/inflight && [ "$writes" -gt 0 ]; do
+  kill -0 $copy 2>/dev/null || fail "the copy was over before the gateway was"
+done
 ask kill
-wait $! || fail "the copy"
+wait $copy || fail "the copy"
 umount /mnt
 blockdev --flushbufs $DISK; echo 3 > /proc/sys/vm/drop_caches
 e2fsck -fn $DISK > /tmp/fsck.log 2>&1 || { cat /tmp/fsck.log; fail "the file system is damaged"; }

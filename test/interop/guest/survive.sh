@@ -1,5 +1,11 @@
 # Files are written while the gateway is restarted, and later killed: open-iscsi recovers, the file system is clean, every byte is there.
 set -e
+while_writing() { # PID REQUEST: asked of the host while writes of the copy are on their way to the disk
+  until read -r _ writes < /sys/block/${DISK##*/}/inflight && [ "$writes" -gt 0 ]; do
+    kill -0 $1 2>/dev/null || fail "the copy was over before the gateway was"
+  done
+  ask $2
+}
 mkfs.ext4 -q -F $DISK
 mount -t ext4 $DISK /mnt
 dd if=/dev/urandom of=/tmp/src bs=1M count=16 2>/dev/null
@@ -7,10 +13,11 @@ sum=$(sha256sum < /tmp/src)
 i=0
 while [ $i -lt 6 ]; do
   { cp /tmp/src /mnt/copy$i && sync; } &
-  [ $i != 1 ] || ask restart
-  [ $i != 3 ] || ask kill
-  [ $i != 5 ] || ask kill
-  wait $! || fail "copy $i"
+  copy=$!
+  [ $i != 1 ] || while_writing $copy restart
+  [ $i != 3 ] || while_writing $copy kill
+  [ $i != 5 ] || while_writing $copy kill
+  wait $copy || fail "copy $i"
   i=$((i+1))
 done
 umount /mnt
