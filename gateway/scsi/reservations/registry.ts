@@ -96,7 +96,9 @@ export interface Registry {
 export const EMPTY_REGISTRY: Registry = { generation: 0, persists: false, registrations: [], reservation: undefined };
 
 /** More are refused with INSUFFICIENT REGISTRATION RESOURCES. */
-export const MAX_REGISTRATIONS = 128;
+export const MAX_REGISTRATIONS = 256;
+/** So many of them may be of one initiator name: through its ports and targets it must not take the places of all the others. */
+export const MAX_REGISTRATIONS_OF_INITIATOR = 32;
 
 export function isSamePort(a: InitiatorPort, b: InitiatorPort): boolean {
   return a.isid === b.isid && a.name === b.name;

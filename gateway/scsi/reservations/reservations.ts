@@ -14,6 +14,7 @@ import { encodeReserveIn } from './parameter-data.ts';
 import type { ReserveInAction } from './parameter-data.ts';
 import { decodeReserveOut } from './parameter-list.ts';
 import type { ReserveOutCommand } from './parameter-list.ts';
+import { asReader, disturbsOthers } from './read-only.ts';
 import {
   EMPTY_REGISTRY,
   covers,
@@ -106,13 +107,17 @@ export class Reservations {
     const { document } = this.#unit;
     const decoded = decodeReserveOut(command, list, (port) => this.#resolve(port, nexus), document.canKeep);
     if (decoded.kind === 'bad') return atOnce(checkCondition(decoded.sense));
-    const made = transition(this.#registry, itNexus(nexus), decoded.request);
+    const { readOnly, initiator } = nexus;
+    const request = readOnly ? asReader(decoded.request, this.#registry, initiator) : decoded.request;
+    const made = transition(this.#registry, itNexus(nexus), request);
     switch (made.kind) {
       case 'conflict':
         return atOnce(CONFLICT);
       case 'refused':
         return atOnce(checkCondition(made.sense));
       case 'done':
+        if (readOnly && disturbsOthers(this.#registry, made.registry, initiator))
+          return atOnce(checkCondition(SENSE.writeProtected));
         return this.#keepAndCommit(nexus, command, made);
     }
   }

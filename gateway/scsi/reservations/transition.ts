@@ -4,6 +4,7 @@ import type { Sense } from '../sense.ts';
 import { RELATIVE_TARGET_PORT } from '../constants.ts';
 import {
   MAX_REGISTRATIONS,
+  MAX_REGISTRATIONS_OF_INITIATOR,
   covers,
   isAllRegistrants,
   isHolder,
@@ -145,8 +146,22 @@ function setKey(
 }
 
 function registered(registry: Registry, registrations: readonly Registration[], persists: boolean): Transition {
-  if (registrations.length > MAX_REGISTRATIONS) return refused(SENSE.insufficientRegistrationResources);
+  if (isFull(registry, registrations)) return refused(SENSE.insufficientRegistrationResources);
   return done({ ...registry, generation: next(registry), persists, registrations });
+}
+
+/** Whether there is no room for what is to be registered; whoever has too many from another time may still change their keys. */
+function isFull(before: Registry, registrations: readonly Registration[]): boolean {
+  if (registrations.length > MAX_REGISTRATIONS) return true;
+  const counts = countByName(registrations);
+  const former = countByName(before.registrations);
+  return [...counts].some(([name, count]) => count > MAX_REGISTRATIONS_OF_INITIATOR && count > (former.get(name) ?? 0));
+}
+
+function countByName(registrations: readonly Registration[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { initiator } of registrations) counts.set(initiator.name, (counts.get(initiator.name) ?? 0) + 1);
+  return counts;
 }
 
 /** SPC-4 5.13.11.2.3. */
@@ -270,7 +285,7 @@ function registerAndMove(
   };
   const kept = registry.registrations.filter((one) => one !== known && !(request.unregister && one === own));
   const registrations = [...kept, moved];
-  if (registrations.length > MAX_REGISTRATIONS) return refused(SENSE.insufficientRegistrationResources);
+  if (isFull(registry, registrations)) return refused(SENSE.insufficientRegistrationResources);
   const generation = next(registry);
   const held = { type: reservation.type, holder: destination };
   return done({ generation, persists: request.persists, registrations, reservation: held });
