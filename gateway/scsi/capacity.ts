@@ -5,7 +5,7 @@ import type { ScsiResult } from './result.ts';
 
 const NO_LIMIT = 0xffff_ffff;
 
-/** READ CAPACITY (10), SBC-3 5.15.2: the last LBA, FFFFFFFFh when it needs the longer command. */
+/** READ CAPACITY (10), SBC-3: the last LBA, FFFFFFFFh when it needs the longer command. */
 export function readCapacity10(geometry: DeviceGeometry): ScsiResult {
   const data = Buffer.alloc(8);
   data.writeUInt32BE(Math.min(geometry.sectors - 1, 0xffff_ffff), 0);
@@ -13,7 +13,7 @@ export function readCapacity10(geometry: DeviceGeometry): ScsiResult {
   return parameterData(data, NO_LIMIT);
 }
 
-/** READ CAPACITY (16), SBC-3 5.16.2: physical blocks, thin, unmapped sectors read as zeros. */
+/** READ CAPACITY (16), SBC-3: physical blocks, thin, unmapped sectors read as zeros. */
 export function readCapacity16(geometry: DeviceGeometry, allocationLength: number): ScsiResult {
   const data = Buffer.alloc(32);
   data.writeBigUInt64BE(BigInt(geometry.sectors - 1), 0);

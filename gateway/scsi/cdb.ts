@@ -15,7 +15,7 @@ import { decodeLegacy10, decodeLegacy6, decodeReserveIn, decodeReserveOutCdb } f
 import type { ReserveInAction } from './reservations/parameter-data.ts';
 import type { ReserveOutCommand } from './reservations/parameter-list.ts';
 
-/** How VERIFY and its kin compare (SBC-3 5.29): not at all, with as many sectors, or with one sector repeated. */
+/** How VERIFY and its kin compare (SBC-3): not at all, with as many sectors, or with one sector repeated. */
 export type ByteCheck = 'none' | 'full' | 'repeated';
 
 interface Extent {
@@ -126,7 +126,7 @@ type Decoded = Command | BadCdb;
 
 const UNKNOWN: BadCdb = { kind: 'unknown-opcode' };
 
-/** How long a CDB of this opcode is (SPC-4 4.2.5.1); group 3 has variable or vendor lengths and is not used here. */
+/** How long a CDB of this opcode is (SPC-4); group 3 has variable or vendor lengths and is not used here. */
 export function cdbLength(opcode: number): number {
   switch (opcode >> 5) {
     case 0:
@@ -251,19 +251,19 @@ export function decodeCdb(cdb: Buffer): Decoded {
   }
 }
 
-/** READ (10), (12), (16): SBC-3 5.8 - 5.11. RDPROTECT must be 0: there is no protection information. */
+/** READ (10), (12), (16): SBC-3. RDPROTECT must be 0: there is no protection information. */
 function decodeRead(cdb: Buffer, lba: Lba, sectors: SectorCount): Decoded {
   if (protectionBits(cdb)) return { kind: 'invalid-field', byte: 1, bit: 7 };
   return { kind: 'read', lba, sectors, fua: flag(cdb, 1, 3) };
 }
 
-/** WRITE (10), (12), (16): SBC-3 5.30 - 5.33. */
+/** WRITE (10), (12), (16): SBC-3. */
 function decodeWrite(cdb: Buffer, lba: Lba, sectors: SectorCount): Decoded {
   if (protectionBits(cdb)) return { kind: 'invalid-field', byte: 1, bit: 7 };
   return { kind: 'write', lba, sectors, fua: flag(cdb, 1, 3) };
 }
 
-/** VERIFY and WRITE AND VERIFY (10), (12), (16): SBC-3 5.25 - 5.28, 5.35 - 5.38. */
+/** VERIFY and WRITE AND VERIFY (10), (12), (16): SBC-3. */
 function decodeVerify(cdb: Buffer, lba: Lba, sectors: SectorCount): Decoded {
   if (protectionBits(cdb)) return { kind: 'invalid-field', byte: 1, bit: 7 };
   const opcode = cdb.readUInt8(0);
@@ -283,7 +283,7 @@ function decodeVerify(cdb: Buffer, lba: Lba, sectors: SectorCount): Decoded {
   }
 }
 
-/** WRITE SAME (10), (16): SBC-3 5.40, 5.41. NDOB exists in the longer one only. */
+/** WRITE SAME (10), (16): SBC-3. NDOB exists in the longer one only. */
 function decodeWriteSame(cdb: Buffer, lba: Lba, sectors: SectorCount): Decoded {
   if (protectionBits(cdb)) return { kind: 'invalid-field', byte: 1, bit: 7 };
   const anchor = flag(cdb, 1, 4);
@@ -293,7 +293,7 @@ function decodeWriteSame(cdb: Buffer, lba: Lba, sectors: SectorCount): Decoded {
   return { kind: 'write-same', lba, sectors, unmap: flag(cdb, 1, 3), noData };
 }
 
-/** UNMAP: SBC-3 5.22. No anchored state here. */
+/** UNMAP: SBC-3. No anchored state here. */
 function decodeUnmap(cdb: Buffer): Decoded {
   if (flag(cdb, 1, 0)) return { kind: 'invalid-field', byte: 1, bit: 0 };
   return { kind: 'unmap', parameterBytes: cdb.readUInt16BE(7) };
@@ -323,14 +323,14 @@ function decodeModeSense(cdb: Buffer): Command {
   };
 }
 
-/** READ CAPACITY (10): SBC-3 5.15. An LBA without PMI is an error. */
+/** READ CAPACITY (10): SBC-3. An LBA without PMI is an error. */
 function decodeReadCapacity10(cdb: Buffer): Decoded {
   const partial = flag(cdb, 8, 0);
   if (!partial && cdb.readUInt32BE(2) !== 0) return { kind: 'invalid-field', byte: 2, bit: 7 };
   return { kind: 'read-capacity-10' };
 }
 
-/** SERVICE ACTION IN (16): READ CAPACITY (16) and GET LBA STATUS (SBC-3 5.16, 5.5). */
+/** SERVICE ACTION IN (16): READ CAPACITY (16) and GET LBA STATUS (SBC-3). */
 function decodeServiceActionIn(cdb: Buffer): Decoded {
   const allocationLength = cdb.readUInt32BE(10);
   switch (cdb.readUInt8(1) & 0x1f) {

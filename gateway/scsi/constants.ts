@@ -9,7 +9,7 @@ export const STATUS = {
   taskAborted: 0x40,
 } as const;
 
-/** Operation codes (SPC-4 D.3, SBC-3 table 19). */
+/** Operation codes (SPC-4, SBC-3). */
 export const OPCODE = {
   testUnitReady: 0x00,
   requestSense: 0x03,
@@ -83,7 +83,7 @@ export const SERVICE_ACTION = {
 /** Highest LUN that the peripheral device addressing method can name (SAM-5 4.7.7.2). */
 export const MAX_LUN = 255;
 
-/** The port of a target and the target port group it is in (SPC-4 3.1.136, 5.16); every target has one. */
+/** The port of a target and the target port group it is in (SPC-4); every target has one. */
 export const RELATIVE_TARGET_PORT = 1;
 export const TARGET_PORT_GROUP = 1;
 

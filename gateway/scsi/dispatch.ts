@@ -193,7 +193,7 @@ function run(
   }
 }
 
-/** A parameter list that is shorter than its command says is no list (SPC-4 4.3.5.5). */
+/** A parameter list that is shorter than its command says is no list (SPC-4). */
 function withParameters(
   command: { readonly parameterBytes: ByteCount },
   data: readonly Buffer[],

@@ -52,7 +52,7 @@ function standardInquiry(peripheral: number): Buffer {
   return bytes;
 }
 
-/** Left-aligned, padded with spaces (SPC-4 4.3.1). */
+/** Left-aligned, padded with spaces (ASCII data fields, SPC-4). */
 function writeAscii(bytes: Buffer, at: number, length: number, text: string): void {
   bytes.write(text.padEnd(length).slice(0, length), at, 'latin1');
 }

@@ -152,7 +152,7 @@ export class LogicalUnit {
     for (const nexus of this.#nexuses) if (nexus !== except) nexus.raise(sense);
   }
 
-  /** The present geometry; a changed capacity becomes a unit attention for everybody (SBC-3 4.13). */
+  /** The present geometry; a changed capacity becomes a unit attention for everybody (SBC-3). */
   geometry(): DeviceGeometry {
     const geometry = this.device.geometry();
     if (geometry.sectors !== this.#knownSectors) {

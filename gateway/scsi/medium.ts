@@ -19,7 +19,7 @@ interface Extent {
 }
 
 /**
- * READ (6) - (16). With FUA what was written before must be on stable storage first (SBC-3 4.15). No more is read than the
+ * READ (6) - (16). With FUA what was written before must be on stable storage first (SBC-3). No more is read than the
  * initiator takes; the result still counts all that was asked for, since that is what the residual is about.
  */
 export function read(

@@ -16,13 +16,13 @@ function page(code: number, bodyBytes: number, ...body: readonly number[]): Buff
   return bytes;
 }
 
-/** The mode pages with their default values, in ascending order of their codes (SPC-4 7.5, SBC-3 6.4). */
+/** The mode pages with their default values, in ascending order of their codes (SPC-4 7.5, SBC-3). */
 const DEFAULTS: ReadonlyMap<number, Buffer> = new Map([
-  // Read-write error recovery (SBC-3 6.4.6): AWRE, ARRE.
+  // Read-write error recovery (SBC-3): AWRE, ARRE.
   [0x01, page(0x01, 0x0a, 0xc0)],
   // Disconnect-reconnect (SPC-4 7.5.10): no limits.
   [0x02, page(0x02, 0x0e)],
-  // Caching (SBC-3 6.4.5): WCE, so that hosts flush.
+  // Caching (SBC-3): WCE, so that hosts flush.
   [0x08, page(0x08, 0x12, 0x04)],
   // Control (SPC-4 7.5.8): unrestricted reordering.
   [CONTROL, page(CONTROL, 0x0a, 0x00, 0x10)],

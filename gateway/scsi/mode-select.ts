@@ -41,7 +41,7 @@ export function modeSelect(nexus: UnitNexus, command: { readonly ten: boolean },
   return GOOD;
 }
 
-/** Neither the capacity nor the length of a block can be changed (SBC-3 6.4.2); 0 and all ones mean "as it is". */
+/** Neither the capacity nor the length of a block can be changed (SBC-3); 0 and all ones mean "as it is". */
 function descriptorFault(nexus: UnitNexus, descriptor: Buffer): number | undefined {
   const { sectors, sectorSize } = nexus.unit.geometry();
   const long = descriptor.length === LONG_DESCRIPTOR_BYTES;

@@ -9,7 +9,7 @@ import { SENSE, checkCondition, invalidCdbField } from './sense.ts';
 /** Page control (SPC-4 6.13.1); saved values there are none. */
 const VALUES: readonly (PageValues | undefined)[] = ['current', 'changeable', 'default', undefined];
 
-/** WP and DPOFUA: the device honours FUA (SBC-3 6.4.1). */
+/** WP and DPOFUA: the device honours FUA (SBC-3). */
 const WRITE_PROTECTED = 0x80;
 const DPOFUA = 0x10;
 
@@ -45,7 +45,7 @@ function header10(specific: number, descriptorBytes: number, longLba: boolean, p
   return header;
 }
 
-/** Short and long LBA mode parameter block descriptors (SBC-3 6.4.2). */
+/** Short and long LBA mode parameter block descriptors (SBC-3). */
 function blockDescriptor(geometry: DeviceGeometry, longLba: boolean): Buffer {
   if (longLba) {
     const long = Buffer.alloc(16);

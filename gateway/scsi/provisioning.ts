@@ -7,11 +7,11 @@ import { SENSE, checkCondition, invalidParameterField, resultOfError } from './s
 
 const returnGood = (): ScsiResult => GOOD;
 
-/** Header and descriptor of the UNMAP parameter list (SBC-3 5.22.2). */
+/** Header and descriptor of the UNMAP parameter list (SBC-3). */
 const UNMAP_HEADER_BYTES = 8;
 const UNMAP_DESCRIPTOR_BYTES = 16;
 
-/** UNMAP (SBC-3 5.22): the whole list is checked before anything is deallocated. */
+/** UNMAP (SBC-3): the whole list is checked before anything is deallocated. */
 export function unmap(device: BlockDevice, parameters: Buffer): MaybePromise<ScsiResult> {
   if (parameters.length === 0) return GOOD;
   if (parameters.length < UNMAP_HEADER_BYTES) return checkCondition(SENSE.parameterListLength);
@@ -40,7 +40,7 @@ function deallocate(device: BlockDevice, ranges: readonly SectorRange[]): MaybeP
 }
 
 /**
- * WRITE SAME (10), (16): SBC-3 5.40, 5.41. Zeros are what unmapped sectors read as here, so they are deallocated whether UNMAP
+ * WRITE SAME (10), (16): SBC-3. Zeros are what unmapped sectors read as here, so they are deallocated whether UNMAP
  * asks for it or not; anything else is written, piece by piece, also with UNMAP: what is read afterwards must be the data.
  */
 export async function writeSame(
@@ -83,7 +83,7 @@ function lbaStatus(lba: Lba, sectors: SectorCount, mapped: boolean): Buffer {
   return descriptor;
 }
 
-/** GET LBA STATUS (SBC-3 5.5): as many descriptors as the allocation length has room for, and at least one. */
+/** GET LBA STATUS (SBC-3): as many descriptors as the allocation length has room for, and at least one. */
 export async function getLbaStatus(device: BlockDevice, lba: Lba, allocationLength: ByteCount): Promise<ScsiResult> {
   const room = Math.floor((allocationLength - LBA_STATUS_HEADER_BYTES) / LBA_STATUS_DESCRIPTOR_BYTES);
   const limit = Math.min(Math.max(room, 1), MAX_LBA_STATUS_DESCRIPTORS);

@@ -74,7 +74,7 @@ function isAboutIdentity(command: UnitCommand): boolean {
 }
 
 /**
- * Write protection, by the initiator's mapping or by SWP (SBC-3 4.15). An initiator that may only read may not stop the unit
+ * Write protection, by the initiator's mapping or by SWP (SBC-3). An initiator that may only read may not stop the unit
  * or change mode parameters for the others either. A copy is refused by the unit it writes to, not by the one that manages it.
  */
 function refuseChange(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
@@ -105,13 +105,13 @@ interface Extent {
   readonly sectors: SectorCount;
 }
 
-/** LOGICAL BLOCK ADDRESS OUT OF RANGE (SBC-3 4.5): an extent of no blocks may begin at the very end. */
+/** LOGICAL BLOCK ADDRESS OUT OF RANGE (SBC-3): an extent of no blocks may begin at the very end. */
 function refuseExtent(nexus: UnitNexus, { lba, sectors }: Extent): ScsiResult | undefined {
   const end = nexus.unit.geometry().sectors;
   return lba > end || lba + sectors > end ? checkCondition(SENSE.lbaOutOfRange) : undefined;
 }
 
-/** Longer than MAXIMUM TRANSFER LENGTH of VPD B0h (SBC-3 6.5.3). */
+/** Longer than MAXIMUM TRANSFER LENGTH of VPD B0h (SBC-3). */
 function refuseTooLong(nexus: UnitNexus, { sectors }: Extent): ScsiResult | undefined {
   const { device } = nexus.unit;
   return sectors * device.geometry().sectorSize > device.limits.maxTransferBytes

@@ -30,7 +30,7 @@ export function mediumData(pieces: readonly Buffer[], bytes: number): ScsiResult
   return { status: STATUS.good, sense: undefined, dataIn: pieces, dataInBytes: bytes };
 }
 
-/** GOOD with parameter data cut to the allocation length (SPC-4 4.3.5.6). */
+/** GOOD with parameter data cut to the allocation length (SPC-4). */
 export function parameterData(data: Buffer, allocationLength: number): ScsiResult {
   const bytes = Math.min(data.length, allocationLength);
   return {

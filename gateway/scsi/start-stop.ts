@@ -25,7 +25,7 @@ export async function startStop(nexus: UnitNexus, command: StartStop): Promise<S
   return GOOD;
 }
 
-/** PREVENT ALLOW MEDIUM REMOVAL (SPC-4 6.16): holds until this nexus allows it again or is lost, or a reset. */
+/** PREVENT ALLOW MEDIUM REMOVAL (SBC-3): holds until this nexus allows it again or is lost, or a reset. */
 export function preventAllow(nexus: UnitNexus, prevent: boolean): ScsiResult {
   const { device, media } = nexus.unit;
   if (device.identity.removable !== true) return GOOD; // nothing to remove

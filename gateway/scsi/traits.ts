@@ -79,7 +79,7 @@ export function leavesTraces(command: UnitCommand): boolean {
   return command.kind === 'persistent-reserve-out' || changesMedium(command);
 }
 
-/** Whether the command cannot be processed while the unit is stopped (SBC-3 4.20.5): it needs the medium. */
+/** Whether the command cannot be processed while the unit is stopped (SBC-3): it needs the medium. */
 export function needsMedium(command: UnitCommand): boolean {
   switch (command.kind) {
     case 'test-unit-ready':

@@ -19,7 +19,7 @@ export class UnitMedia {
   isStarted = true;
   /** False after a START STOP UNIT that ejected a removable medium; a power on loads it. */
   isLoaded = true;
-  /** Those that have forbidden the removal of a removable medium (SPC-4 6.16). */
+  /** Those that have forbidden the removal of a removable medium (PREVENT ALLOW MEDIUM REMOVAL, SBC-3). */
   readonly preventing = new Set<object>();
   /** A read into the cache is under way that nobody waits for. */
   isPrefetching = false;

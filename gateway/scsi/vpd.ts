@@ -115,7 +115,7 @@ function scsiPorts(_device: BlockDevice, port: TargetPort): Buffer {
 /** Hosts do best with transfers of this size. */
 const OPTIMAL_TRANSFER_BYTES = MIB;
 
-/** B0h (SBC-3 6.5.3), length 3Ch. */
+/** B0h (SBC-3), length 3Ch. */
 function blockLimits(device: BlockDevice): Buffer {
   const { sectorSize } = device.geometry();
   const perBlock = BLOCK_SIZE / sectorSize;
@@ -134,7 +134,7 @@ function blockLimits(device: BlockDevice): Buffer {
   return body;
 }
 
-/** B1h (SBC-3 6.5.2): not rotating. */
+/** B1h (SBC-3): not rotating. */
 function blockDeviceCharacteristics(): Buffer {
   const body = Buffer.alloc(0x3c);
   body.writeUInt16BE(0x0001, 0);
@@ -142,7 +142,7 @@ function blockDeviceCharacteristics(): Buffer {
   return body;
 }
 
-/** B2h (SBC-3 6.5.4): thin; LBPU, LBPWS, LBPWS10, and LBPRZ: unmapped sectors read as zeros. */
+/** B2h (SBC-3): thin; LBPU, LBPWS, LBPWS10, and LBPRZ: unmapped sectors read as zeros. */
 function logicalBlockProvisioning(): Buffer {
   return Buffer.from([0x00, 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0x00]);
 }

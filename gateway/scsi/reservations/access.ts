@@ -1,7 +1,7 @@
 import type { UnitCommand } from '../traits.ts';
 
 /**
- * What a command needs of a logical unit that others have reserved, in the columns of SPC-4 table 65 and SBC-3 table 13
+ * What a command needs of a logical unit that others have reserved, in the columns of SPC-4 table 65 and SBC-3
  * ([write exclusive, exclusive access, registered under any RR type, write exclusive RR, exclusive access RR], where RR
  * is registrants only or all registrants):
  *
@@ -32,7 +32,7 @@ const ACCESS: Readonly<Record<Exclude<UnitCommand['kind'], Divided>, ReservedAcc
   'report-target-port-groups': 'always',
   'request-sense': 'always',
   'test-unit-ready': 'always',
-  // SBC-3 table 13
+  // SBC-3
   'compare-and-write': 'changing',
   'get-lba-status': 'reading',
   'or-write': 'changing',

@@ -86,7 +86,7 @@ class SegmentCopy {
     const to = destination.unit.geometry();
     const bytes = count * (countsDestination ? to.sectorSize : from.sectorSize);
     if (bytes > MAX_SEGMENT_BYTES) return invalidParameterField(0);
-    // No padding: what does not come out even is not copied (SPC-4 6.4.6.2).
+    // No padding: what does not come out even is not copied (SPC-4 6.4).
     if (bytes % from.sectorSize !== 0 || bytes % to.sectorSize !== 0) return checkCondition(SENSE.inexactSegment);
     if (sourceLba + bytes / from.sectorSize > from.sectors) return this.#beyondTheEnd(SOURCE_LBA);
     if (destinationLba + bytes / to.sectorSize > to.sectors) return this.#beyondTheEnd(DESTINATION_LBA);

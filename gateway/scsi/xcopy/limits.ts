@@ -21,9 +21,9 @@ export const MAX_KEPT_OUTCOMES = 64;
 /** Copying goes by multiples of a physical block where it can: 2 to the 12th. */
 export const SEGMENT_GRANULARITY_LOG2 = 12;
 
-/** Descriptor type codes (SPC-4 6.4.5.1, 6.4.6.1). */
+/** Descriptor type codes (SPC-4 6.4). */
 export const BLOCK_TO_BLOCK = 0x02;
 export const IDENTIFICATION = 0xe4;
 
-/** CSCD identifier of the logical unit that has been given the command (SPC-4 6.4.6.1). */
+/** CSCD identifier of the logical unit that has been given the command (SPC-4 6.4). */
 export const OWN_UNIT = 0xf800;

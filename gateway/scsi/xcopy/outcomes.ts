@@ -25,7 +25,7 @@ export interface CopyProgress {
   result: ScsiResult | undefined;
 }
 
-/** The copies of one initiator at one unit, by their list identifiers (SPC-4 5.16.4.3). */
+/** The copies of one initiator at one unit, by their list identifiers (SPC-4). */
 export class CopyOutcomes {
   readonly #byListId = new Map<number, CopyProgress>();
   #underWay = 0;

@@ -20,7 +20,7 @@ export interface Cscd {
   readonly isDisk: boolean;
 }
 
-/** A block device to block device segment (SPC-4 6.4.6.4). */
+/** A block device to block device segment (SPC-4 6.4). */
 export interface Segment {
   readonly sourceId: number;
   readonly destinationId: number;
@@ -90,7 +90,7 @@ function parseCscds(bytes: Buffer): Cscd[] | ScsiResult {
   return cscds;
 }
 
-/** Identification descriptor CSCD descriptor (SPC-4 6.4.5.6): the binary NAA designator of a logical unit. */
+/** Identification descriptor CSCD descriptor (SPC-4 6.4): the binary NAA designator of a logical unit. */
 function parseCscd(bytes: Buffer): Cscd {
   const isBinary = (bytes.readUInt8(4) & 0x0f) === 1;
   const isNaaOfUnit = (bytes.readUInt8(5) & 0x3f) === 3;
