@@ -1,7 +1,8 @@
 import { type Disk, readWhole, replaceFile } from '../base/disk.ts';
 import { describeError, FarshoreError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
-import type { AuditLog, ChangeEntry } from './audit-log.ts';
+import { type AuditLog, type ChangeEntry, changeFailed } from './audit-log.ts';
+import { settleChanges, OF_DOCUMENT } from './unfinished-changes.ts';
 import { type AccessDocument, documentSchema, EMPTY_DOCUMENT } from './document.ts';
 import { MAX_ACCESS_BYTES } from '../cloud/version-log.ts';
 import { bodyOf, encodeBody, restamp } from './part.ts';
@@ -39,14 +40,23 @@ export class AccessBook {
     this.#document = document;
   }
 
-  /** Rejects with `damaged` when the file cannot be understood: nobody is let in by a guess. */
+  /**
+   * Rejects with `damaged` when the file cannot be understood: nobody is let in by a guess. A change that the last process entered in the audit
+   * log and did not live to make is taken back there.
+   */
   static async open(deps: BookDeps): Promise<AccessBook> {
+    const document = await AccessBook.#read(deps.disk);
+    await settleChanges(deps, document);
+    return new AccessBook(deps, document ?? EMPTY_DOCUMENT);
+  }
+
+  static async #read(disk: Disk): Promise<AccessDocument | undefined> {
     // What the last process did may be visible and not durable yet.
-    await deps.disk.syncDirectory('');
-    const content = await readWhole(deps.disk, FILE, MAX_BYTES);
-    if (content === undefined) return new AccessBook(deps, EMPTY_DOCUMENT);
+    await disk.syncDirectory('');
+    const content = await readWhole(disk, FILE, MAX_BYTES);
+    if (content === undefined) return undefined;
     try {
-      return new AccessBook(deps, documentSchema.parse(JSON.parse(content.toString('utf8'))));
+      return documentSchema.parse(JSON.parse(content.toString('utf8')));
     } catch (error) {
       throw new FarshoreError(
         'damaged',
@@ -76,15 +86,17 @@ export class AccessBook {
     const { audit, disk, epochOf } = this.#deps;
     const before = this.#document;
     const { document, result, audit: entry } = await work(before);
-    const after = restamp(before, document, epochOf);
-    requireRoom(before, after);
-    if (entry !== undefined) await audit.change(entry);
-    if (document === before) return result;
+    const stamped = restamp(before, document, epochOf);
+    requireRoom(before, stamped);
+    const isChange = document !== before;
+    const seq = entry === undefined ? undefined : await audit.change(isChange ? { ...entry, of: OF_DOCUMENT } : entry);
+    if (!isChange) return result;
+    const after = seq === undefined ? stamped : { ...stamped, audited: seq };
     try {
       await replaceFile(disk, FILE, Buffer.from(`${JSON.stringify(after)}\n`));
     } catch (error) {
-      if (entry !== undefined) {
-        audit.note({ event: 'change-failed', by: entry.by, change: entry.event, reason: describeError(error) });
+      if (entry !== undefined && seq !== undefined) {
+        audit.note(changeFailed({ ...entry, seq }, describeError(error)));
       }
       throw error;
     }

@@ -72,11 +72,30 @@ const contentShape = {
   stamp: stampSchema,
 };
 
-const volumeSchema = z.strictObject({ volume: identifier, name: identifier, target: nameText, ...contentShape });
+/** Credentials that came with a volume and differ from those the gateway has, where these are not that volume's alone (credentials.ts). */
+const ownSchema = z.strictObject({
+  initiators: z.array(initiatorSchema).max(MAX_INITIATORS),
+  /** All there are of discovery sessions; absent: the gateway's. */
+  discovery: z
+    .array(discoverySchema)
+    .max(MAX_INITIATORS + 1)
+    .optional(),
+});
+export type OwnCredentials = Readonly<z.infer<typeof ownSchema>>;
+
+const volumeSchema = z.strictObject({
+  volume: identifier,
+  name: identifier,
+  target: nameText,
+  ...contentShape,
+  own: ownSchema.optional(),
+});
 export type VolumePart = Readonly<z.infer<typeof volumeSchema>>;
 
 export const documentSchema = z.strictObject({
   format: z.literal(1),
+  /** The entry of the audit log (its number) of the newest change that is in it; what was entered after it was not made. */
+  audited: time.optional(),
   targets: z.array(targetSchema).max(MAX_TARGETS),
   initiators: z.array(initiatorSchema).max(MAX_INITIATORS),
   discovery: z.array(discoverySchema).max(MAX_INITIATORS + 1),

@@ -1,4 +1,4 @@
-import type { AuditEntry } from './audit-log.ts';
+import type { AuditEntry } from './audit-entry.ts';
 import type { AccessDocument } from './document.ts';
 import { chapFor, effectiveMaps } from './resolve.ts';
 
@@ -81,7 +81,7 @@ export function rightsOf(document: AccessDocument, { volume, initiator }: Report
       return part.maps
         .filter((map) => initiator === undefined || map.initiator === initiator)
         .map((map) => {
-          const chap = chapFor(document, map.initiator, map.target)?.chap;
+          const chap = chapFor(document, map.initiator, map.target, part)?.chap;
           const shadow = shadowed.find((each) => each.map === map);
           return {
             volume: part.name,
