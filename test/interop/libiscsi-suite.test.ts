@@ -24,16 +24,25 @@ describe("the verdict on a run of libiscsi's tool", () => {
 });
 
 describe('the comparison with the baseline', () => {
-  const baseline = { a: { verdict: 'fail', reason: '' }, b: { verdict: 'skip', reason: '' } } as const;
+  const baseline = {
+    a: { verdict: 'fail', detail: 'why', reason: '' },
+    b: { verdict: 'skip', detail: 'why', reason: '' },
+  } as const;
 
   it('allows what is listed and nothing worse', () => {
     expect(regressions([outcome('a', 'fail'), outcome('b', 'skip'), outcome('c', 'pass')], baseline)).toEqual([]);
-    expect(regressions([outcome('a', 'skip'), outcome('b', 'pass')], baseline)).toEqual([]);
+    expect(regressions([outcome('a', 'pass'), outcome('b', 'pass')], baseline)).toEqual([]);
+    expect(regressions([outcome('a', 'skip')], baseline)).toEqual(['a: skip: why']);
     expect(regressions([outcome('b', 'fail')], baseline)).toEqual(['b: fail: why']);
     expect(regressions([outcome('c', 'skip')], baseline)).toEqual(['c: skip: why']);
     for (const verdict of ['hang', 'crash', 'notrun'] as const) {
       expect(regressions([outcome('a', verdict)], baseline)).toEqual([`a: ${verdict}: why`]);
     }
+  });
+
+  it('does not let another failure of a test pass for the one that is known', () => {
+    const other = { ...outcome('a', 'fail'), detail: 'why; and something else' };
+    expect(regressions([other], baseline)).toEqual(['a: fail: why; and something else']);
   });
 
   it('names what does better', () => {

@@ -167,8 +167,10 @@ export function countVerdicts(outcomes: readonly TestOutcome[]): Record<Verdict,
   return counts;
 }
 
-/** What is known not to pass: the test's name and `skip` or `fail`, with the reason. */
-export type Baseline = Readonly<Record<string, { readonly verdict: 'skip' | 'fail'; readonly reason: string }>>;
+/** What is known not to pass: the test's name and `skip` or `fail`, all that the tool may say of it, and the reason. */
+export type Baseline = Readonly<
+  Record<string, { readonly verdict: 'skip' | 'fail'; readonly detail: string; readonly reason: string }>
+>;
 
 /** libiscsi-baseline.json: what holds at either sector size, and what at one. */
 export type Baselines = Readonly<Record<'both' | '512' | '4096', Baseline>>;
@@ -180,13 +182,17 @@ export function baselineOf(baselines: Baselines, sector: 512 | 4096): Baseline {
 /** One sentence for each outcome that is worse than the baseline allows; a hang or a crash is never allowed. */
 export function regressions(outcomes: readonly TestOutcome[], baseline: Baseline): string[] {
   return outcomes
-    .filter(({ test, verdict }) => {
-      const allowed = baseline[test]?.verdict;
+    .filter(({ test, verdict, detail }) => {
+      const allowed = baseline[test];
       if (verdict === 'pass') return false;
-      if (verdict === 'skip') return allowed === undefined;
-      return verdict !== 'fail' || allowed !== 'fail';
+      // A failure is allowed for what is known of it alone: behind it another one must not hide.
+      return allowed?.verdict !== verdict || oneLine(allowed.detail) !== oneLine(detail);
     })
     .map(({ test, verdict, detail }) => `${test}: ${verdict}: ${detail}`);
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/\s+/g, ' ').trim();
 }
 
 /** Tests that do better than the baseline says: it should be tightened. */
