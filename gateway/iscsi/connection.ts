@@ -12,6 +12,7 @@ import { claimOf } from './login-identity.ts';
 import type { Claim, Identity, LoginPolicy } from './login-identity.ts';
 import type { LoginThrottle } from './login-throttle.ts';
 import { Outbox } from './outbox.ts';
+import { Pace } from './pace.ts';
 import { decodeLogin, opcodeOf } from './requests.ts';
 import type { LoginRequest } from './requests.ts';
 import { Sender } from './sender.ts';
@@ -95,6 +96,7 @@ export class Connection implements SessionLink {
   #silentSeconds = 0;
   #stalledSeconds = 0;
   #lastTakenBytes = 0;
+  readonly #pace = new Pace();
   /** The PDU that was not whole a second ago (Framer), and for how many seconds it has not been. */
   #partialPdu = 0;
   #partialSeconds = 0;
@@ -391,6 +393,8 @@ export class Connection implements SessionLink {
       case 'full-feature':
         if (this.#phase.session.owesData())
           this.close('the peer does not send the data of its writes, or a command it left out');
+        else if (this.#keepsOthersWaiting(this.#phase.session))
+          this.close('the peer takes what it reads too slowly, and others wait for the memory');
         else if (this.#isTrickling()) this.close('the peer does not finish what it has begun to send');
         else this.#watchSilence();
         return;
@@ -406,6 +410,11 @@ export class Connection implements SessionLink {
     this.#lastTakenBytes = takenBytes;
     this.#stalledSeconds = moved ? 0 : this.#stalledSeconds + 1;
     return this.#stalledSeconds > this.#deps.settings.stallTimeoutSeconds;
+  }
+
+  #keepsOthersWaiting(session: Session): boolean {
+    const { backlogBytes, takenBytes } = this.#sender;
+    return this.#pace.isTooSlow(backlogBytes > 0 && session.deprivesOthers(), takenBytes);
   }
 
   /** A PDU takes memory from its header on, and a peer that sends a byte now and then is never silent. */

@@ -1,4 +1,4 @@
-import type { ByteBudget } from './budget.ts';
+import type { BudgetShare } from './budget.ts';
 import { HEADER_BYTES } from './constants.ts';
 import { copyOf } from './received-chunks.ts';
 import { decodeRequest } from './requests.ts';
@@ -19,10 +19,10 @@ interface Place {
 
 /** The requests of a session that came before those with lower CmdSNs (RFC 7143 4.2.2.1); at most one window full. */
 export class HeldRequests {
-  readonly #budget: ByteBudget;
+  readonly #budget: BudgetShare;
   readonly #byCmdSn = new Map<number, Place>();
 
-  constructor(budget: ByteBudget) {
+  constructor(budget: BudgetShare) {
     this.#budget = budget;
   }
 
@@ -35,8 +35,8 @@ export class HeldRequests {
    */
   hold(cmdSn: number, header: Buffer, data: Buffer, intact: boolean): void {
     const bytes = HEADER_BYTES + data.length;
-    if (this.#byCmdSn.has(cmdSn) || !this.#budget.take(bytes)) return;
-    this.#budget.park(bytes); // until the missing request comes, if it ever does
+    // Parked until the missing request comes, if it ever does.
+    if (this.#byCmdSn.has(cmdSn) || !this.#budget.takeParked(bytes)) return;
     this.#byCmdSn.set(cmdSn, { request: { header: copyOf(header), data: copyOf(data), intact }, seconds: 0 });
   }
 

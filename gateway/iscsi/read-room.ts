@@ -1,9 +1,9 @@
 import type { ByteCount } from '../base/units.ts';
-import type { BudgetWaiter, ByteBudget } from './budget.ts';
+import type { BudgetShare, BudgetWaiter } from './budget.ts';
 import type { Task } from './task.ts';
 
 export interface ReadRoomDeps {
-  readonly budget: ByteBudget;
+  readonly budget: BudgetShare;
   /** Most read data the session may have in the device and unsent. */
   readonly sessionBytes: ByteCount;
   /** Runs a read that had to wait. */
@@ -26,7 +26,8 @@ export class ReadRoom implements BudgetWaiter {
 
   /** Takes room for a read of `bytes`; false: it waits, and is run when its turn has come. */
   enter(task: Task, bytes: ByteCount): boolean {
-    if (this.#waiting.size === 0 && this.#take(task, bytes)) return true;
+    const mayTake = this.#waiting.size === 0 || this.#deps.budget.alwaysFits(bytes);
+    if (mayTake && this.#take(task, bytes)) return true;
     this.#waiting.set(task, bytes);
     return false;
   }
@@ -40,7 +41,7 @@ export class ReadRoom implements BudgetWaiter {
 
   /** The task will not run. */
   withdraw(task: Task): void {
-    this.#waiting.delete(task);
+    if (this.#waiting.delete(task) && this.#waiting.size === 0) this.#deps.budget.forget(this);
   }
 
   /** The task is over without an answer. */
@@ -75,14 +76,25 @@ export class ReadRoom implements BudgetWaiter {
     this.sent();
   }
 
-  /** Runs waiting reads while there is room; false when everybody's budget is what is missing. */
+  /**
+   * Runs waiting reads while there is room; false when everybody's budget is what is missing. Behind a large one for which
+   * there is none small ones go on, one at a time.
+   */
   #admit(): boolean {
+    let blocked = false;
     for (const [task, bytes] of this.#waiting) {
-      if (!this.#take(task, bytes)) return !this.#fitsSession(bytes);
-      this.#waiting.delete(task);
-      this.#deps.run(task);
+      if (blocked && !this.#deps.budget.alwaysFits(bytes)) continue;
+      if (this.#take(task, bytes)) {
+        this.#waiting.delete(task);
+        this.#deps.run(task);
+        if (blocked) break;
+      } else if (this.#fitsSession(bytes)) {
+        blocked = true;
+      } else {
+        return !blocked; // the session's own reads have to be sent first
+      }
     }
-    return true;
+    return !blocked;
   }
 
   #take(task: Task, bytes: ByteCount): boolean {

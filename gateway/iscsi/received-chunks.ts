@@ -1,4 +1,4 @@
-import type { ByteBudget } from './budget.ts';
+import type { BudgetShare } from './budget.ts';
 
 /** Beyond this share of the budget everything is copied: memory to spare is spent on leaving data where it came, and no window narrows for it. */
 const MAX_SHARE = 0.25;
@@ -8,10 +8,10 @@ const MAX_SHARE = 0.25;
  * whole as long as one of them does, however small, so all of it is accounted for beside the data.
  */
 export class ReceivedChunks {
-  readonly #budget: ByteBudget;
+  readonly #budget: BudgetShare;
   readonly #holders = new Map<ArrayBufferLike, number>();
 
-  constructor(budget: ByteBudget) {
+  constructor(budget: BudgetShare) {
     this.#budget = budget;
   }
 

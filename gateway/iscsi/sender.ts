@@ -23,7 +23,7 @@ export const REFERENCED_PIECE_BYTES = 64 * KIB;
  * Given to the socket at once, at least: it tells that it has taken something only when it has taken all of that, and a
  * peer on a slow line must be told from one that takes nothing.
  */
-const HANDED_BYTES = MIB;
+export const HANDED_BYTES = MIB;
 
 const ARENA_BYTES = 256 * KIB;
 /** Arenas kept for reuse by one connection. */

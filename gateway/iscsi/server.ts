@@ -185,6 +185,8 @@ export class IscsiTargetServer {
     const noSeat = target === undefined ? undefined : this.#places.sit(connection);
     if (noSeat !== undefined) return full(noSeat);
     const initiator = { name: identity.initiatorName, address: peer.address };
+    // A name that is proved is one wherever it comes from; any other is no more than its address.
+    const origin = proof.kind === 'none' ? networkOf(peer.address) : `proved ${identity.initiatorName}`;
     const session = new Session({
       ...joining,
       initiator,
@@ -193,8 +195,8 @@ export class IscsiTargetServer {
       settings: this.#deps.settings,
       units: this.#units,
       order: this.#order,
-      writeBudget: this.#writeBudget,
-      readBudget: this.#readBudget,
+      writeBudget: this.#writeBudget.shareOf(origin, identity.initiatorName),
+      readBudget: this.#readBudget.shareOf(origin, identity.initiatorName),
       log,
       sessions: () => this.#sessions.sessions(),
       sendTargets: (request) =>

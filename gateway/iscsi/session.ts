@@ -1,6 +1,6 @@
 import type { Log } from '../base/log.ts';
 import type { LogicalUnits } from '../scsi/logical-unit.ts';
-import type { ByteBudget } from './budget.ts';
+import type { BudgetShare } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
 import { ASYNC_EVENT, NO_TAG, PORTAL_GROUP_TAG, REJECT, TASK_RESPONSE } from './constants.ts';
 import { HeldRequests } from './held-requests.ts';
@@ -41,8 +41,8 @@ export interface SessionDeps {
   readonly link: SessionLink;
   readonly units: LogicalUnits;
   readonly order: TaskOrder;
-  readonly writeBudget: ByteBudget;
-  readonly readBudget: ByteBudget;
+  readonly writeBudget: BudgetShare;
+  readonly readBudget: BudgetShare;
   readonly log: Log;
   /** Sessions of the whole server, this one included: resets reach into all of them. */
   sessions(): Iterable<Session>;
@@ -292,6 +292,11 @@ export class Session {
     this.tasks.sent();
   }
 
+  /** Whether others wait for read memory who hold less of it. */
+  deprivesOthers(): boolean {
+    return this.#deps.readBudget.deprivesOthers();
+  }
+
   /** Whether the initiator has owed the data of a write, or a command it left out, for too long; asked once a second. */
   owesData(): boolean {
     const { dataTimeoutSeconds } = this.#deps.settings;
@@ -315,6 +320,8 @@ export class Session {
       this.#state = 'ended';
       this.#held.clear();
       this.tasks.end();
+      this.#deps.writeBudget.close();
+      this.#deps.readBudget.close();
     }
     await this.tasks.settled();
   }

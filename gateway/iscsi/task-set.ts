@@ -7,7 +7,7 @@ import { plainStatus } from '../scsi/result.ts';
 import type { ScsiResult } from '../scsi/result.ts';
 import { SENSE, checkCondition } from '../scsi/sense.ts';
 import { dataOutBytes, leavesTraces, readBytes } from '../scsi/traits.ts';
-import type { ByteBudget } from './budget.ts';
+import type { BudgetShare } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
 import { NO_TAG, REJECT } from './constants.ts';
 import type { Nexuses } from './nexuses.ts';
@@ -30,8 +30,8 @@ export interface TaskSetDeps {
   readonly parameters: SessionParameters;
   readonly window: CommandWindow;
   readonly outbox: Outbox;
-  readonly writeBudget: ByteBudget;
-  readonly readBudget: ByteBudget;
+  readonly writeBudget: BudgetShare;
+  readonly readBudget: BudgetShare;
   /** The session's share in either. */
   readonly sessionWriteBytes: ByteCount;
   readonly sessionReadBytes: ByteCount;

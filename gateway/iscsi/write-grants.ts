@@ -1,10 +1,10 @@
 import type { ByteCount } from '../base/units.ts';
-import type { BudgetWaiter, ByteBudget } from './budget.ts';
+import type { BudgetShare, BudgetWaiter } from './budget.ts';
 import type { Outbox } from './outbox.ts';
 import type { Task } from './task.ts';
 
 export interface WriteGrantsDeps {
-  readonly budget: ByteBudget;
+  readonly budget: BudgetShare;
   /** Most write data the session may have announced, been asked for, or in the device. */
   readonly sessionBytes: ByteCount;
   readonly maxBurstBytes: ByteCount;
@@ -73,6 +73,7 @@ export class WriteGrants implements BudgetWaiter {
       this.#deps.budget.release(bytes);
     }
     if (this.#waiting.size > 0) this.#grant();
+    else this.#deps.budget.forget(this);
   }
 
   retryBudget(): boolean {
@@ -97,7 +98,7 @@ export class WriteGrants implements BudgetWaiter {
       if (bytes > 0) {
         // The session's own writes have to end first: `release` comes back here.
         if (this.#heldBytes > this.#parkedBytes && this.#heldBytes + bytes > sessionBytes) return true;
-        if (!budget.take(bytes)) {
+        if (!budget.takeRest(bytes)) {
           budget.wait(this);
           return false;
         }

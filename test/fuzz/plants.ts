@@ -1,5 +1,5 @@
 /* eslint-disable @typescript-eslint/unbound-method -- what is taken from a prototype is called with the `this` it is given */
-import { ByteBudget } from '../../gateway/iscsi/budget.ts';
+import { BudgetShare } from '../../gateway/iscsi/budget.ts';
 import { HeldRequests } from '../../gateway/iscsi/held-requests.ts';
 import { Outbox } from '../../gateway/iscsi/outbox.ts';
 import { TaskSet } from '../../gateway/iscsi/task-set.ts';
@@ -34,9 +34,9 @@ export const PLANTS = {
     };
   },
   'lost memory of the budget': () => {
-    const release = ByteBudget.prototype.release;
+    const release = BudgetShare.prototype.release;
     let count = 0;
-    ByteBudget.prototype.release = function (bytes) {
+    BudgetShare.prototype.release = function (bytes) {
       count += 1;
       release.call(this, count % 500 === 0 ? 0 : bytes);
     };

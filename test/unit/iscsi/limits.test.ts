@@ -10,6 +10,7 @@ import {
   write10,
 } from '../../support/iscsi-wire.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
+import { RamDevice } from '../../support/ram-device.ts';
 
 let world: IscsiWorld | undefined;
 afterEach(async () => {
@@ -207,7 +208,7 @@ describe('memory', () => {
     const held = holder.command({ cdb: write10(0, 128), write: true, expectedBytes: 64 * KIB });
     const r2t = await holder.expect(KIND.r2t);
     const waiter = await w.ready({ isid: '00023d000002', keys: { ImmediateData: 'No' } });
-    const waiting = waiter.command({ cdb: write10(0, 1), write: true, expectedBytes: 512 });
+    const waiting = waiter.command({ cdb: write10(0, 256), write: true, expectedBytes: 128 * KIB });
     await waiter.clear();
     holder.send(buildDataOut({ itt: held, ttt: r2t.word20, dataSn: 0, offset: 0, data: Buffer.alloc(64 * KIB) }));
     await holder.expect(KIND.scsiResponse);
@@ -215,7 +216,7 @@ describe('memory', () => {
   });
 
   test('unasked data beyond the bound is answered with TASK SET FULL and not kept', async () => {
-    const w = await start({ settings: { writeBytesInFlight: 8 * KIB } });
+    const w = await start({ settings: { writeBytesInFlight: 16 * KIB } });
     const initiator = await w.ready({ keys: { InitialR2T: 'No' } });
     const held = gate();
     w.device.intercept = (operation) => (operation === 'write' ? held.opened : undefined);
@@ -245,6 +246,47 @@ describe('memory', () => {
     initiator.send(ping);
     const open = await initiator.expect(KIND.nopIn);
     expect((open.maxCmdSn - open.expCmdSn) | 0).toBe(3);
+  });
+
+  test('however many sessions a host has, and names it gives itself, its reads keep no other waiting', async () => {
+    const limit = 24 * MIB;
+    const w = await start({ settings: { readBytesInFlight: limit, sessionReadBytes: 8 * MIB } });
+    const held = gate();
+    let holds = true;
+    w.device.intercept = (operation) => (operation === 'read' && holds ? held.opened : undefined);
+    for (let index = 0; index < 40; index += 1) {
+      const hog = await w.ready({ initiator: `iqn.2026-11.a:hog${index % 2}`, isid: `00023d0001${10 + index}` });
+      for (let read = 0; read < 4; read += 1) hog.command({ cdb: read10(0, 2048), read: true, expectedBytes: MIB });
+      await hog.clear();
+    }
+    holds = false;
+    expect(w.server.usage().readBytes).toBeLessThanOrEqual(limit / 2 + MIB);
+    const host = await w.ready({ initiator: 'iqn.2026-11.a:host', isid: '00023d000001' });
+    expect((await host.run({ cdb: read10(0, 1), read: true, expectedBytes: 512 })).data.length).toBe(512);
+    expect((await host.run({ cdb: read10(0, 512), read: true, expectedBytes: 256 * KIB })).data.length).toBe(256 * KIB);
+    held.open();
+  });
+
+  test('a peer that takes next to nothing of what it reads is dropped soon when one that holds less waits', async () => {
+    const w = await start({
+      luns: new Map([[0, new RamDevice({ bytes: 16 * MIB })]]),
+      settings: { readBytesInFlight: 16 * MIB, pingAfterSeconds: 1000 },
+    });
+    const hog = await w.ready({ initiator: 'iqn.2026-11.a:hog', keys: { MaxRecvDataSegmentLength: '262144' } });
+    await hog.clear();
+    hog.socket.pause();
+    // More than the buffers of any kernel take.
+    hog.command({ cdb: read10(0, 32_768), read: true, expectedBytes: 16 * MIB });
+    const host = await w.ready({ initiator: 'iqn.2026-11.a:host', isid: '00023d000002' });
+    w.clock.advance(40_000); // nobody waits
+    host.command({ cdb: read10(0, 256), read: true, expectedBytes: 128 * KIB });
+    await host.clear();
+    expect(w.server.usage().connections).toBe(2);
+    w.clock.advance(27_000);
+    expect(w.server.usage().connections).toBe(1);
+    for (let bytes = 0; bytes < 128 * KIB;) bytes += (await host.expect(KIND.dataIn)).data.length;
+    hog.socket.resume();
+    await hog.closed();
   });
 
   test('reads wait for room instead of piling up', async () => {

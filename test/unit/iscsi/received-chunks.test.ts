@@ -80,7 +80,7 @@ test.each(['immediate', 'solicited'] as const)(
 
 test('a chunk counts once, as long as anything in it is in use', () => {
   const budget = new ByteBudget(1000);
-  const chunks = new ReceivedChunks(budget);
+  const chunks = new ReceivedChunks(budget.shareOf('192.0.2.1', 'host'));
   const chunk = Buffer.allocUnsafeSlow(200);
   const parts = [chunk.subarray(0, 10), chunk.subarray(50, 60)];
   expect(parts.map((part) => chunks.hold(part))).toEqual([true, true]);
@@ -94,7 +94,7 @@ test('a chunk counts once, as long as anything in it is in use', () => {
 
 test('only memory to spare is spent on leaving data where it came, and what fills its memory costs none', () => {
   const budget = new ByteBudget(1000);
-  const chunks = new ReceivedChunks(budget);
+  const chunks = new ReceivedChunks(budget.shareOf('192.0.2.1', 'host'));
   expect(chunks.hold(Buffer.allocUnsafeSlow(251).subarray(1))).toBe(false);
   expect(chunks.hold(Buffer.allocUnsafeSlow(2000))).toBe(true);
   expect(budget.usedBytes).toBe(0);
