@@ -88,11 +88,17 @@ export class TextExchange {
     return replies;
   }
 
-  /** RFC 7143 appendix C: `All`, a target's name, or nothing, which means the session's own target; anything else is refused. */
+  /**
+   * RFC 7143 appendix C: `All`, a target's name, or nothing, which means the session's own target; anything else is refused.
+   * Other targets are for discovery sessions only, for which credentials of their own may be asked: in any other one there
+   * are none, and all there are is the session's.
+   */
   #sendTargets(value: string): KeyValue[] {
-    if (value === 'All') return this.#deps.sendTargets('All');
-    const name = value === '' ? this.#deps.ownTarget : normalizeName(value);
-    return name === undefined ? [['SendTargets', REJECTED]] : this.#deps.sendTargets(name);
+    const { discovery, ownTarget } = this.#deps;
+    if (value === 'All' && discovery) return this.#deps.sendTargets('All');
+    const name = value === '' || value === 'All' ? ownTarget : normalizeName(value);
+    if (name === undefined) return [['SendTargets', REJECTED]];
+    return discovery || name === ownTarget ? this.#deps.sendTargets(name) : [];
   }
 
   #askForMore(request: TextRequest): void {

@@ -322,20 +322,18 @@ describe('when access changes', () => {
     await finder.closed();
   });
 
-  test('SendTargets follows, in both kinds of session', async () => {
+  test('SendTargets follows in a discovery session, and in a normal one of the target', async () => {
     const other = `${TARGET}-2`;
     world.targets.set(other, { name: other, luns: () => new Map() });
     const finder = await world.connect();
     await finder.login();
     const alice = await initiator(ALICE, '00023d000001');
-    for (const raw of [finder, alice]) {
-      expect((await raw.text({ SendTargets: other }))['TargetName']).toBe(other);
-    }
+    expect((await finder.text({ SendTargets: other }))['TargetName']).toBe(other);
     world.registry.shows = ({ name }) => name !== other;
-    for (const raw of [finder, alice]) {
-      expect(await raw.text({ SendTargets: other })).toEqual({});
-      expect((await raw.text({ SendTargets: 'All' }))['TargetName']).toBe(TARGET);
-    }
+    expect(await finder.text({ SendTargets: other })).toEqual({});
+    for (const raw of [finder, alice]) expect((await raw.text({ SendTargets: 'All' }))['TargetName']).toBe(TARGET);
+    world.registry.shows = () => false;
+    expect(await alice.text({ SendTargets: '' })).toEqual({});
   });
 });
 

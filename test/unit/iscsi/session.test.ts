@@ -100,6 +100,19 @@ describe('discovery', () => {
     expect((await initiator.text({ SendTargets: '' }))['TargetName']).toBe(TARGET);
   });
 
+  test('a normal session is told of no other target, by whatever it asks: discovery may need a proof of its own', async () => {
+    const other = 'iqn.2026-11.dev.farshore.test:another';
+    world.targets.set(other, { name: other, luns: () => new Map() });
+    const own = { TargetName: TARGET, TargetAddress: `127.0.0.1:${world.port},1` };
+    const initiator = await world.ready();
+    expect(await initiator.text({ SendTargets: 'All' })).toEqual(own);
+    expect(await initiator.text({ SendTargets: TARGET })).toEqual(own);
+    expect(await initiator.text({ SendTargets: other })).toEqual({});
+    const finder = await world.connect();
+    await finder.login();
+    expect((await finder.text({ SendTargets: other }))['TargetName']).toBe(other);
+  });
+
   test('a long list comes in parts, each asked for with the tag of the last', async () => {
     for (let index = 0; index < 300; index += 1) {
       const name = `iqn.2026-11.dev.farshore.test:volume-${index}`;
