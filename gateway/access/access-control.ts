@@ -16,10 +16,20 @@ import type { UnitStateStore } from '../scsi/unit-state.ts';
 import type { AccessBook } from './access-book.ts';
 import { addressMatcher } from './address.ts';
 import type { AuditLog } from './audit-log.ts';
-import type { AccessDocument, Chap } from './document.ts';
+import type { AccessDocument, Chap, VolumePart } from './document.ts';
 import { setUnitState } from './operations.ts';
 import type { AdoptedVolume } from './part.ts';
-import { ANY_INITIATOR, chapFor, DISCOVERY, effectiveMaps, hasCredentials, isSameAccess } from './resolve.ts';
+import { accessProblems } from './problems.ts';
+import {
+  ANY_INITIATOR,
+  chapFor,
+  contestedMaps,
+  DISCOVERY,
+  effectiveMaps,
+  hasCredentials,
+  isSameAccess,
+  type Shadowed,
+} from './resolve.ts';
 import type { SecretBox } from './secret-box.ts';
 
 /** What access control asks of the target server. */
@@ -59,7 +69,7 @@ interface Offer {
 interface ResolvedMap {
   readonly lun: number;
   readonly mapped: MappedLun;
-  readonly volume: string;
+  readonly part: VolumePart;
   readonly matches: (address: string) => boolean;
 }
 
@@ -85,6 +95,7 @@ export class AccessControl implements TargetRegistry {
   /** One object a target and kind of portal, for as long as this gateway runs; bounded by the names that ever had a LUN. */
   readonly #targets = new Map<string, MaskedTarget>();
   #resolved = new Map<string, ResolvedTarget>();
+  #contested: readonly Shadowed[] = [];
   #requirements = new Map<Chap, ChapRequirement | { readonly problem: string }>();
   #document: AccessDocument;
   #demandsProof: boolean;
@@ -157,7 +168,7 @@ export class AccessControl implements TargetRegistry {
   #volumesAt(targetName: string, initiator: Initiator): readonly string[] {
     const target = this.#resolved.get(targetName);
     const mapped = (target?.byInitiator.get(initiator.name) ?? []).filter((map) => map.matches(initiator.address));
-    const volumes = mapped.map((map) => map.volume);
+    const volumes = mapped.map((map) => map.part.volume);
     const { open } = target ?? {};
     // A loopback portal is reached from this machine alone.
     const seesOpen = isLoopbackAddress(initiator.address) && !mapped.some((map) => map.lun === 0);
@@ -231,29 +242,14 @@ export class AccessControl implements TargetRegistry {
     return luns;
   }
 
-  /** Sentences about credentials this gateway cannot read, for status and doctor. */
+  /** Sentences about what keeps somebody out, for status and doctor. */
   problems(): readonly string[] {
-    const { secrets } = this.#deps;
-    const { initiators, discovery } = this.#document;
-    const chaps = [
-      ...initiators.flatMap((each) => [each.chap, ...each.targets.map((own) => own.chap)]),
-      ...discovery.map((each) => each.chap),
-    ];
-    const keys = new Set<string>();
-    for (const chap of chaps) {
-      for (const wrapped of [chap?.secret, chap?.mutual?.secret]) {
-        if (wrapped !== undefined && !secrets.canUnwrap(wrapped)) keys.add(wrapped.key);
-      }
-    }
-    const missing = [...keys].map(
-      (key) =>
-        `CHAP secrets are wrapped by key ${key}, which this gateway does not have, so their initiators are refused; on the gateway that has it: farshore access key export FILE, here: farshore access key import FILE`,
-    );
-    const shadowed = effectiveMaps(this.#document).shadowed.map(
-      ({ part, map, by }) =>
-        `LUN ${map.lun} of ${map.target} is volume ${by} for ${map.initiator} already, so ${part.name} is not seen there; give it another: farshore map ${part.name} --initiator ${map.initiator} --target ${map.target} --lun N`,
-    );
-    return [...missing, ...shadowed];
+    return accessProblems(this.#document, this.#deps.secrets, this.#contested);
+  }
+
+  /** Maps that do not count at present, because a volume that was here before asks for another credential at their target. */
+  contested(): readonly Shadowed[] {
+    return this.#contested;
   }
 
   /** Keys were imported: what could not be read may be now. */
@@ -275,7 +271,7 @@ export class AccessControl implements TargetRegistry {
     portalAddress: string,
   ): { readonly chap: ReturnType<typeof chapFor> } | undefined {
     const parts = this.#document.volumes.filter((part) => this.#expected.has(part.volume));
-    const isMapped = parts.some(
+    const mapped = parts.find(
       (part) =>
         part.mode === 'mapped' &&
         part.maps.some(
@@ -283,7 +279,7 @@ export class AccessControl implements TargetRegistry {
             map.target === name && map.initiator === initiator.name && addressMatcher(map.addresses)(initiator.address),
         ),
     );
-    if (isMapped) return { chap: chapFor(this.#document, initiator.name, name) };
+    if (mapped !== undefined) return { chap: chapFor(this.#document, initiator.name, name, mapped) };
     const isOpen = parts.some(
       (part) => part.mode === 'open' && part.target === name && isLoopbackAddress(portalAddress),
     );
@@ -303,8 +299,8 @@ export class AccessControl implements TargetRegistry {
   /** A credential belongs to what is mapped: an open volume asks nobody for one. */
   #requirement(initiator: Initiator, target: string): ReturnType<typeof chapFor> {
     const maps = this.#resolved.get(target)?.byInitiator.get(initiator.name) ?? [];
-    const isMapped = maps.some((map) => map.matches(initiator.address));
-    return isMapped ? chapFor(this.#document, initiator.name, target) : undefined;
+    const map = maps.find((each) => each.matches(initiator.address));
+    return map === undefined ? undefined : chapFor(this.#document, initiator.name, target, map.part);
   }
 
   #unwrapped(chap: Chap, initiator: string, target: string): ChapRequirement | { readonly problem: string } {
@@ -391,15 +387,17 @@ export class AccessControl implements TargetRegistry {
       const offer = this.#offers.get(part.volume);
       if (offer !== undefined && part.mode === 'open') targetOf(part.target).open = offer;
     }
-    for (const { part, map } of effectiveMaps(this.#document).maps) {
+    const open = effectiveMaps(this.#document).maps.filter(({ part }) => this.#offers.has(part.volume));
+    this.#contested = contestedMaps(this.#document, open);
+    for (const { part, map } of open) {
       const offer = this.#offers.get(part.volume);
-      if (offer === undefined) continue;
+      if (offer === undefined || this.#contested.some((each) => each.map === map)) continue;
       const { byInitiator } = targetOf(map.target);
       const maps = byInitiator.get(map.initiator) ?? [];
       maps.push({
         lun: map.lun,
         mapped: map.readOnly ? offer.readOnly : offer.writable,
-        volume: part.volume,
+        part,
         matches: addressMatcher(map.addresses),
       });
       byInitiator.set(map.initiator, maps);

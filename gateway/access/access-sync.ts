@@ -5,6 +5,7 @@ import type { Log } from '../base/log.ts';
 import type { Epoch } from '../base/units.ts';
 import type { AccessItem, VersionLog, VolumeRef } from '../cloud/version-log.ts';
 import type { AccessBook, Change } from './access-book.ts';
+import { credentialChanges } from './credentials.ts';
 import type { AccessBody, AccessDocument, LunMap, Stamp, VolumePart } from './document.ts';
 import {
   adoptVolume,
@@ -303,16 +304,17 @@ function adoption(
 ): Change<void> {
   const before = document.volumes.find((part) => part.volume === volume.volume);
   const adopted = adoptVolume(document, volume, body, heldUnder);
-  const audit =
-    adopted.outcome === 'imported' && !sameMaps(before?.maps ?? [], adopted.part.maps)
-      ? {
-          event: 'access-imported',
-          by: 'gateway',
-          volume: volume.name,
-          gained: told(adopted.part.maps, before?.maps ?? []),
-          lost: told(before?.maps ?? [], adopted.part.maps),
-        }
-      : undefined;
+  if (adopted.outcome !== 'imported' || body === undefined)
+    return { document: adopted.document, result: undefined, audit: undefined };
+  const maps = before?.maps ?? [];
+  const told = {
+    gained: namesOf(adopted.part.maps, maps),
+    lost: namesOf(maps, adopted.part.maps),
+    // `user` null: nothing is asked for any more.
+    credentials: credentialChanges(before === undefined ? undefined : bodyOf(document, before), body),
+  };
+  const isTold = Object.values(told).some((each) => each.length > 0);
+  const audit = isTold ? { event: 'access-imported', by: 'gateway', volume: volume.name, ...told } : undefined;
   return { document: adopted.document, result: undefined, audit };
 }
 
@@ -331,7 +333,7 @@ function sameMaps(a: readonly LunMap[], b: readonly LunMap[]): boolean {
 }
 
 /** Those of `maps` that are not among `others`, in words of the audit log. */
-function told(maps: readonly LunMap[], others: readonly LunMap[]): readonly object[] {
+function namesOf(maps: readonly LunMap[], others: readonly LunMap[]): readonly object[] {
   return maps
     .filter((map) => !others.some((other) => sameMaps([map], [other])))
     .map(({ initiator, target, lun, readOnly }) => ({ initiator, target, lun, readOnly }));

@@ -1,7 +1,8 @@
 import { FarshoreError } from '../base/errors.ts';
 import { requireName } from '../iscsi/names.ts';
 import { parseAddressRange } from './address.ts';
-import type { AccessDocument, Chap, InitiatorEntry, LunMap, VolumePart } from './document.ts';
+import { changeOwn, changeOwnDiscovery, consolidated, withOwn } from './credentials.ts';
+import type { AccessDocument, Chap, DiscoveryEntry, InitiatorEntry, LunMap, VolumePart } from './document.ts';
 import { MAX_ADDRESSES, MAX_INITIATORS, MAX_LUN, MAX_MAPS, MAX_TARGETS, MAX_UNIT_STATE_BYTES } from './limits.ts';
 
 /**
@@ -68,14 +69,17 @@ export function deleteTarget(document: AccessDocument, name: string): AccessDocu
       );
     }
   }
-  return {
-    ...document,
+  const without = (initiator: InitiatorEntry): InitiatorEntry => ({
+    ...initiator,
+    targets: initiator.targets.filter((each) => each.target !== name),
+  });
+  let after = document;
+  for (const initiator of document.initiators) after = changeOwn(after, initiator.name, without);
+  return consolidated({
+    ...after,
     targets: document.targets.filter((target) => target.name !== name),
-    initiators: document.initiators.map((initiator) => ({
-      ...initiator,
-      targets: initiator.targets.filter((each) => each.target !== name),
-    })),
-  };
+    initiators: document.initiators.map(without),
+  });
 }
 
 export function addInitiator(document: AccessDocument, name: string, grant: Grant): AccessDocument {
@@ -89,7 +93,12 @@ export function addInitiator(document: AccessDocument, name: string, grant: Gran
 }
 
 export function removeInitiator(document: AccessDocument, name: string): AccessDocument {
-  requireInitiator(document, name);
+  if (!document.initiators.some((initiator) => initiator.name === name)) {
+    throw new FarshoreError(
+      'not-found',
+      `there is no initiator ${name}; farshore initiator list shows those there are`,
+    );
+  }
   const part = document.volumes.find((each) => each.maps.some((map) => map.initiator === name));
   if (part !== undefined) {
     throw new FarshoreError(
@@ -97,14 +106,16 @@ export function removeInitiator(document: AccessDocument, name: string): AccessD
       `volume ${part.name} is mapped for ${name}; first: farshore unmap ${part.name} --initiator ${name}`,
     );
   }
-  return {
-    ...document,
+  const without = (entries: readonly DiscoveryEntry[]): DiscoveryEntry[] =>
+    entries.filter((entry) => entry.initiator !== name);
+  return consolidated({
+    ...changeOwnDiscovery(document, without),
     initiators: document.initiators.filter((initiator) => initiator.name !== name),
-    discovery: document.discovery.filter((entry) => entry.initiator !== name),
-  };
+    discovery: without(document.discovery),
+  });
 }
 
-/** `chap` undefined clears it. `target` undefined: for every target that has no credential of its own. */
+/** `chap` undefined clears it. `target` undefined: for every target that has no credential of its own. Concerns every volume here. */
 export function setChap(
   document: AccessDocument,
   name: string,
@@ -112,31 +123,36 @@ export function setChap(
   chap: Chap | undefined,
 ): AccessDocument {
   const initiator = requireInitiator(document, name);
-  const present = target === undefined ? initiator.chap : initiator.targets.find((each) => each.target === target);
-  if (chap === undefined && present === undefined) {
+  const known = document.volumes.flatMap((part) => part.own?.initiators.filter((each) => each.name === name) ?? []);
+  const has = ({ chap: general, targets }: InitiatorEntry): boolean =>
+    target === undefined ? general !== undefined : targets.some((each) => each.target === target);
+  if (chap === undefined && ![initiator, ...known].some(has)) {
     throw new FarshoreError(
       'not-found',
       `${name} has no CHAP credential${target === undefined ? '' : ` for ${target}`}`,
     );
   }
-  if (target !== undefined && chap !== undefined) requireTarget(document, target);
-  const { chap: general, ...rest } = initiator;
-  const others = initiator.targets.filter((each) => each.target !== target);
-  if (target !== undefined && chap !== undefined && others.length >= MAX_TARGETS) {
-    throw new FarshoreError(
-      'input',
-      `an initiator has credentials of its own for at most ${MAX_TARGETS} targets; clear one first, or give it one for all`,
-    );
+  if (target !== undefined && chap !== undefined) {
+    requireTarget(document, target);
+    if ([initiator, ...known].some((each) => !has(each) && each.targets.length >= MAX_TARGETS)) {
+      throw new FarshoreError(
+        'input',
+        `an initiator has credentials of its own for at most ${MAX_TARGETS} targets; clear one first, or give it one for all`,
+      );
+    }
   }
-  const next: InitiatorEntry =
-    target === undefined
-      ? { ...rest, ...(chap === undefined ? {} : { chap }) }
-      : {
-          ...rest,
-          ...(general === undefined ? {} : { chap: general }),
-          targets: chap === undefined ? others : [...others, { target, chap }],
-        };
-  return { ...document, initiators: document.initiators.map((each) => (each.name === name ? next : each)) };
+  const change = (entry: InitiatorEntry): InitiatorEntry => withChap(entry, target, chap);
+  const initiators = document.initiators.map((each) => (each.name === name ? change(each) : each));
+  return consolidated({ ...changeOwn(document, name, change), initiators });
+}
+
+function withChap(entry: InitiatorEntry, target: string | undefined, chap: Chap | undefined): InitiatorEntry {
+  if (target === undefined) {
+    const { chap: _before, ...rest } = entry;
+    return { ...rest, ...(chap === undefined ? {} : { chap }) };
+  }
+  const others = entry.targets.filter((each) => each.target !== target);
+  return { ...entry, targets: chap === undefined ? others : [...others, { target, chap }] };
 }
 
 /** Credentials of discovery sessions, for one initiator or (undefined) for all that have none of their own. */
@@ -146,17 +162,18 @@ export function setDiscoveryChap(
   chap: Chap | undefined,
 ): AccessDocument {
   if (initiator !== undefined) requireInitiator(document, initiator);
-  const others = document.discovery.filter((entry) => entry.initiator !== initiator);
-  if (chap === undefined) {
-    if (others.length === document.discovery.length) {
-      throw new FarshoreError('not-found', `there is no discovery credential for ${initiator ?? 'all initiators'}`);
-    }
-    return { ...document, discovery: others };
+  const known = [...document.discovery, ...document.volumes.flatMap((part) => part.own?.discovery ?? [])];
+  if (chap === undefined && !known.some((entry) => entry.initiator === initiator)) {
+    throw new FarshoreError('not-found', `there is no discovery credential for ${initiator ?? 'all initiators'}`);
   }
-  return { ...document, discovery: [...others, { ...(initiator === undefined ? {} : { initiator }), chap }] };
+  const change = (entries: readonly DiscoveryEntry[]): DiscoveryEntry[] => {
+    const others = entries.filter((entry) => entry.initiator !== initiator);
+    return chap === undefined ? others : [...others, { ...(initiator === undefined ? {} : { initiator }), chap }];
+  };
+  return consolidated({ ...changeOwnDiscovery(document, change), discovery: change(document.discovery) });
 }
 
-/** Maps a volume, or changes the map there is for the same initiator at the same target. */
+/** Maps a volume, or changes the map there is for the same initiator at the same target; the same document when it is as it shall be. */
 export function mapVolume(
   document: AccessDocument,
   request: MapRequest,
@@ -186,16 +203,35 @@ export function mapVolume(
       `LUN ${lun} of ${target} is volume ${holder} for ${request.initiator} already; choose another with --lun`,
     );
   }
-  const map: LunMap = {
-    initiator: request.initiator,
-    target,
-    lun,
-    readOnly: request.readOnly,
-    addresses: [...new Set(request.addresses.map(parseAddressRange))],
-    ...grant,
+  const addresses = [...new Set(request.addresses.map(parseAddressRange))];
+  // Given once more it is the same right, which there has been since it was given first.
+  if (before?.lun === lun && before.readOnly === request.readOnly && isSameSet(before.addresses, addresses)) {
+    return { document, map: before };
+  }
+  const map: LunMap = { initiator: request.initiator, target, lun, readOnly: request.readOnly, addresses, ...grant };
+  const next: VolumePart = {
+    ...(before === undefined ? withTargetOf(document, part, request.initiator, target) : part),
+    mode: 'mapped',
+    maps: [...part.maps.filter((each) => !isSame(each)), map],
   };
-  const next: VolumePart = { ...part, mode: 'mapped', maps: [...part.maps.filter((each) => !isSame(each)), map] };
-  return { document: withPart(document, next), map };
+  return { document: consolidated(withPart(document, next)), map };
+}
+
+/** A volume with credentials of its own takes the gateway's where it has not been before. */
+function withTargetOf(document: AccessDocument, part: VolumePart, initiator: string, target: string): VolumePart {
+  const shared = document.initiators.find((each) => each.name === initiator)?.targets;
+  const there = shared?.find((each) => each.target === target);
+  const mine = part.own?.initiators.find((each) => each.name === initiator);
+  if (part.own === undefined || mine === undefined || there === undefined || target === part.target) return part;
+  if (mine.targets.length >= MAX_TARGETS || mine.targets.some((each) => each.target === target)) return part;
+  const initiators = part.own.initiators.map((each) =>
+    each === mine ? { ...mine, targets: [...mine.targets, there] } : each,
+  );
+  return withOwn(part, { ...part.own, initiators });
+}
+
+function isSameSet(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((each) => b.includes(each));
 }
 
 /** Takes the maps of an initiator away: all of the volume, or those at one target. The volume stays `mapped`. */

@@ -1,16 +1,8 @@
 import { describeError, FarshoreError } from '../base/errors.ts';
 import type { Epoch } from '../base/units.ts';
+import { consolidated, credentialsOf, discoveryOf, importCredentials, withOwn } from './credentials.ts';
 import { withoutSection } from '../scsi/unit-document.ts';
-import {
-  bodySchema,
-  type AccessBody,
-  type AccessDocument,
-  type Chap,
-  type DiscoveryEntry,
-  type InitiatorEntry,
-  type Stamp,
-  type VolumePart,
-} from './document.ts';
+import { bodySchema, type AccessBody, type AccessDocument, type Stamp, type VolumePart } from './document.ts';
 import { MAX_INITIATORS, MAX_TARGETS, MAX_VOLUMES } from './limits.ts';
 
 /** The volume's part as it is written to the table: with the initiators, credentials and targets its maps need, and no others. */
@@ -27,14 +19,11 @@ export function bodyOf(document: AccessDocument, part: VolumePart): AccessBody {
     targets: document.targets.filter((target) => targets.has(target.name)),
     initiators: document.initiators
       .filter((initiator) => initiators.has(initiator.name))
-      .map((initiator) => ({
-        ...initiator,
-        targets: initiator.targets.filter((each) => targets.has(each.target)),
-      })),
-    discovery:
-      maps.length === 0
-        ? []
-        : document.discovery.filter((entry) => entry.initiator === undefined || initiators.has(entry.initiator)),
+      .map((shared) => {
+        const initiator = credentialsOf(document, part, shared.name) ?? shared;
+        return { ...initiator, targets: initiator.targets.filter((each) => targets.has(each.target)) };
+      }),
+    discovery: [...discoveryOf(document, part)],
   };
 }
 
@@ -101,8 +90,8 @@ export interface Adoption {
 
 /**
  * Takes a volume's part into the gateway's document, when it is opened here. The newer of the two forms wins as a whole: merging maps one by
- * one would bring back what was taken away. Of initiators and targets the gateway keeps its own, and of two credentials for the same thing
- * the one set last. What the logical unit keeps goes with the data: where another gateway has held the volume since, it is that one's.
+ * one would bring back what was taken away. The credentials are part of it, as far as no other volume here needs its initiators to have others
+ * (credentials.ts). What the logical unit keeps goes with the data: where another gateway has held the volume since, it is that one's.
  * `body` undefined: the table holds none; `heldUnder`: the epoch it was last written under, which every holder does.
  */
 export function adoptVolume(
@@ -128,16 +117,14 @@ export function adoptVolume(
     return { document: isSame ? document : withVolume(document, others, part, local), outcome, part };
   }
   const { mode, maps, unitState, stamp } = body;
-  const part: VolumePart = { ...volume, mode, maps, ...(unitState === undefined ? {} : { unitState }), stamp };
+  const { initiators, discovery, own } = importCredentials(document, others, local, body);
+  const state = unitState === undefined ? {} : { unitState };
+  const part = withOwn({ ...volume, mode, maps, ...state, stamp }, own);
   const merged: AccessDocument = {
     ...document,
     targets: [...document.targets, ...missing(document.targets, body.targets)],
-    initiators: mergeInitiators(document.initiators, body.initiators),
-    // On new hardware everything comes back; where others are mapped, what all of them need for discovery is not replaced.
-    discovery: mergeDiscovery(
-      document.discovery,
-      body.discovery.filter((entry) => entry.initiator !== undefined || others.every((each) => each.maps.length === 0)),
-    ),
+    initiators: [...initiators],
+    discovery: [...discovery],
   };
   if (
     merged.initiators.length > MAX_INITIATORS ||
@@ -149,7 +136,7 @@ export function adoptVolume(
       `the initiators or targets of volume ${volume.name} are too many beside those here (at most ${MAX_INITIATORS} and ${MAX_TARGETS}); remove some with farshore initiator remove or farshore target delete`,
     );
   }
-  return { document: withVolume(merged, others, part, local), outcome: 'imported', part };
+  return { document: consolidated(withVolume(merged, others, part, local)), outcome: 'imported', part };
 }
 
 /** `after`, with what the logical unit of a volume keeps as it was in `before`. */
@@ -200,36 +187,4 @@ function withVolume(
 
 function missing<T extends { readonly name: string }>(present: readonly T[], offered: readonly T[]): readonly T[] {
   return offered.filter((each) => !present.some((one) => one.name === each.name));
-}
-
-function newer(a: Chap | undefined, b: Chap | undefined): Chap | undefined {
-  if (a === undefined || b === undefined) return a ?? b;
-  return b.since > a.since ? b : a;
-}
-
-function mergeInitiators(present: readonly InitiatorEntry[], offered: readonly InitiatorEntry[]): InitiatorEntry[] {
-  const merged = present.map((mine) => {
-    const theirs = offered.find((each) => each.name === mine.name);
-    if (theirs === undefined) return mine;
-    const { chap: own, ...rest } = mine;
-    const chap = newer(own, theirs.chap);
-    const targets = new Map(mine.targets.map((each) => [each.target, each.chap]));
-    for (const each of theirs.targets)
-      targets.set(each.target, newer(targets.get(each.target), each.chap) ?? each.chap);
-    return {
-      ...rest,
-      ...(chap === undefined ? {} : { chap }),
-      targets: [...targets].map(([target, each]) => ({ target, chap: each })),
-    };
-  });
-  return [...merged, ...missing(present, offered)];
-}
-
-function mergeDiscovery(present: readonly DiscoveryEntry[], offered: readonly DiscoveryEntry[]): DiscoveryEntry[] {
-  const merged = new Map(present.map((entry) => [entry.initiator, entry]));
-  for (const entry of offered) {
-    const mine = merged.get(entry.initiator);
-    if (mine === undefined || entry.chap.since > mine.chap.since) merged.set(entry.initiator, entry);
-  }
-  return [...merged.values()];
 }

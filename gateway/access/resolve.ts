@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util';
+import { credentialsOf } from './credentials.ts';
 import type { AccessDocument, Chap, LunMap, VolumePart } from './document.ts';
 
 /** A map that another one of an earlier volume stands in the way of; it counts again when that one is gone. */
@@ -32,13 +34,34 @@ export function effectiveMaps(document: AccessDocument): {
   return { maps, shadowed };
 }
 
-/** The credential this initiator needs at the target: the target's own, or else its general one. */
+/**
+ * Of maps of open volumes, those that do not count because another volume, which was here before, asks for another credential of the same
+ * initiator at the same target: a login proves one.
+ */
+export function contestedMaps(
+  document: AccessDocument,
+  maps: readonly { readonly part: VolumePart; readonly map: LunMap }[],
+): readonly Shadowed[] {
+  const first = new Map<string, { readonly by: string; readonly chap: ReturnType<typeof chapFor> }>();
+  const contested: Shadowed[] = [];
+  for (const { part, map } of maps) {
+    const key = `${map.initiator}\n${map.target}`;
+    const chap = chapFor(document, map.initiator, map.target, part);
+    const there = first.get(key);
+    if (there === undefined) first.set(key, { by: part.name, chap });
+    else if (!isDeepStrictEqual(there.chap, chap)) contested.push({ part, map, by: there.by });
+  }
+  return contested;
+}
+
+/** The credential this initiator needs to reach the volume at the target: the target's own, or else its general one. */
 export function chapFor(
   document: AccessDocument,
   initiator: string,
   target: string,
+  part: VolumePart,
 ): { readonly chap: Chap; readonly boundTo: string } | undefined {
-  const entry = document.initiators.find((each) => each.name === initiator);
+  const entry = credentialsOf(document, part, initiator);
   const own = entry?.targets.find((each) => each.target === target);
   if (own !== undefined) return { chap: own.chap, boundTo: target };
   return entry?.chap === undefined ? undefined : { chap: entry.chap, boundTo: ANY_TARGET };
@@ -64,13 +87,15 @@ export function isSameAccess(a: AccessDocument, b: AccessDocument): boolean {
         part.volume === other?.volume &&
         part.target === other.target &&
         part.mode === other.mode &&
-        part.maps === other.maps
+        part.maps === other.maps &&
+        part.own === other.own
       );
     })
   );
 }
 
 /** Whether anybody has to prove anything, to a target or for discovery. */
-export function hasCredentials({ initiators, discovery }: AccessDocument): boolean {
-  return discovery.length > 0 || initiators.some(({ chap, targets }) => chap !== undefined || targets.length > 0);
+export function hasCredentials({ initiators, discovery, volumes }: AccessDocument): boolean {
+  const all = [...initiators, ...volumes.flatMap((part) => part.own?.initiators ?? [])];
+  return discovery.length > 0 || all.some(({ chap, targets }) => chap !== undefined || targets.length > 0);
 }

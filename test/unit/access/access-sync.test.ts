@@ -2,8 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { AccessBook } from '../../../gateway/access/access-book.ts';
 import { AccessSync } from '../../../gateway/access/access-sync.ts';
 import { AuditLog } from '../../../gateway/access/audit-log.ts';
-import { addInitiator, mapVolume, setUnitState } from '../../../gateway/access/operations.ts';
+import { addInitiator, mapVolume, setChap, setUnitState } from '../../../gateway/access/operations.ts';
 import { decodeBody } from '../../../gateway/access/part.ts';
+import { chapFor } from '../../../gateway/access/resolve.ts';
 import { FarshoreError } from '../../../gateway/base/errors.ts';
 import { silentLog } from '../../../gateway/base/log.ts';
 import { type AccessItem, MAX_ACCESS_BYTES, type VolumeRef } from '../../../gateway/cloud/version-log.ts';
@@ -86,6 +87,19 @@ async function gateway(disk: MemoryDisk, table: MemoryTable, faults: Faults = {}
         result: undefined,
         audit: undefined,
       })),
+    /** The later it is made, the earlier the clock says it was. */
+    chap: (index: number, user: string): Promise<void> =>
+      book.change((document) => ({
+        document: setChap(document, host(index), undefined, {
+          since: 1000 - document.volumes.reduce((sum, part) => sum + part.stamp.revision, 0),
+          by: 'test',
+          user,
+          secret: { key: '0123456789abcdef', nonce: user, data: user },
+        }),
+        result: undefined,
+        audit: { event: 'chap-set', by: 'test' },
+      })),
+    users: () => book.document.volumes.map((part) => chapFor(book.document, host(1), VOLUME.target, part)?.chap.user),
     settled: () => sync.settled('v'),
     hosts: (): string[] => book.document.volumes.flatMap((part) => part.maps.map((map) => map.initiator)),
   };
@@ -347,6 +361,40 @@ describe('access control in the table', () => {
     expect(hostsIn(table)).toEqual([host(1), host(2)]);
     expect(old.text('audit/audit.jsonl')).toContain('access-imported');
   });
+
+  it.each(['taken back by the gateway that had it before', 'rolled back with its state directory'])(
+    'a credential that was cleared is not accepted again when the volume is %s',
+    async (how) => {
+      const table = new MemoryTable();
+      const disk = new MemoryDisk();
+      const office = await gateway(disk, table);
+      await office.adopt(1);
+      await office.map(1);
+      await office.chap(1, 'stolen');
+      await office.settled();
+      const old = disk.copy();
+      let latest = office;
+      if (how.startsWith('taken')) {
+        latest = await gateway(new MemoryDisk(), table);
+        await latest.adopt(2);
+      }
+      await latest.chap(1, 'new');
+      await latest.settled();
+      office.sync.close();
+      latest.sync.close();
+
+      const again = await gateway(old, table);
+      await again.adopt(3);
+      await again.settled();
+      expect(again.users()).toEqual(['new']);
+      const item = table.getAccess(REF);
+      expect(decodeBody(item?.body ?? Buffer.alloc(0), 'data').initiators.map((each) => each.chap?.user)).toEqual([
+        'new',
+      ]);
+      // No map has changed, and yet the auditor learns of it.
+      expect(old.text('audit/audit.jsonl')).toMatch(/"access-imported".*"credentials":\[\{"initiator":"[^"]*host1"/);
+    },
+  );
 
   it('what was changed here and not yet written survives a takeover by a gateway that changed nothing', async () => {
     const table = new MemoryTable();

@@ -25,8 +25,8 @@ const OTHER = 'iqn.2026-11.com.example:other';
 const IQN = 'iqn.2026-11.dev.farshore:office1';
 
 const volume = (name: string) => ({ volume: `id-${name}`, name, target: `${IQN}:${name}` });
-const chap = (user: string, since = 1000): Chap => ({
-  since,
+const chap = (user: string): Chap => ({
+  since: 1000,
   by: 'cli:root',
   user,
   secret: { key: '0123456789abcdef', nonce: 'n', data: 'd' },
@@ -250,17 +250,6 @@ describe('what travels with a volume', () => {
     const known = addInitiator(adoptVolume(EMPTY_DOCUMENT, volume('c'), undefined).document, HOST, GRANT);
     const here = map(known, { volume: 'c' });
     expect(adoptVolume(here, volume('a'), bodyOf(document, a)).document.discovery).toEqual([]);
-  });
-
-  it('of two credentials for the same thing keeps the one that was set last', () => {
-    const theirs = setChap(map(world()), HOST, undefined, chap('theirs', 2000));
-    const [a] = theirs.volumes;
-    if (a === undefined) throw new Error('no volume');
-    const body = { ...bodyOf(theirs, a), stamp: { epoch: 9, revision: 1 } };
-    const older = setChap(world(), HOST, undefined, chap('mine', 1000));
-    expect(adoptVolume(older, volume('a'), body).document.initiators[0]?.chap?.user).toBe('theirs');
-    const newer = setChap(world(), HOST, undefined, chap('mine', 3000));
-    expect(adoptVolume(newer, volume('a'), body).document.initiators[0]?.chap?.user).toBe('mine');
   });
 
   it.each([
