@@ -235,7 +235,10 @@ export class Gateway implements GatewayApi {
     replication,
   }: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
     if (physicalSize !== undefined && physicalSize < sectorSize)
-      throw new FarshoreError('input', 'a disk with physical blocks of 512 bytes has sectors of 512 bytes');
+      throw new FarshoreError(
+        'input',
+        'a disk with physical blocks of 512 bytes has sectors of 512 bytes: --sector 512',
+      );
     const { settings, clock, random, catalogue, table } = this.#deps;
     checkVolumeSize(bytes);
     if (replication !== 'async') {

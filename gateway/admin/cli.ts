@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
+import { PHYSICAL_SIZES, type PhysicalSize } from '../base/block-device.ts';
 import { describeError, EXIT_CODES, FarshoreError, isKind } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import { loadSettings, type Settings } from '../config.ts';
@@ -35,7 +36,7 @@ interface VolumeOptions {
   readonly size: string;
   readonly replication: 'async' | 'flush' | 'sync';
   readonly sector: string;
-  readonly plain512?: boolean;
+  readonly physical?: string;
   readonly removable?: boolean;
 }
 
@@ -162,7 +163,12 @@ function buildProgram(programs: Programs, version: string): Command {
       new Option('--replication <mode>', 'when a write is acked').choices(['async', 'flush', 'sync']).default('async'),
     )
     .addOption(new Option('--sector <bytes>', 'sector size the initiators see').choices(['512', '4096']).default('512'))
-    .option('--plain-512', 'for hosts that take only disks whose physical blocks have 512 bytes too; slower')
+    .addOption(
+      new Option(
+        '--physical <bytes>',
+        'physical block the initiators are told of (default: 4096); 512 is slower, and for hosts that take nothing else',
+      ).choices(PHYSICAL_SIZES.map(String)),
+    )
     .option('--removable', 'the disk says that its medium can be ejected')
     .action((name: string, options: VolumeOptions) =>
       tell(
@@ -171,7 +177,7 @@ function buildProgram(programs: Programs, version: string): Command {
           name,
           bytes: parseSize(options.size, '--size'),
           sectorSize: options.sector === '4096' ? 4096 : 512,
-          ...(options.plain512 === true ? { physicalSize: 512 as const } : {}),
+          ...physicalSize(options.physical),
           ...(options.removable === true ? { removable: true as const } : {}),
           replication: options.replication,
         },
@@ -259,6 +265,12 @@ function secretFor(accessKeyId: string): string {
     throw new FarshoreError('input', `--access-key-id ${accessKeyId} needs its secret in FARSHORE_SECRET_ACCESS_KEY`);
   }
   return secret;
+}
+
+/** Commander has let only such through as there are. */
+function physicalSize(text: string | undefined): { readonly physicalSize?: PhysicalSize } {
+  const size = PHYSICAL_SIZES.find((each) => String(each) === text);
+  return size === undefined ? {} : { physicalSize: size };
 }
 
 function parsePort(text: string): number {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { PHYSICAL_SIZES } from '../base/block-device.ts';
 import type { BlockCount, ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
 import type { InitiatorReport, TargetReport } from '../access/access-admin.ts';
 import type { LunMap } from '../access/document.ts';
@@ -139,7 +140,7 @@ export const ARGUMENTS = {
     name,
     bytes: z.number().int().positive(),
     sectorSize: z.union([z.literal(512), z.literal(4096)]),
-    physicalSize: z.literal(512).optional(),
+    physicalSize: z.literal(PHYSICAL_SIZES).optional(),
     removable: z.literal(true).optional(),
     replication: z.enum(['async', 'flush', 'sync']),
   }),

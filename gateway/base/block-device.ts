@@ -25,11 +25,15 @@ export interface DeviceIdentity {
   readonly history?: string;
 }
 
+/** Sizes a physical block may be told to have: hosts align what they write to it. */
+export const PHYSICAL_SIZES = [512, 4096, 8192, 16384] as const;
+export type PhysicalSize = (typeof PHYSICAL_SIZES)[number];
+
 export interface DeviceGeometry {
   readonly sectorSize: 512 | 4096;
   readonly sectors: SectorCount;
   /** Physical block as it is told to initiators; 4096 when it is not said. */
-  readonly physicalSize?: 512 | 4096;
+  readonly physicalSize?: PhysicalSize;
 }
 
 /** Advertised in VPD B0h; the device may be called only within them. */

@@ -1,4 +1,5 @@
 import type { AttributeValue } from '@aws-sdk/client-dynamodb';
+import { PHYSICAL_SIZES } from '../base/block-device.ts';
 import { FarshoreError, invariant } from '../base/errors.ts';
 import type {
   AccessItem,
@@ -146,7 +147,7 @@ export function decodeVolume(item: Item, ref: VolumeRef): VolumeItem {
     bytes: reader.number('bytes'),
     sectorSize: reader.oneOf('sectorSize', reader.number('sectorSize'), [512, 4096]),
     ...(reader.has('physicalSize')
-      ? { physicalSize: reader.oneOf('physicalSize', reader.number('physicalSize'), [512]) }
+      ? { physicalSize: reader.oneOf('physicalSize', reader.number('physicalSize'), PHYSICAL_SIZES) }
       : {}),
     ...(reader.has('removable')
       ? { removable: reader.oneOf('removable', reader.number('removable'), [0, 1]) === 1 }

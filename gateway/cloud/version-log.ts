@@ -1,3 +1,4 @@
+import type { PhysicalSize } from '../base/block-device.ts';
 import type { BlockCount, ByteCount, Epoch, SegmentNumber, VersionNumber, WallMillis } from '../base/units.ts';
 
 /** Where a volume's items live. */
@@ -22,8 +23,8 @@ export interface VolumeItem extends VolumeRef {
   readonly name: string;
   readonly bytes: ByteCount;
   readonly sectorSize: 512 | 4096;
-  /** Physical blocks that initiators are told of: 4096 bytes, but for hosts that take only disks of 512 all through. */
-  readonly physicalSize?: 512;
+  /** Physical blocks that initiators are told of; 4096 bytes when it is not said. */
+  readonly physicalSize?: PhysicalSize;
   /** The disk says that its medium can be ejected. */
   readonly removable?: boolean;
   readonly replication: ReplicationMode;

@@ -30,7 +30,7 @@ export function conformanceReport(columns: readonly Column[], versions: Versions
     `\`farshore serve\` on Node ${versions.node} with the embedded cloud, and over tgt ${versions.tgt} with files, each on 128 MiB.`,
     'Tests that need a LUN of a special kind get one wherever a target can have it: write-protected (ReadOnly), removable',
     '(PreventAllow, StartStopUnit, NoMedia), without physical blocks larger than logical ones (GetLBAStatus.UnmapSingle, which',
-    'misjudges all others), never written to (MultipathIO.CompareAndWrite, which expects zeros it has not written).',
+    'misjudges all others), with larger ones (CompareAndWrite and WriteSame, InvalidDataOutSize and UnmapUnaligned), never written to (MultipathIO.CompareAndWrite, which expects zeros it has not written).',
     '',
     '## Sum',
     '',

@@ -19,7 +19,7 @@ export interface TestOutcome {
 }
 
 /** What some tests need of a LUN, since they skip or misjudge every other one. */
-export type LunKind = 'plain' | 'read-only' | 'removable' | '512n' | 'blank';
+export type LunKind = 'plain' | 'read-only' | 'removable' | '512n' | '4k-in-8k' | 'blank';
 
 /** The LUNs of one target; the tests write to all of them. */
 export interface SuiteLuns {
@@ -57,6 +57,8 @@ export function lunKindOf(test: string): LunKind {
   if (['PreventAllow', 'StartStopUnit', 'NoMedia'].includes(suite)) return 'removable';
   // It zeroes 256 blocks and expects zeros in the one after them.
   if (test === 'ALL.MultipathIO.CompareAndWrite') return 'blank';
+  // They look at what happens to parts of a physical block, which must have several logical ones.
+  if (/^ALL\.(CompareAndWrite|WriteSame1[06])\.(InvalidDataOutSize|UnmapUnaligned)$/.test(test)) return '4k-in-8k';
   // It asks for the status of LBA i+1 and expects that of i+8 when eight logical blocks make a physical one.
   return test === 'ALL.GetLBAStatus.UnmapSingle' ? '512n' : 'plain';
 }

@@ -22,7 +22,9 @@ export function suiteLuns(gateway: GatewayProcess, sector: 512 | 4096): SuiteLun
     blank: create('blank'),
     'read-only': create('protected'),
     removable: create('removable', '--removable'),
-    ...(sector === 512 ? { '512n': create('plain', '--plain-512') } : {}),
+    ...(sector === 512
+      ? { '512n': create('plain', '--physical', '512') }
+      : { '4k-in-8k': create('large', '--physical', '8192') }),
   };
   const known = gateway.cli('initiator', 'list');
   for (const initiator of SUITE_INITIATORS) {
