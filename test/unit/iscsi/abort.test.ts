@@ -11,6 +11,7 @@ import {
   senseOf,
   write10,
 } from '../../support/iscsi-wire.ts';
+import { holdWrites } from '../../support/held-writes.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
 import { RamDevice } from '../../support/ram-device.ts';
 
@@ -24,18 +25,6 @@ afterEach(async () => {
   await world.stop();
   expect(world.server.usage()).toEqual({ connections: 0, sessions: 0, writeBytes: 0, readBytes: 0 });
 });
-
-/** Holds every write in the device until the gate is opened; `entered` resolves when the first is in. */
-function holdWrites(device: RamDevice): { entered: Promise<void>; release: () => void } {
-  const inside = gate();
-  const held = gate();
-  device.intercept = (operation) => {
-    if (operation !== 'write') return undefined;
-    inside.open();
-    return held.opened;
-  };
-  return { entered: inside.opened, release: held.open };
-}
 
 /** Resolves when the target has no command of the first session any more that could still be answered. */
 async function allAborted(): Promise<void> {

@@ -11,6 +11,7 @@ import {
   senseOf,
   write10,
 } from '../../support/iscsi-wire.ts';
+import { holdWrites } from '../../support/held-writes.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
 import { RamDevice } from '../../support/ram-device.ts';
 import type { RawInitiator } from '../../support/raw-initiator.ts';
@@ -18,6 +19,7 @@ import type { RawInitiator } from '../../support/raw-initiator.ts';
 const ALICE = 'iqn.2026-11.a:alice';
 const BOB = 'iqn.2026-11.a:bob';
 const DATA = Buffer.alloc(512, 0x5a);
+const WRITE_LUN_1 = { cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA };
 const REPORT_LUNS = cdb(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64);
 const NO_LUN = { key: 5, asc: 0x25, ascq: 0 };
 const LUNS_CHANGED = { key: 6, asc: 0x3f, ascq: 0x0e };
@@ -34,6 +36,17 @@ afterEach(async () => {
   await world.stop();
   expect(world.server.usage()).toMatchObject({ connections: 0, sessions: 0, writeBytes: 0, readBytes: 0 });
 });
+
+/** Tells the server that access has changed; whether it has been carried out. */
+function accessChange(): { readonly done: Promise<void>; isOver: boolean } {
+  const change = {
+    isOver: false,
+    done: world.server.accessChanged().then(() => {
+      change.isOver = true;
+    }),
+  };
+  return change;
+}
 
 async function initiator(name: string, isid: string): Promise<RawInitiator> {
   const raw = await world.ready({ initiator: name, isid });
@@ -192,51 +205,33 @@ describe('when access changes', () => {
 
   test('a write in the device is waited for: nothing lands after that', async () => {
     const alice = await initiator(ALICE, '00023d000001');
-    const held = gate();
-    const inside = gate();
-    second.intercept = (operation) => {
-      if (operation !== 'write') return undefined;
-      inside.open();
-      return held.opened;
-    };
-    alice.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA });
-    await inside.opened;
+    const { entered, release } = holdWrites(second);
+    alice.command(WRITE_LUN_1);
+    await entered;
     world.masked = (lun) => lun === 1;
-    let isOver = false;
-    const changed = world.server.accessChanged().then(() => {
-      isOver = true;
-    });
+    const change = accessChange();
     expect(senseOf(await alice.expect(KIND.scsiResponse))).toEqual(NO_LUN);
     expect(await outcome(alice, 0)).toEqual(LUNS_CHANGED);
-    expect(isOver).toBe(false);
-    held.open();
-    await changed;
+    expect(change.isOver).toBe(false);
+    release();
+    await change.done;
     expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(true);
   });
 
   test('a write that a closed connection has left in the device is waited for, where it may not be any more', async () => {
     const alice = await initiator(ALICE, '00023d000001');
-    const held = gate();
-    const inside = gate();
-    second.intercept = (operation) => {
-      if (operation !== 'write') return undefined;
-      inside.open();
-      return held.opened;
-    };
-    alice.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA });
-    await inside.opened;
+    const { entered, release } = holdWrites(second);
+    alice.command(WRITE_LUN_1);
+    await entered;
     alice.destroy();
     while (world.server.sessions().length > 0) await new Promise((resolve) => setImmediate(resolve));
     await world.server.accessChanged(); // its LUN is still there: nothing to wait for
     world.masked = (lun) => lun === 1;
-    let isOver = false;
-    const changed = world.server.accessChanged().then(() => {
-      isOver = true;
-    });
+    const change = accessChange();
     await world.ready({ initiator: BOB });
-    expect(isOver).toBe(false);
-    held.open();
-    await changed;
+    expect(change.isOver).toBe(false);
+    release();
+    await change.done;
     expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(true);
   });
 
@@ -279,24 +274,15 @@ describe('when access changes', () => {
   test('a session that has lost its target is ended, with the write in its device; others stay', async () => {
     const alice = await initiator(ALICE, '00023d000001');
     const bob = await initiator(BOB, '00023d000002');
-    const held = gate();
-    const inside = gate();
-    world.device.intercept = (operation) => {
-      if (operation !== 'write') return undefined;
-      inside.open();
-      return held.opened;
-    };
+    const { entered, release } = holdWrites(world.device);
     alice.command({ cdb: write10(0, 1), write: true, expectedBytes: 512, data: DATA });
-    await inside.opened;
+    await entered;
     world.registry.judge = (_target, { name }) => (name === ALICE ? { kind: 'not-found' } : undefined);
-    let isOver = false;
-    const changed = world.server.accessChanged().then(() => {
-      isOver = true;
-    });
+    const change = accessChange();
     await alice.closed();
-    expect(isOver).toBe(false);
-    held.open();
-    await changed;
+    expect(change.isOver).toBe(false);
+    release();
+    await change.done;
     world.device.intercept = undefined;
     expect(await outcome(bob, 0)).toBe(0);
     expect(world.server.sessions().map(({ initiatorName }) => initiatorName)).toEqual([BOB]);

@@ -12,6 +12,7 @@ import {
   write10,
 } from '../../support/iscsi-wire.ts';
 import type { Response } from '../../support/iscsi-wire.ts';
+import { holdWrites } from '../../support/held-writes.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
 import { RamDevice } from '../../support/ram-device.ts';
 import type { RawInitiator } from '../../support/raw-initiator.ts';
@@ -27,18 +28,6 @@ afterEach(async () => {
 async function start(...options: Parameters<typeof IscsiWorld.start>): Promise<IscsiWorld> {
   world = await IscsiWorld.start(...options);
   return world;
-}
-
-/** Holds every write in the device until it is released; `entered` resolves when the first is in. */
-function holdWrites(w: IscsiWorld, device: RamDevice = w.device): { entered: Promise<void>; release: () => void } {
-  const inside = gate();
-  const held = gate();
-  device.intercept = (operation) => {
-    if (operation !== 'write') return undefined;
-    inside.open();
-    return held.opened;
-  };
-  return { entered: inside.opened, release: held.open };
 }
 
 /** Gives the target the data of every R2T until `count` commands are answered; their statuses. */
@@ -272,7 +261,7 @@ test('names that are repeated in the second stage of a login are no negotiation'
 test('a login that was given up while it waited does not cut the session that came after it', async () => {
   const w = await start();
   const old = await w.ready();
-  const { entered, release } = holdWrites(w);
+  const { entered, release } = holdWrites(w.device);
   old.command({ cdb: write10(0, 1), write: true, expectedBytes: 512, data: DATA });
   await entered;
   const stays = await w.connect();
@@ -304,7 +293,7 @@ test('a command that announces both directions reports the residual of the one t
 test('ABORT TASK that is repeated while the write is still in the device is not answered before it has left', async () => {
   const w = await start();
   const initiator = await w.ready();
-  const { entered, release } = holdWrites(w);
+  const { entered, release } = holdWrites(w.device);
   const refCmdSn = initiator.cmdSn;
   const rtt = initiator.command({ cdb: write10(0, 1), write: true, expectedBytes: 512, data: DATA });
   await entered;
@@ -330,7 +319,7 @@ test('a write that never ends in one unit does not hold up the reset of another'
   });
   const victim = await w.ready();
   await victim.clear(1);
-  const { entered, release } = holdWrites(w, stuck);
+  const { entered, release } = holdWrites(stuck);
   victim.command({ cdb: write10(0, 1), lun: 1, write: true, expectedBytes: 512, data: DATA });
   await entered;
   victim.destroy();
@@ -347,7 +336,7 @@ test('a write that never ends in one unit does not hold up the reset of another'
 test('what is aborted over and over in a device that hangs does not pile up', async () => {
   const w = await start({ settings: { queueDepth: 2 } });
   const initiator = await w.ready();
-  const { release } = holdWrites(w);
+  const { release } = holdWrites(w.device);
   const places = 2 + 16;
   const answers: number[] = [];
   for (let round = 0; round < 80; round += 1) {

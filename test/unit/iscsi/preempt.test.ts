@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { KIND, buildDataOut, buildTaskManagement, cdb, senseOf, write10 } from '../../support/iscsi-wire.ts';
+import { holdWrites } from '../../support/held-writes.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
 import type { RawInitiator } from '../../support/raw-initiator.ts';
 
@@ -51,39 +52,32 @@ async function rivals(): Promise<{ victim: RawInitiator; rival: RawInitiator }> 
   return { victim, rival };
 }
 
-/** Holds every write in the device until released. */
-function holdWrites(): { entered: Promise<void>; release: () => void } {
-  const inside = gate();
-  const held = gate();
-  world.device.intercept = (operation) => {
-    if (operation !== 'write') return undefined;
-    inside.open();
-    return held.opened;
-  };
-  return { entered: inside.opened, release: held.open };
-}
-
 /** Some turns of the target pass. */
 async function someTime(): Promise<void> {
   const witness = await world.ready({ initiator: 'iqn.2026-11.example:witness', isid: '00023d0000ee' });
   for (let turn = 0; turn < 5; turn += 1) await witness.clear();
 }
 
+/** The rival preempts the victim, which is answered when the victim's write has been let go and not before. */
+async function preemptsOnlyAfter(release: () => void, rival: RawInitiator): Promise<void> {
+  let answered = false;
+  const preempt = rival.run(reserveOut(PREEMPT_AND_ABORT, 2n, 1n)).then(({ status }) => {
+    answered = true;
+    return status;
+  });
+  await someTime();
+  expect(answered).toBe(false);
+  release();
+  expect(await preempt).toBe(0);
+}
+
 describe('PREEMPT AND ABORT', () => {
   test('is answered when the write that it aborted has left the device, and that write is never answered', async () => {
     const { victim, rival } = await rivals();
-    const { entered, release } = holdWrites();
+    const { entered, release } = holdWrites(world.device);
     const aborted = victim.command(write);
     await entered;
-    let answered = false;
-    const preempt = rival.run(reserveOut(PREEMPT_AND_ABORT, 2n, 1n)).then(({ status }) => {
-      answered = true;
-      return status;
-    });
-    await someTime();
-    expect(answered).toBe(false);
-    release();
-    expect(await preempt).toBe(0);
+    await preemptsOnlyAfter(release, rival);
     const { last, status } = await victim.run({ cdb: cdb(0) });
     expect(last.itt).not.toBe(aborted);
     expect([status, senseOf(last)]).toEqual([2, { key: 6, asc: 0x2a, ascq: 5 }]);
@@ -102,26 +96,18 @@ describe('PREEMPT AND ABORT', () => {
 
   test('waits for the write of a session that was lost before, too', async () => {
     const { victim, rival } = await rivals();
-    const { entered, release } = holdWrites();
+    const { entered, release } = holdWrites(world.device);
     victim.command(write);
     await entered;
     victim.destroy();
     while (world.server.sessions().length > 1) await rival.clear();
-    let answered = false;
-    const preempt = rival.run(reserveOut(PREEMPT_AND_ABORT, 2n, 1n)).then(({ status }) => {
-      answered = true;
-      return status;
-    });
-    await someTime();
-    expect(answered).toBe(false);
-    release();
-    expect(await preempt).toBe(0);
+    await preemptsOnlyAfter(release, rival);
     expect(isWritten()).toBe(true); // before the answer, and none after it
   });
 
   test('two that preempt each other do not wait for each other', async () => {
     const { victim, rival } = await rivals();
-    const { entered, release } = holdWrites();
+    const { entered, release } = holdWrites(world.device);
     victim.command(write);
     await entered;
     rival.command(reserveOut(PREEMPT_AND_ABORT, 2n, 1n));
@@ -140,7 +126,7 @@ describe('PREEMPT AND ABORT', () => {
 
   test('CLEAR and the others leave commands that run alone', async () => {
     const { victim, rival } = await rivals();
-    const { entered, release } = holdWrites();
+    const { entered, release } = holdWrites(world.device);
     const itt = victim.command(write);
     await entered;
     expect((await rival.run(reserveOut(CLEAR, 2n))).status).toBe(0);
