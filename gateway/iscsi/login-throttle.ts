@@ -13,7 +13,10 @@ const LONGEST_DELAY_MS = { pair: 8000, address: 8000, name: 1000 } as const;
 const HALF_LIFE_MS = 60_000;
 /** Names and addresses remembered; the ones that have not failed for longest are forgotten first. */
 const MAX_REMEMBERED = 4096;
-/** Logins from one address that may be held back at once. */
+/**
+ * Logins from one address (no network) that may be held back at once, of initiators that have failed too often there: all
+ * others wait as they must, and are looked at in the end. How many those are is bounded by the places for logins (Places).
+ */
 const MAX_HELD_PER_ADDRESS = 8;
 
 interface Failures {
@@ -31,34 +34,34 @@ export class LoginThrottle {
   readonly #pairs = new Map<string, Failures>();
   readonly #addresses = new Map<string, Failures>();
   readonly #names = new Map<string, Failures>();
+  /** By address, not by network: nobody is refused because its neighbours wait. */
   readonly #held = new Map<string, number>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** How long the answer has to wait; undefined: too many wait already, this one is not looked at. */
+  /** How long the answer has to wait; undefined: too many wait already, and this one, which is no better, is not looked at. */
   delayMs(name: string, address: string): number | undefined {
     const from = networkOf(address);
+    const own = this.#delay(this.#pairs.get(`${name} ${from}`), FREE_FAILURES.pair, LONGEST_DELAY_MS.pair);
     const delay = Math.max(
-      this.#delay(this.#pairs.get(`${name} ${from}`), FREE_FAILURES.pair, LONGEST_DELAY_MS.pair),
+      own,
       this.#delay(this.#addresses.get(from), FREE_FAILURES.address, LONGEST_DELAY_MS.address),
       this.#delay(this.#names.get(name), FREE_FAILURES.name, LONGEST_DELAY_MS.name),
     );
-    return delay > 0 && (this.#held.get(from) ?? 0) >= MAX_HELD_PER_ADDRESS ? undefined : delay;
+    return own > 0 && (this.#held.get(address) ?? 0) >= MAX_HELD_PER_ADDRESS ? undefined : delay;
   }
 
   /** An answer from the address waits, until `release`. */
   hold(address: string): void {
-    const from = networkOf(address);
-    this.#held.set(from, (this.#held.get(from) ?? 0) + 1);
+    this.#held.set(address, (this.#held.get(address) ?? 0) + 1);
   }
 
   release(address: string): void {
-    const from = networkOf(address);
-    const left = (this.#held.get(from) ?? 0) - 1;
-    if (left > 0) this.#held.set(from, left);
-    else this.#held.delete(from);
+    const left = (this.#held.get(address) ?? 0) - 1;
+    if (left > 0) this.#held.set(address, left);
+    else this.#held.delete(address);
   }
 
   failed(name: string, address: string): void {

@@ -77,6 +77,23 @@ describe('the throttle', () => {
     expect(throttle.delayMs(NAME, HERE)).toBe(8000);
   });
 
+  test('looks at the answer of a host in the end, however many others of its network wait, in whichever names', () => {
+    const neighbour = '2001:db8::66';
+    const host = '2001:db8::5';
+    for (let index = 0; index < 20; index += 1) fail(1, index % 2 === 0 ? NAME : `iqn.2026-11.a:${index}`, neighbour);
+    for (let index = 0; index < 8; index += 1) throttle.hold(neighbour);
+    expect(throttle.delayMs(NAME, neighbour)).toBeUndefined();
+    expect(throttle.delayMs(NAME, host)).toBe(8000);
+    expect(throttle.delayMs('iqn.2026-11.a:other', host)).toBe(8000);
+  });
+
+  test('looks at the answers of an initiator that has made no mistakes, though others behind its address have', () => {
+    for (let index = 0; index < 20; index += 1) fail(1, `iqn.2026-11.a:${index % 2}`);
+    for (let index = 0; index < 8; index += 1) throttle.hold(HERE);
+    expect(throttle.delayMs('iqn.2026-11.a:0', HERE)).toBeUndefined();
+    expect(throttle.delayMs(NAME, HERE)).toBe(8000);
+  });
+
   test('remembers a bounded number of names, the latest failures longest', () => {
     for (let index = 0; index < 10_000; index += 1) {
       fail(1, `iqn.2026-11.a:${index}`, `2001:db8:${(index >> 8).toString(16)}:${(index & 0xff).toString(16)}::1`);
