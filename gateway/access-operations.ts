@@ -1,7 +1,9 @@
 import type { AccessAdmin, GivenChap } from './access/access-admin.ts';
 import type { AccessControl } from './access/access-control.ts';
 import type { AuditLog } from './access/audit-log.ts';
-import type { ArgumentsOf, Caller, Operation, Results, SessionReport } from './admin/gateway-api.ts';
+import type { VolumePart } from './access/document.ts';
+import { parseIscsiName } from './access/operations.ts';
+import type { ArgumentsOf, Caller, Operation, Results, SessionReport, Warned } from './admin/gateway-api.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
 import type { MappedLun } from './iscsi/target-registry.ts';
 import type { LogicalUnit } from './scsi/logical-unit.ts';
@@ -22,6 +24,11 @@ export interface AccessOperationsDeps {
   readonly volumeName: (volume: string) => string;
   /** Targets came or went, for whoever announces them. */
   readonly targetsChanged: () => void;
+  /** See warningsAbout. */
+  readonly warnings: (
+    concerns: (part: VolumePart) => boolean,
+    isElsewhere: (volume: string) => boolean,
+  ) => Promise<readonly string[]>;
 }
 
 type AccessOperation = Extract<
@@ -55,10 +62,25 @@ type AccessHandlers = {
 
 /**
  * The operations on access control, as the control socket offers them. `requireOwned` throws when another gateway has the volume: what would be
- * changed here would be in force nowhere.
+ * changed here would be in force nowhere; `isElsewhere` says whether that is so.
  */
-export function accessOperations(deps: AccessOperationsDeps, requireOwned: (volume: string) => void): AccessHandlers {
+export function accessOperations(
+  deps: AccessOperationsDeps,
+  requireOwned: (volume: string) => void,
+  isElsewhere: (volume: string) => boolean,
+): AccessHandlers {
   const { admin, audit, sessions, targetsChanged } = deps;
+  const warned = async (concerns: (part: VolumePart) => boolean): Promise<Warned> => {
+    const warnings = await deps.warnings(concerns, isElsewhere);
+    return warnings.length === 0 ? {} : { warnings };
+  };
+  const named = (name: string) => warned((part) => part.name === name);
+  /** Of an initiator (undefined: all) that is known by another spelling perhaps. */
+  const mappedFor = (text: string | undefined) => {
+    const name = text === undefined ? undefined : parseIscsiName(text, 'the initiator');
+    return warned((part) => part.maps.some((map) => map.initiator === (name ?? map.initiator)));
+  };
+  const lost = () => warned((part) => isElsewhere(part.name));
   return {
     'target-create': async ({ name }, _, { by }) => {
       const report = await admin.createTarget(name, by);
@@ -71,29 +93,34 @@ export function accessOperations(deps: AccessOperationsDeps, requireOwned: (volu
       targetsChanged();
       return { name: admin.targetName(name) };
     },
-    'initiator-add': ({ initiator }, _, { by }) => admin.addInitiator(initiator, by),
+    'initiator-add': async ({ initiator }, _, { by }) => ({
+      ...(await admin.addInitiator(initiator, by)),
+      ...(await lost()),
+    }),
     'initiator-list': () => Promise.resolve(admin.initiators()),
     'initiator-remove': async ({ initiator }, _, { by }) => {
       await admin.removeInitiator(initiator, by);
-      return { initiator };
+      return { initiator, ...(await lost()) };
     },
-    'initiator-chap': ({ initiator, target, chap }, _, { by }) =>
-      admin.setChap(initiator, target, chap && givenOf(chap), by),
+    'initiator-chap': async ({ initiator, target, chap }, _, { by }) => ({
+      ...(await admin.setChap(initiator, target, chap && givenOf(chap), by)),
+      ...(await mappedFor(initiator)),
+    }),
     'discovery-chap': async ({ initiator, chap }, _, { by }) => {
       await admin.setDiscoveryChap(initiator, chap && givenOf(chap), by);
-      return { initiator };
+      return { initiator, ...(await mappedFor(initiator)) };
     },
     map: async ({ name, initiator, target, lun, readOnly, addresses }, _, { by }) => {
       requireOwned(name);
       const map = await admin.map({ volume: name, initiator, target, lun, readOnly, addresses }, by);
       targetsChanged();
-      return map;
+      return { ...map, ...(await named(name)) };
     },
     unmap: async ({ name, initiator, target }, _, { by }) => {
       requireOwned(name);
       const maps = await admin.unmap({ volume: name, initiator, target }, by);
       targetsChanged();
-      return { maps: maps.map((map) => ({ volume: name, ...map })) };
+      return { maps: maps.map((map) => ({ volume: name, ...map })), ...(await named(name)) };
     },
     'session-list': () => Promise.resolve(sessions.sessions().map((session) => sessionReport(session, deps))),
     'session-kill': async ({ id }, _, { by }) => {
@@ -120,7 +147,7 @@ export function accessOperations(deps: AccessOperationsDeps, requireOwned: (volu
       }
       return before;
     },
-    'access-report': ({ name, initiator }) => admin.report({ volume: name, initiator }),
+    'access-report': ({ name, initiator }) => admin.report({ volume: name, initiator }, isElsewhere),
     'access-key-export': async (_args, _, { by }) => ({ key: await admin.exportKey(by) }),
     'access-key-import': async ({ key }, _, { by }) => ({ ids: await admin.importKey(key, by) }),
   };

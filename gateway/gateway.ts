@@ -109,7 +109,8 @@ export class Gateway implements GatewayApi {
       hasFailed: (name) => this.#served.get(name)?.hasFailed() === true,
     });
     const requireOwned = (name: string): void => this.#served.get(name)?.requireOwned();
-    this.#handlers = { ...this.#volumeHandlers(), ...accessOperations(deps.access, requireOwned) };
+    const isElsewhere = (name: string): boolean => this.#served.get(name)?.isElsewhere() === true;
+    this.#handlers = { ...this.#volumeHandlers(), ...accessOperations(deps.access, requireOwned, isElsewhere) };
   }
 
   readonly #volumeHandlers = () => ({

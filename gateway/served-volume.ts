@@ -39,6 +39,8 @@ export interface TargetDirectory {
   /** Sessions that see it. */
   sessions(ref: VolumeRef): number;
   access(ref: VolumeRef): VolumeAccessReport;
+  /** False when the table does not have what is in force after `withinMs`, though this gateway has the volume. */
+  isSettled(ref: VolumeRef, withinMs: number): Promise<boolean>;
   /** Why initiators find the LUN of a volume that is served not ready; undefined: they don't. */
   notReady(ref: VolumeRef): string | undefined;
 }
@@ -53,6 +55,8 @@ export interface ServedVolumeDeps {
 
 /** While the cloud is away an open is tried again after this long. */
 const REOPEN_MS = 3_000;
+/** Longest that a close waits for the table to have what is in force: whoever takes the volume over next goes by that. */
+const SETTLED_WITHIN_MS = 5_000;
 
 type State =
   | { readonly kind: 'opening'; readonly reason: string | undefined }
@@ -105,15 +109,27 @@ export class ServedVolume {
     return this.#state.kind === 'failed';
   }
 
-  /** Throws `fenced` when another gateway has taken the volume over. */
+  /** Another gateway has taken the volume over. */
+  isElsewhere(): boolean {
+    const state = this.#state;
+    return state.kind === 'open'
+      ? state.opened.volume.status().state === 'fenced'
+      : state.kind === 'failed' && state.state === 'fenced';
+  }
+
+  /**
+   * Throws unless what is changed of the volume's access control is in force: `fenced` when another gateway has taken the volume over, `retry`
+   * before it is open, when what the table has may be newer than what is known here and would take its place.
+   */
   requireOwned(): void {
     const { name } = this.entry;
-    const state = this.#state;
-    const isFenced =
-      state.kind === 'open'
-        ? state.opened.volume.status().state === 'fenced'
-        : state.kind === 'failed' && state.state === 'fenced';
-    if (!isFenced) return;
+    if (this.#state.kind === 'opening' || this.#state.kind === 'closed') {
+      throw new FarshoreError(
+        'retry',
+        `volume ${name} is not open, so nobody can use it and nothing was changed; try again when farshore status shows it serving`,
+      );
+    }
+    if (!this.isElsewhere()) return;
     throw new FarshoreError(
       'fenced',
       `volume ${name} was taken over by another gateway, and its access control is changed there; to drop what is kept of it here: farshore volume forget ${name}`,
@@ -168,7 +184,7 @@ export class ServedVolume {
       lagBytes: status.lagBytes,
       hydration: status.hydration,
       sessions: this.#deps.targets.sessions(item),
-      access: this.#deps.targets.access(item),
+      access: this.#access(item),
     };
   }
 
@@ -180,7 +196,13 @@ export class ServedVolume {
     if (state.kind !== 'open') return;
     await this.withdraw();
     this.#state = { kind: 'closed' };
+    const settled = this.#deps.targets.isSettled(this.entry, SETTLED_WITHIN_MS);
     await state.opened.volume.close();
+    if (await settled) return;
+    this.#deps.log.warn(
+      { volume: this.entry.name },
+      'the volume was closed before the table had its access control; it gets there when this gateway opens it again, and a takeover before that brings the former state back',
+    );
   }
 
   async #open(
@@ -222,6 +244,14 @@ export class ServedVolume {
   #withRemedy(reason: string): string {
     const { name } = this.entry;
     return `${reason.replace(/\.$/, '')}; to drop what is kept of it here: farshore volume forget ${name}`;
+  }
+
+  /** Of a volume that is served elsewhere it is what was known here. */
+  #access(ref: VolumeRef): VolumeAccessReport {
+    const access = this.#deps.targets.access(ref);
+    if (!this.isElsewhere()) return access;
+    const problem = 'another gateway serves it, so what is shown of its access control here may be old';
+    return { ...access, inTable: false, problem };
   }
 
   /** A volume whose access control cannot be had is not left open behind everybody's back. */
@@ -267,7 +297,7 @@ export class ServedVolume {
       lagBytes: 0,
       hydration: undefined,
       sessions: 0,
-      access: this.#deps.targets.access(this.entry),
+      access: this.#access(this.entry),
     };
   }
 }

@@ -1,6 +1,7 @@
 import { type Clock, sleep } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { FarshoreError } from '../base/errors.ts';
+import { hasUnprintable, printable } from '../base/text.ts';
 import type { AccessBook, Change } from './access-book.ts';
 import type { AccessControl } from './access-control.ts';
 import { readAudit } from './audit-files.ts';
@@ -8,7 +9,7 @@ import type { AuditLog } from './audit-log.ts';
 import type { AccessDocument, Chap, LunMap } from './document.ts';
 import { MAX_SECRET_BYTES, MAX_USER_BYTES, MIN_SECRET_BYTES } from './limits.ts';
 import * as operations from './operations.ts';
-import { type AccessReport, type ReportScope, rightsOf, UseCollector } from './report.ts';
+import { type AccessReport, discoveryCredentials, type ReportScope, rightsOf, UseCollector } from './report.ts';
 import { ANY_INITIATOR, ANY_TARGET, DISCOVERY } from './resolve.ts';
 import type { SecretBox, SecretUse } from './secret-box.ts';
 
@@ -181,19 +182,22 @@ export class AccessAdmin {
       return {
         document: mapped.document,
         result: { volume: request.volume, ...mapped.map },
-        audit: {
-          event: before === undefined ? 'map' : 'map-change',
-          by,
-          volume: request.volume,
-          initiator,
-          target: at,
-          lun,
-          readOnly,
-          addresses,
-          ...(before === undefined
-            ? {}
-            : { before: { lun: before.lun, readOnly: before.readOnly, since: before.since } }),
-        },
+        audit:
+          mapped.document === document
+            ? undefined
+            : {
+                event: before === undefined ? 'map' : 'map-change',
+                by,
+                volume: request.volume,
+                initiator,
+                target: at,
+                lun,
+                readOnly,
+                addresses,
+                ...(before === undefined
+                  ? {}
+                  : { before: { lun: before.lun, readOnly: before.readOnly, since: before.since } }),
+              },
       };
     });
   }
@@ -220,8 +224,9 @@ export class AccessAdmin {
     });
   }
 
-  async report(scope: ReportScope): Promise<AccessReport> {
-    const { book, disk } = this.#deps;
+  /** `isElsewhere`: whether another gateway has taken a volume (by name) over. */
+  async report(scope: ReportScope, isElsewhere: (volume: string) => boolean = () => false): Promise<AccessReport> {
+    const { book, control, disk } = this.#deps;
     const { document } = book;
     const initiator =
       scope.initiator === undefined ? undefined : operations.parseIscsiName(scope.initiator, 'the initiator');
@@ -233,7 +238,12 @@ export class AccessAdmin {
     }
     const narrowed = { volume: scope.volume, initiator };
     const collector = new UseCollector(document, narrowed);
-    const { unreadable } = await readAudit(
+    const judge = {
+      isElsewhere,
+      canRead: (chap: Chap) => this.#canRead(chap),
+      contested: control.contested(),
+    };
+    const { unreadable, since } = await readAudit(
       disk,
       (entry) => {
         collector.add(entry);
@@ -241,9 +251,15 @@ export class AccessAdmin {
       (line) => UseCollector.wants(line),
     );
     return {
-      rights: rightsOf(document, narrowed),
+      rights: rightsOf(document, narrowed, judge),
       uses: collector.uses(),
       refusals: collector.refusals(),
+      discovery: discoveryCredentials(document, narrowed, judge),
+      elsewhere: document.volumes
+        .map((part) => part.name)
+        .filter((name) => (scope.volume ?? name) === name && isElsewhere(name)),
+      logReaches: { logins: since.logins, refusals: since.noise },
+      notWritten: collector.notWritten(),
       unreadable,
     };
   }
@@ -327,9 +343,13 @@ export class AccessAdmin {
     };
   }
 
+  #canRead({ secret, mutual }: Chap): boolean {
+    const { secrets } = this.#deps;
+    return secrets.canUnwrap(secret) && (mutual === undefined || secrets.canUnwrap(mutual.secret));
+  }
+
   #initiatorReport(name: string): InitiatorReport {
-    const { book, secrets } = this.#deps;
-    const { document } = book;
+    const { document } = this.#deps.book;
     const entry = document.initiators.find((each) => each.name === name);
     if (entry === undefined) throw new FarshoreError('not-found', `there is no initiator ${name} any more`);
     const told = (chap: Chap, target: string | undefined) => ({
@@ -337,7 +357,7 @@ export class AccessAdmin {
       user: chap.user,
       mutualUser: chap.mutual?.user,
       since: chap.since,
-      readable: secrets.canUnwrap(chap.secret) && (chap.mutual === undefined || secrets.canUnwrap(chap.mutual.secret)),
+      readable: this.#canRead(chap),
     });
     return {
       name,
@@ -383,8 +403,14 @@ function checkChap({ initiator, mutual }: GivenChap): void {
 
 function checkCredential({ user, secret }: GivenCredential, what: string): void {
   const userBytes = Buffer.byteLength(user);
-  if (userBytes < 1 || userBytes > MAX_USER_BYTES || user.includes('\0')) {
+  if (userBytes < 1 || userBytes > MAX_USER_BYTES) {
     throw new FarshoreError('input', `a CHAP user name has 1 to ${MAX_USER_BYTES} bytes; "${user}" has ${userBytes}`);
+  }
+  if (hasUnprintable(user)) {
+    throw new FarshoreError(
+      'input',
+      `the CHAP user name "${printable(user)}" holds control characters or invisible ones; give one of visible characters`,
+    );
   }
   if (secret.length < MIN_SECRET_BYTES || secret.length > MAX_SECRET_BYTES) {
     throw new FarshoreError(

@@ -46,6 +46,8 @@ interface LiveSession {
   readonly targetName: string | undefined;
   /** address:port */
   readonly peer: string;
+  /** Normalised address of the portal it came by. */
+  readonly portal: string;
   readonly tsih: number;
 }
 
@@ -80,8 +82,6 @@ interface ResolvedTarget {
 }
 
 const NOTHING: ReadonlyMap<number, MappedLun> = new Map();
-/** Volumes that an entry of the audit log names. */
-const MAX_VOLUMES_TOLD = 16;
 
 /**
  * Who may use what: answers the target server from memory. A volume is open to everybody on loopback portals until the first map; from then
@@ -160,18 +160,18 @@ export class AccessControl implements TargetRegistry {
   }
 
   /** Identifiers of the volumes a session sees. */
-  volumesOf({ initiatorName, targetName, peer }: LiveSession): readonly string[] {
+  volumesOf({ initiatorName, targetName, peer, portal }: LiveSession): readonly string[] {
     if (targetName === undefined) return [];
-    return this.#volumesAt(targetName, { name: initiatorName, address: addressOf(peer) });
+    return this.#volumesAt(targetName, { name: initiatorName, address: addressOf(peer) }, portal);
   }
 
-  #volumesAt(targetName: string, initiator: Initiator): readonly string[] {
+  /** At most one a LUN. */
+  #volumesAt(targetName: string, initiator: Initiator, portalAddress: string): readonly string[] {
     const target = this.#resolved.get(targetName);
     const mapped = (target?.byInitiator.get(initiator.name) ?? []).filter((map) => map.matches(initiator.address));
     const volumes = mapped.map((map) => map.part.volume);
     const { open } = target ?? {};
-    // A loopback portal is reached from this machine alone.
-    const seesOpen = isLoopbackAddress(initiator.address) && !mapped.some((map) => map.lun === 0);
+    const seesOpen = isLoopbackAddress(portalAddress) && !mapped.some((map) => map.lun === 0);
     return open === undefined || !seesOpen ? volumes : [...volumes, open.volume.volume];
   }
 
@@ -217,17 +217,17 @@ export class AccessControl implements TargetRegistry {
     const { audit } = this.#deps;
     if (event.kind === 'login' && event.target !== undefined && event.initiator.name !== undefined) {
       const { name, address } = event.initiator;
-      const volumes = this.#volumesAt(event.target, { name, address }).slice(0, MAX_VOLUMES_TOLD);
-      audit.session(event, { volumes: volumes.map((volume) => this.#offers.get(volume)?.volume.name ?? volume) });
+      const ids = this.#volumesAt(event.target, { name, address }, event.portal);
+      audit.session(event, { volumes: ids.map((id) => this.#nameOf(id)), ids });
       return;
     }
     const why = event.kind === 'login-refused' ? this.#whyRefused(event) : undefined;
     audit.session(event, why === undefined ? {} : { why });
   }
 
-  /** Names of the targets that have something mapped and open at this moment, whoever may use it. */
-  announced(): Iterable<string> {
-    return this.#resolved.keys();
+  /** Names of the targets that have something open at this moment that somebody may use at portals of this kind. */
+  *announced(loopback: boolean): Iterable<string> {
+    for (const [name, { byInitiator }] of this.#resolved) if (loopback || byInitiator.size > 0) yield name;
   }
 
   /** What this initiator sees at a target through portals of a kind. */
@@ -346,33 +346,42 @@ export class AccessControl implements TargetRegistry {
     this.#judging = Promise.all([this.#judging, judged]);
   }
 
-  /** Names of the volumes each live session sees. */
-  #seenBySessions(): ReadonlyMap<number, readonly string[]> {
-    const nameOf = (volume: string): string => this.#offers.get(volume)?.volume.name ?? volume;
+  #nameOf(volume: string): string {
+    return this.#offers.get(volume)?.volume.name ?? volume;
+  }
+
+  /** The volumes each live session sees: names by identifiers. */
+  #seenBySessions(): ReadonlyMap<number, ReadonlyMap<string, string>> {
     return new Map(
-      (this.#keeper?.sessions() ?? []).map((session) => [session.tsih, this.volumesOf(session).map(nameOf)]),
+      (this.#keeper?.sessions() ?? []).map((session) => [
+        session.tsih,
+        new Map(this.volumesOf(session).map((id) => [id, this.#nameOf(id)])),
+      ]),
     );
   }
 
   /** Works out anew who sees what, and enters in the audit log which live sessions gained or lost a volume without a login. */
-  #follow(before: ReadonlyMap<number, readonly string[]>): void {
+  #follow(before: ReadonlyMap<number, ReadonlyMap<string, string>>): void {
     this.#rebuild();
     const after = this.#seenBySessions();
     for (const { tsih, initiatorName, targetName, peer } of this.#keeper?.sessions() ?? []) {
-      const [had, has] = [before.get(tsih) ?? [], after.get(tsih) ?? []];
-      const gained = has.filter((name) => !had.includes(name)).slice(0, MAX_VOLUMES_TOLD);
-      const lost = had.filter((name) => !has.includes(name)).slice(0, MAX_VOLUMES_TOLD);
+      const [had, has] = [before.get(tsih), after.get(tsih)];
+      const gained = [...(has ?? [])].filter(([id]) => had?.has(id) !== true);
+      const lost = [...(had ?? [])].filter(([id]) => has?.has(id) !== true);
       if (gained.length === 0 && lost.length === 0) continue;
-      this.#deps.audit.note({
+      const entry = {
         event: 'session-access',
         by: 'gateway',
         initiator: initiatorName,
         address: addressOf(peer),
         target: targetName,
         tsih,
-        gained,
-        lost,
-      });
+        gained: gained.map(([, name]) => name),
+        gainedIds: gained.map(([id]) => id),
+        lost: lost.map(([, name]) => name),
+        lostIds: lost.map(([id]) => id),
+      };
+      this.#deps.audit.note(entry, 'logins');
     }
   }
 

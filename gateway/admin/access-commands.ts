@@ -2,6 +2,8 @@ import type { Command } from 'commander';
 import { FarshoreError } from '../base/errors.ts';
 import type { ArgumentsOf, Operation, Results } from './gateway-api.ts';
 import * as show from './show-access.ts';
+import { toJson } from './output.ts';
+import { printable } from '../base/text.ts';
 import { giveSecret, readSecret, type SecretOptions, writePrivateFile, readSmallFile } from './secrets.ts';
 
 /** What the command line gives to those who add commands to it. */
@@ -29,7 +31,7 @@ interface ChapOptions extends SecretOptions {
 export function addAccessCommands(program: Command, tools: CommandTools): void {
   const { command, tell } = tools;
 
-  const target = program.command('target').description('targets beside the one that every volume has');
+  const target = command(program, 'target', 'targets beside the one that every volume has');
   command(target, 'create <name>', "make a target; a short name stands behind the gateway's").action((name: string) =>
     tell('target-create', { name }, show.target),
   );
@@ -38,7 +40,7 @@ export function addAccessCommands(program: Command, tools: CommandTools): void {
     tell('target-delete', { name }, (result) => `${result.name} is gone`),
   );
 
-  const initiator = program.command('initiator').description('who may be let in');
+  const initiator = command(program, 'initiator', 'who may be let in');
   command(initiator, 'add <name>', 'make an initiator known (iqn., eui. or naa. name)').action((name: string) =>
     tell('initiator-add', { initiator: name }, show.initiator),
   );
@@ -102,7 +104,7 @@ export function addAccessCommands(program: Command, tools: CommandTools): void {
       ),
     );
 
-  const session = program.command('session').description('who is logged in');
+  const session = command(program, 'session', 'who is logged in');
   command(session, 'list', 'every session').action(() => tell('session-list', {}, show.sessions));
   command(session, 'kill <id>', 'end a session; its initiator may log in again').action((id: string) => {
     if (!/^\d{1,5}$/.test(id))
@@ -110,7 +112,7 @@ export function addAccessCommands(program: Command, tools: CommandTools): void {
     return tell('session-kill', { id: Number(id) }, show.killed);
   });
 
-  const reservation = program.command('reservation').description('what hosts have reserved for themselves');
+  const reservation = command(program, 'reservation', 'what hosts have reserved for themselves');
   command(reservation, 'list <volume>', 'reservations and registrations of a volume').action((volume: string) =>
     tell('reservation-list', { name: volume }, show.reservations),
   );
@@ -129,7 +131,7 @@ export function addAccessCommands(program: Command, tools: CommandTools): void {
 
 function addAuditCommands(program: Command, tools: CommandTools): void {
   const { command, tell } = tools;
-  const access = program.command('access').description('who may reach what, and who did; the key of the secrets');
+  const access = command(program, 'access', 'who may reach what, and who did; the key of the secrets');
   command(access, 'report', 'who can reach which volume, by what right, since when, and who did')
     .option('--volume <name>', 'of this volume alone')
     .option('--initiator <name>', 'of this initiator alone')
@@ -154,7 +156,7 @@ function addAuditCommands(program: Command, tools: CommandTools): void {
     given.print();
   });
 
-  const key = access.command('key').description('the key that CHAP secrets are wrapped by');
+  const key = command(access, 'key', 'the key that CHAP secrets are wrapped by');
   command(
     key,
     'export <file>',
@@ -163,7 +165,7 @@ function addAuditCommands(program: Command, tools: CommandTools): void {
     const { key: text } = await tools.call('access-key-export', {});
     writePrivateFile(file, `${text}\n`);
     const done = `${text.includes('\n') ? 'the keys are' : 'the key is'} in ${file}; whoever has it and the table can read every CHAP secret`;
-    process.stdout.write(`${tools.json() ? JSON.stringify({ file }, null, 2) : done}\n`);
+    process.stdout.write(`${tools.json() ? toJson({ file }) : printable(done)}\n`);
   });
   command(
     key,

@@ -6,8 +6,16 @@ import { parseSize } from '../base/size.ts';
 import { loadSettings, type Settings } from '../config.ts';
 import { addAccessCommands } from './access-commands.ts';
 import { connectToGateway } from './control-client.ts';
-import { type ArgumentsOf, type Finding, MAX_VERSIONS_LISTED, type Operation, type Results } from './gateway-api.ts';
-import { progressBar } from './output.ts';
+import {
+  type ArgumentsOf,
+  type Finding,
+  MAX_VERSIONS_LISTED,
+  type Operation,
+  type Results,
+  type Warned,
+} from './gateway-api.ts';
+import { inVisibleText, progressBar, toJson } from './output.ts';
+import { printable } from '../base/text.ts';
 import * as show from './show.ts';
 
 /** The long-running commands, wired by the program's entry. Each resolves when it has ended. */
@@ -51,7 +59,7 @@ export async function runCli(argv: readonly string[], programs: Programs, versio
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_CODES.input;
     if (error instanceof FarshoreError && error.kind !== 'bug') {
-      process.stderr.write(`farshore: ${error.message}\n`);
+      process.stderr.write(`farshore: ${printable(error.message)}\n`);
       return EXIT_CODES[error.kind];
     }
     process.stderr.write(
@@ -69,6 +77,9 @@ function buildProgram(programs: Programs, version: string): Command {
     // `restore --version N` is not `farshore --version`: what stands behind a command belongs to it.
     .enablePositionalOptions()
     .exitOverride()
+    .configureOutput({
+      writeErr: (text) => process.stderr.write(text.split('\n').map(printable).join('\n')),
+    })
     .addOption(new Option('--config <file>', 'gateway configuration').env('FARSHORE_CONFIG'))
     .option('--json', 'print the result as JSON');
 
@@ -90,7 +101,8 @@ function buildProgram(programs: Programs, version: string): Command {
     print: (result: Results[Op]) => string,
   ): Promise<Results[Op]> => {
     const result = await call(op, args);
-    process.stdout.write(`${json() ? JSON.stringify(result, null, 2) : print(result)}\n`);
+    process.stdout.write(`${json() ? toJson(result) : print(inVisibleText(result))}\n`);
+    warn(result);
     return result;
   };
   const tell = async <Op extends Operation>(
@@ -100,15 +112,15 @@ function buildProgram(programs: Programs, version: string): Command {
   ): Promise<void> => {
     await ask(op, args, print);
   };
-  // --config and --json are understood after the command too.
+  // --config and --json are understood after the command too, and between the words of one that has two.
   const command = (parent: Command, name: string, description: string): Command =>
     parent
       .command(name)
       .description(description)
       .addOption(new Option('--config <file>', 'gateway configuration'))
       .addOption(new Option('--json', 'print the result as JSON'))
-      .hook('preAction', (_, action) => {
-        const own = action.opts<{ config?: string; json?: boolean }>();
+      .hook('preAction', (hooked) => {
+        const own = hooked.opts<{ config?: string; json?: boolean }>();
         if (own.config !== undefined) program.setOptionValue('config', own.config);
         if (own.json === true) program.setOptionValue('json', true);
       });
@@ -151,12 +163,12 @@ function buildProgram(programs: Programs, version: string): Command {
   command(program, 'status', 'how the gateway and its volumes are').action(() => tell('status', {}, show.status));
   command(program, 'doctor', 'check configuration, disk, clock, credentials, bucket and table').action(async () => {
     const findings = await examineAnyhow(settings(), programs);
-    process.stdout.write(`${json() ? JSON.stringify(findings, null, 2) : show.findings(findings)}\n`);
+    process.stdout.write(`${json() ? toJson(findings) : show.findings(inVisibleText(findings))}\n`);
     const failed = findings.filter((finding) => finding.verdict === 'fail');
     if (failed.length > 0) throw new FarshoreError('input', `${failed.length} of ${findings.length} checks failed`);
   });
 
-  const volume = program.command('volume').description('create, list, show, delete, undelete, forget volumes');
+  const volume = command(program, 'volume', 'create, list, show, delete, undelete, forget volumes');
   command(volume, 'create <name>', 'create a volume and serve it')
     .requiredOption('--size <size>', 'like 100M, 10G, 16T')
     .addOption(
@@ -299,4 +311,10 @@ function parseCount(option: string, text: string, least: number, most: number): 
     'input',
     `${option} "${text}" is not a whole number ${most === Number.MAX_SAFE_INTEGER ? `of ${least} or more` : `from ${least} to ${most}`}`,
   );
+}
+
+/** A change was made, and something may yet become of it: said beside the answer, which stays what scripts read. */
+function warn(result: object): void {
+  const { warnings = [] } = result as Warned; // absent from what changes nothing
+  for (const warning of warnings) process.stderr.write(`farshore: warning: ${printable(warning)}\n`);
 }

@@ -39,7 +39,7 @@ export interface VolumeAccessReport {
   /** `open`: every initiator on loopback portals; `unknown`: not read yet. */
   readonly mode: 'open' | 'mapped' | 'unknown';
   readonly maps: number;
-  /** Whether what is in force here (maps, credentials, reservations) is in the table too, so that a restore brings it back. */
+  /** Whether what is in force here (maps, credentials, reservations) is in the table too, so that a restore brings it back; false when another gateway has the volume. */
   readonly inTable: boolean;
   readonly problem: string | undefined;
 }
@@ -124,7 +124,12 @@ const name = z
   );
 const volume = z.strictObject({ name });
 
-const iscsiName = z.string().min(1).max(512);
+const iscsiName = z
+  .string()
+  .regex(
+    /^[^]{1,512}$/,
+    'an iSCSI name has 1 to 223 bytes; write it like iqn.2026-11.com.example:host1, eui.02004567a425678d or naa.52004567ba64678d',
+  );
 /** Bytes of a secret, base64: it may be anything. */
 const secret = z.string().max(1024);
 const credential = { user: z.string().max(1024), secret };
@@ -187,6 +192,11 @@ export const ARGUMENTS = {
 export type Operation = keyof typeof ARGUMENTS;
 export type ArgumentsOf<Op extends Operation> = z.infer<(typeof ARGUMENTS)[Op]>;
 
+/** A change that was made, and what may yet become of it; one sentence each. */
+export interface Warned {
+  readonly warnings?: readonly string[];
+}
+
 export interface Results {
   status: GatewayReport;
   'volume-create': VolumeReport;
@@ -205,13 +215,13 @@ export interface Results {
   'target-create': TargetReport;
   'target-list': readonly TargetReport[];
   'target-delete': { readonly name: string };
-  'initiator-add': InitiatorReport;
+  'initiator-add': InitiatorReport & Warned;
   'initiator-list': readonly InitiatorReport[];
-  'initiator-remove': { readonly initiator: string };
-  'initiator-chap': InitiatorReport;
-  'discovery-chap': { readonly initiator: string | undefined };
-  map: MapReport;
-  unmap: { readonly maps: readonly MapReport[] };
+  'initiator-remove': { readonly initiator: string } & Warned;
+  'initiator-chap': InitiatorReport & Warned;
+  'discovery-chap': { readonly initiator: string | undefined } & Warned;
+  map: MapReport & Warned;
+  unmap: { readonly maps: readonly MapReport[] } & Warned;
   'session-list': readonly SessionReport[];
   'session-kill': {
     readonly id: number;

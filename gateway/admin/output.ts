@@ -1,6 +1,22 @@
 import { SingleBar } from 'cli-progress';
 import { formatSize } from '../base/size.ts';
+import { printable, printableJson } from '../base/text.ts';
 import type { Progress } from './gateway-api.ts';
+
+/** A result as JSON, in visible characters: what is in it may have been chosen by anybody who reaches a portal. */
+export function toJson(result: unknown): string {
+  return printableJson(JSON.stringify(result, null, 2));
+}
+
+/** The same value with every text in it in one line of visible characters, so that none can pass for another line or colour the terminal. */
+export function inVisibleText<T>(value: T): T {
+  if (typeof value === 'string') return printable(value) as T; // a string again
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map((each: unknown) => inVisibleText(each)) as T; // element by element
+  return Object.fromEntries(
+    Object.entries(value).map(([key, each]: [string, unknown]) => [printable(key), inVisibleText(each)]),
+  ) as T; // key by key: results are plain objects
+}
 
 /** Columns padded to their widest cell; right-aligned where every cell of the column is a number or size. */
 export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { describeError, FarshoreError } from '../base/errors.ts';
+import { hasUnprintable } from '../base/text.ts';
 
 /** Where secrets come from: never from the command line's words, which every user of the machine can read. */
 export interface SecretOptions {
@@ -20,7 +21,7 @@ export interface Secret {
 const GENERATED_BYTES = 12;
 const MAX_FILE_BYTES = 8192;
 
-/** From the file (one line, without its end), or a fresh one. `input` when neither or both are named. */
+/** From the file (one line of text, without its end), or a fresh one. `input` when neither or both are named, or the file holds something else. */
 export function readSecret(from: {
   readonly file: string | undefined;
   readonly generate: boolean | undefined;
@@ -35,7 +36,7 @@ export function readSecret(from: {
       `give the secret with ${option} FILE (- for standard input), or have one made with ${makes}`,
     );
   }
-  if (file !== undefined) return { secret: Buffer.from(readSmallFile(file).replace(/\r?\n$/, '')), generated: false };
+  if (file !== undefined) return { secret: secretOf(readBytes(file), file), generated: false };
   if (isJson) {
     throw new FarshoreError(
       'input',
@@ -50,8 +51,40 @@ export function giveSecret(what: string, { secret, generated }: Secret): void {
   if (generated) process.stdout.write(`${what}: ${secret.toString()}  (shown this once; it is stored wrapped)\n`);
 }
 
+/**
+ * The bytes of the line, as they are. What is no plain text is refused: initiators take their secrets from a line of a configuration file, and
+ * whatever turns other bytes into text makes the same few characters of all of them, which anybody can guess.
+ */
+function secretOf(content: Buffer, file: string): Buffer {
+  const end =
+    content.at(-1) !== 0x0a ? content.length : content.at(-2) === 0x0d ? content.length - 2 : content.length - 1;
+  const secret = content.subarray(0, end);
+  const problem = problemOf(secret);
+  if (problem === undefined) return secret;
+  throw new FarshoreError(
+    'input',
+    `the secret in ${file === '-' ? 'standard input' : file} ${problem}; a secret is one line of plain text, 12 to 255 bytes long, such as head -c 12 /dev/urandom | base64 writes`,
+  );
+}
+
+function problemOf(secret: Buffer): string | undefined {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(secret);
+  } catch {
+    return 'is no text (UTF-8)';
+  }
+  if (text.includes('\n') || text.includes('\r')) return 'has more than one line';
+  if (hasUnprintable(text)) return 'holds control characters or invisible ones';
+  return text.includes('\ufffd') ? 'holds U+FFFD, which stands where other bytes were lost' : undefined;
+}
+
 /** A small text file, or standard input for `-`. */
 export function readSmallFile(file: string): string {
+  return readBytes(file).toString('utf8');
+}
+
+function readBytes(file: string): Buffer {
   try {
     const descriptor = file === '-' ? 0 : openSync(file, 'r');
     try {
@@ -65,7 +98,7 @@ export function readSmallFile(file: string): string {
         if (bytes > MAX_FILE_BYTES) throw new Error(`it has more than ${MAX_FILE_BYTES} bytes`);
         pieces.push(piece.subarray(0, count));
       }
-      return Buffer.concat(pieces).toString('utf8');
+      return Buffer.concat(pieces);
     } finally {
       if (descriptor !== 0) closeSync(descriptor);
     }

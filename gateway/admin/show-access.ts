@@ -38,11 +38,15 @@ function credentials({ chap }: InitiatorReport): string {
   if (chap.length === 0) return 'none';
   return chap
     .map((each) => {
-      const users = `user ${each.user}${each.mutualUser === undefined ? '' : `, mutual ${each.mutualUser}`}`;
       const where = each.target === undefined ? '' : ` at ${each.target}`;
-      return `CHAP${where}: ${users}${each.readable ? '' : ' (its key is not here)'}`;
+      return `CHAP${where}: ${userOf(each)}`;
     })
     .join('; ');
+}
+
+function userOf(chap: Pick<InitiatorReport['chap'][number], 'user' | 'mutualUser' | 'readable'>): string {
+  const mutual = chap.mutualUser === undefined ? '' : `, mutual ${chap.mutualUser}`;
+  return `user ${chap.user}${mutual}${chap.readable ? '' : ' (its key is not here)'}`;
 }
 
 export function mapped(map: MapReport): string {
@@ -78,7 +82,8 @@ export const discovery =
   (result: Results['discovery-chap']): string =>
     `discovery by ${result.initiator ?? 'every initiator'} ${isCleared ? 'needs no credential of its own any more' : 'needs this credential from now on'}`;
 
-export function report({ rights, uses, refusals, unreadable }: AccessReport): string {
+export function report(access: AccessReport): string {
+  const { rights, uses, refusals, discovery: credentials, elsewhere, logReaches, notWritten, unreadable } = access;
   const right = formatTable(
     ['volume', 'initiator', 'target', 'LUN', 'access', 'from', 'authentication', 'granted'],
     rights.map((each) => [
@@ -95,7 +100,7 @@ export function report({ rights, uses, refusals, unreadable }: AccessReport): st
   const use = formatTable(
     ['volume', 'initiator', 'address', 'target', 'logins', 'first (UTC)', 'last (UTC)'],
     uses.map((each) => [
-      each.volume,
+      each.former ? `${each.volume} (a former one${each.id === undefined ? '' : `, ${each.id}`})` : each.volume,
       each.initiator,
       each.address,
       each.target,
@@ -115,15 +120,33 @@ export function report({ rights, uses, refusals, unreadable }: AccessReport): st
       each.reason,
     ]),
   );
+  const proofs = formatTable(
+    ['initiator', 'authentication', 'granted'],
+    credentials.map((each) => [
+      each.initiator ?? 'every initiator without its own',
+      `CHAP${each.volume === undefined ? '' : ` with volume ${each.volume}`}: ${userOf(each)}`,
+      granted(each.since, each.by),
+    ]),
+  );
+  const unwritten = Object.entries(notWritten).map(([event, count]) => `${count} × ${event}`);
   return [
+    ...elsewhere.map((name) => `${name}: another gateway serves it; what is shown here may be old\n`),
     'who can',
     rights.length === 0 ? 'nobody' : right,
     '',
-    'who did (from the audit log)',
+    'what discovery takes',
+    credentials.length === 0 ? 'nothing: whoever reaches a portal may ask, and is told only what it may use' : proofs,
+    '',
+    `who did (from the audit log${logReaches.logins === undefined ? '' : `, whose logins reach back to ${shortTime(logReaches.logins)}`})`,
     uses.length === 0 ? 'nobody' : use,
-    ...(refusals.length === 0 ? [] : ['', 'who was refused', refused]),
+    ...(refusals.length === 0 ? [] : ['', `who was refused${reach(logReaches.refusals)}`, refused]),
+    ...(unwritten.length === 0 ? [] : ['', `not written, for there were too many: ${unwritten.join(', ')}`]),
     ...(unreadable === 0 ? [] : ['', `${unreadable} lines of the audit log cannot be read`]),
   ].join('\n');
+}
+
+function reach(since: string | undefined): string {
+  return since === undefined ? '' : ` (refusals reach back to ${shortTime(since)})`;
 }
 
 function granted(since: number | undefined, by: string | undefined): string {

@@ -136,7 +136,8 @@ export const verified =
       ...report.problems.map((problem) => `  ${problem}`),
     ].join('\n');
 
-function accessOf({ access }: VolumeReport): string {
+function accessOf({ access, state }: VolumeReport): string {
+  if (state === 'fenced') return 'elsewhere';
   if (access.mode !== 'mapped') return access.mode;
   const maps = `${access.maps} map${access.maps === 1 ? '' : 's'}`;
   return access.inTable ? maps : `${maps}, not in the table yet`;

@@ -5,6 +5,7 @@ import { AccessControl } from '../../../gateway/access/access-control.ts';
 import type { AuditEntry } from '../../../gateway/access/audit-entry.ts';
 import { readAudit } from '../../../gateway/access/audit-files.ts';
 import { AuditLog } from '../../../gateway/access/audit-log.ts';
+import { dropVolume } from '../../../gateway/access/operations.ts';
 import { adoptVolume } from '../../../gateway/access/part.ts';
 import { SecretBox } from '../../../gateway/access/secret-box.ts';
 import { systemRandom } from '../../../gateway/base/clock.ts';
@@ -38,7 +39,13 @@ async function world(disk = new MemoryDisk()) {
   const admin = new AccessAdmin({ book, secrets, control, audit, disk, clock: patience, iqn: IQN });
   let changes = 0;
   const settling = { until: Promise.resolve() };
-  const sessions: { initiatorName: string; targetName: string | undefined; peer: string; tsih: number }[] = [];
+  const sessions: {
+    initiatorName: string;
+    targetName: string | undefined;
+    peer: string;
+    portal: string;
+    tsih: number;
+  }[] = [];
   control.servedBy({
     sessions: () => sessions,
     offered: () => undefined,
@@ -205,9 +212,9 @@ describe('a mapped volume', () => {
   it('counts the sessions that see it', async () => {
     await w.map('a');
     w.sessions.push(
-      { initiatorName: HOST, targetName: `${IQN}:a`, peer: '10.1.1.9:5000', tsih: 1 },
-      { initiatorName: HOST, targetName: `${IQN}:b`, peer: '127.0.0.1:5001', tsih: 2 },
-      { initiatorName: HOST, targetName: undefined, peer: '10.1.1.9:5002', tsih: 3 },
+      { initiatorName: HOST, targetName: `${IQN}:a`, peer: '10.1.1.9:5000', portal: LAN, tsih: 1 },
+      { initiatorName: HOST, targetName: `${IQN}:b`, peer: '127.0.0.1:5001', portal: LOOPBACK, tsih: 2 },
+      { initiatorName: HOST, targetName: undefined, peer: '10.1.1.9:5002', portal: LAN, tsih: 3 },
     );
     expect(w.control.sessions('id-a')).toBe(1);
     expect(w.control.sessions('id-b')).toBe(1);
@@ -394,7 +401,7 @@ describe('what the auditor is told', () => {
   it('is who had a volume that came and went while a session was there', async () => {
     const target = `${IQN}:a`;
     await w.map('a');
-    w.sessions.push({ initiatorName: HOST, targetName: target, peer: '10.1.1.9:5000', tsih: 7 });
+    w.sessions.push({ initiatorName: HOST, targetName: target, peer: '10.1.1.9:5000', portal: LAN, tsih: 7 });
     await w.map('b', { target });
     await w.admin.unmap({ volume: 'b', initiator: HOST, target: undefined }, 'cli:root');
     const told = (await w.entries()).filter((entry) => entry.event === 'session-access');
@@ -404,6 +411,141 @@ describe('what the auditor is told', () => {
     ]);
     const { uses } = await w.admin.report({ volume: 'b', initiator: undefined });
     expect(uses).toMatchObject([{ volume: 'b', initiator: HOST, address: '10.1.1.9', target, logins: 0 }]);
+  });
+
+  it('is every volume that a session sees, however many there are', async () => {
+    await w.admin.createTarget('many', 'cli:root');
+    for (let count = 0; count < 18; count++) {
+      await w.addVolume(`m${count}`);
+      await w.map(`m${count}`, { target: 'many' });
+    }
+    const login = { initiator: at('10.1.1.9'), target: `${IQN}:many`, portal: LAN, tsih: 1, discovery: false } as const;
+    w.control.onEvent({ ...login, kind: 'login', proof: { kind: 'none' } });
+    await w.entries();
+    expect((await w.admin.report({ volume: 'm17', initiator: undefined })).uses).toMatchObject([{ logins: 1 }]);
+  });
+
+  it('is the use of an open volume by its portal, whatever address the initiator has on this machine', async () => {
+    const login = {
+      initiator: at('10.1.1.9'),
+      target: `${IQN}:a`,
+      portal: LOOPBACK,
+      tsih: 1,
+      discovery: false,
+    } as const;
+    w.control.onEvent({ ...login, kind: 'login', proof: { kind: 'none' } });
+    w.control.onEvent({ ...login, kind: 'login', initiator: at(LOOPBACK), portal: LAN, proof: { kind: 'none' } });
+    await w.entries();
+    const { uses } = await w.admin.report({ volume: 'a', initiator: undefined });
+    expect(uses).toMatchObject([{ volume: 'a', address: '10.1.1.9', logins: 1 }]);
+    const session = { initiatorName: HOST, targetName: `${IQN}:a`, peer: '10.1.1.9:1', portal: LOOPBACK, tsih: 1 };
+    expect(w.control.volumesOf(session)).toEqual(['id-a']);
+    expect(w.control.volumesOf({ ...session, portal: LAN })).toEqual([]);
+  });
+
+  it('is since when a right has been there, which the same map given again does not change, and is no change', async () => {
+    const addresses = ['10.1.1.0/24', '10.2.0.0/16'];
+    await w.map('a', { addresses });
+    const [before] = (await w.admin.report({ volume: 'a', initiator: undefined })).rights;
+    w.patience.advance(5000);
+    const again = await w.map('a', { lun: 0, addresses: [...addresses].reverse() });
+    expect(again.since).toBe(before?.since);
+    expect((await w.admin.report({ volume: 'a', initiator: undefined })).rights).toEqual([before]);
+    await w.map('a', { addresses: ['10.1.1.0/24'] });
+    const [after] = (await w.admin.report({ volume: 'a', initiator: undefined })).rights;
+    expect(after?.since).toBe((before?.since ?? 0) + 5000);
+    expect((await w.entries()).filter(({ event }) => event.startsWith('map')).map(({ event }) => event)).toEqual([
+      'map',
+      'map-change',
+    ]);
+  });
+
+  it('is that a right does not count while the key of its credential is not here', async () => {
+    await w.map('a');
+    await w.admin.setChap(HOST, undefined, { initiator: { user: 'u', secret: SECRET }, mutual: undefined }, 'cli:root');
+    w.disk.files.delete('access.key');
+    const moved = await world(w.disk);
+    const { rights } = await moved.admin.report({ volume: 'a', initiator: undefined });
+    expect(rights).toMatchObject([{ initiator: HOST, suspended: 'the key of its secret is not here' }]);
+  });
+
+  it('is that another gateway serves the volume, and that what is told of it is what was known here', async () => {
+    await w.map('a');
+    const report = await w.admin.report({ volume: undefined, initiator: undefined }, (name) => name === 'a');
+    expect(report.elsewhere).toEqual(['a']);
+    expect(report.rights).toMatchObject([
+      { volume: 'a', suspended: 'another gateway serves the volume now' },
+      { volume: 'b', suspended: undefined },
+    ]);
+  });
+
+  it('tells a volume from an earlier one of the same name', async () => {
+    const login = {
+      initiator: at('10.1.1.9'),
+      target: `${IQN}:a`,
+      portal: LOOPBACK,
+      tsih: 1,
+      discovery: false,
+    } as const;
+    w.control.onEvent({ ...login, kind: 'login', proof: { kind: 'none' } });
+    await w.control.withdraw('id-a');
+    const next = { volume: 'id-a2', name: 'a', target: `${IQN}:a` };
+    await w.book.change((document) => ({
+      document: adoptVolume(dropVolume(document, 'id-a'), next, undefined).document,
+      result: undefined,
+      audit: undefined,
+    }));
+    w.control.offer(next, new RamDevice({ bytes: MIB, name: 'a' }));
+    w.control.onEvent({ ...login, kind: 'login', initiator: at('10.1.1.8'), proof: { kind: 'none' } });
+    await w.entries();
+    expect((await w.admin.report({ volume: 'a', initiator: undefined })).uses).toMatchObject([
+      { volume: 'a', id: 'id-a', former: true, address: '10.1.1.9', logins: 1 },
+      { volume: 'a', id: 'id-a2', former: false, address: '10.1.1.8', logins: 1 },
+    ]);
+  });
+
+  it('is what discovery takes, without the secrets, how far back the log reaches, and what was not written', async () => {
+    await w.admin.setDiscoveryChap(
+      undefined,
+      { initiator: { user: 'asks', secret: SECRET }, mutual: undefined },
+      'cli:root',
+    );
+    const login = { initiator: at('10.1.1.9'), target: undefined, portal: LAN, discovery: true } as const;
+    for (let tsih = 0; tsih < 500; tsih++)
+      w.control.onEvent({ ...login, kind: 'login', tsih, proof: { kind: 'none' } });
+    w.control.onEvent({
+      ...login,
+      kind: 'login',
+      target: `${IQN}:a`,
+      discovery: false,
+      tsih: 1,
+      proof: { kind: 'none' },
+    });
+    await w.audit.close();
+    const report = await w.admin.report({ volume: undefined, initiator: undefined });
+    expect(report.discovery).toMatchObject([{ initiator: undefined, user: 'asks', by: 'cli:root', readable: true }]);
+    expect(JSON.stringify(report)).not.toContain('correct horse');
+    expect(report.logReaches).toEqual({
+      logins: expect.stringMatching(/^2026-/) as string,
+      refusals: expect.stringMatching(/^2026-/) as string,
+    });
+    expect(report.notWritten).toEqual({ login: 440 });
+  });
+
+  it('is what was claimed for a target and is no name, and who claimed it', async () => {
+    w.control.onEvent({
+      kind: 'login-refused',
+      initiator: at('10.1.1.8', OTHER),
+      target: `x\n${'y'.repeat(8000)}`,
+      portal: LAN,
+      status: '0203',
+      reason: 'no such target',
+      count: 1,
+    });
+    await w.entries();
+    const { refusals } = await w.admin.report({ volume: undefined, initiator: OTHER });
+    expect(refusals).toMatchObject([{ initiator: OTHER, address: '10.1.1.8' }]);
+    expect(refusals[0]?.target).toMatch(/^no name: x\\ny{200,220}$/);
   });
 
   it('is every change, with what it was before', async () => {
@@ -420,6 +562,12 @@ describe('what the auditor is told', () => {
 
   it('names every target that announces something, and no other', async () => {
     await w.admin.createTarget('empty', 'cli:root');
-    expect([...w.control.announced()].sort()).toEqual([`${IQN}:a`, `${IQN}:b`]);
+    expect([...w.control.announced(true)].sort()).toEqual([`${IQN}:a`, `${IQN}:b`]);
+  });
+
+  it('names only those with a map where an open volume is not seen', async () => {
+    expect([...w.control.announced(false)]).toEqual([]);
+    await w.map('a');
+    expect([...w.control.announced(false)]).toEqual([`${IQN}:a`]);
   });
 });

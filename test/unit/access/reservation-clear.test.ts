@@ -60,8 +60,10 @@ async function office() {
       sessions: server,
       volumeName: () => DATA.name,
       targetsChanged: () => undefined,
+      warnings: () => Promise.resolve([]),
     },
     () => undefined,
+    () => false,
   );
   const audited = vi.spyOn(audit, 'change');
   return { book, server, operations, audited, port: portal?.port ?? 0 };
