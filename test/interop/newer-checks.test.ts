@@ -7,6 +7,9 @@ import { runChecks } from './front-end-check.ts';
 import type { CheckedLun } from './front-end-check.ts';
 import { NEWER_CHECKS } from './newer-checks.ts';
 
+/** Each command line of the set-up is a process of its own. */
+const SET_UP_LIMIT_MS = 300_000;
+
 describe("what libiscsi's newer releases test", () => {
   let site: Site;
   const luns = new Map<number, CheckedLun>();
@@ -23,7 +26,7 @@ describe("what libiscsi's newer releases test", () => {
         ...chapLun(site.gateway, site.directory, sector),
       });
     }
-  });
+  }, SET_UP_LIMIT_MS);
 
   afterAll(async () => {
     await site.close();
