@@ -4,15 +4,39 @@ import type { Log } from './base/log.ts';
 import type { Settings } from './config.ts';
 import { connectOverTcp } from './isns/connection.ts';
 import { type IsnsRegistration, startIsnsRegistration } from './isns/registration.ts';
+import type { IsnsPortal, IsnsTarget } from './isns/messages.ts';
 import { PORTAL_GROUP_TAG } from './iscsi/constants.ts';
 import type { OpenPortal } from './iscsi/portals.ts';
+import { isLoopbackAddress } from './iscsi/target-registry.ts';
+
+interface Announced {
+  /** Targets that somebody may use at portals of this kind. */
+  announced(loopback: boolean): Iterable<string>;
+}
+
+/**
+ * The targets others may use, and the portals to use them at: an iSNS server takes all portals of an entity for ways to
+ * each of its targets. Targets that are open at loopback portals, and these, are announced where there are no others.
+ */
+export function announced(
+  portals: readonly OpenPortal[],
+  access: Announced,
+): { readonly targets: readonly IsnsTarget[]; readonly portals: readonly IsnsPortal[] } {
+  const isLocal = ({ host }: OpenPortal): boolean => isLoopbackAddress(host) || host === 'localhost';
+  const loopback = portals.every(isLocal);
+  const useful = loopback ? portals : portals.filter((each) => !isLocal(each) || each.advertise !== undefined);
+  return {
+    targets: [...access.announced(loopback)].map((name) => ({ name, alias: undefined })),
+    portals: useful.flatMap((each) => each.advertise ?? [{ host: each.host, port: each.port }]),
+  };
+}
 
 /** What is told to an iSNS server, if one is configured. */
 export class Announcement {
   #registration: IsnsRegistration | undefined;
 
   /** Once the portals are open. */
-  start(settings: Settings, portals: readonly OpenPortal[], access: { announced(): Iterable<string> }, log: Log): void {
+  start(settings: Settings, portals: readonly OpenPortal[], access: Announced, log: Log): void {
     const { isns } = settings;
     if (isns === undefined) return;
     this.#registration = startIsnsRegistration({
@@ -23,8 +47,8 @@ export class Announcement {
       connect: connectOverTcp(isns, systemClock),
       entity: settings.iqn,
       groupTag: PORTAL_GROUP_TAG,
-      targets: () => [...access.announced()].map((name) => ({ name, alias: undefined })),
-      portals: () => portals.flatMap((portal) => portal.advertise ?? [portal]),
+      targets: () => announced(portals, access).targets,
+      portals: () => announced(portals, access).portals,
     });
   }
 
