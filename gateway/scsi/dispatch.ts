@@ -1,11 +1,12 @@
-import type { MaybePromise } from '../base/block-device.ts';
+import type { MaybePromise, SectorRange } from '../base/block-device.ts';
 import type { ByteCount } from '../base/units.ts';
 import { compareAndWrite, orWrite, writeAtomic } from './atomic-writes.ts';
 import { readCapacity10, readCapacity16 } from './capacity.ts';
+import { ABORTED, isAborted } from './command-life.ts';
+import type { CommandLife } from './command-life.ts';
 import { readDefectData } from './defect-data.ts';
 import type { Access } from './extent-lock.ts';
 import { inquiry } from './inquiry.ts';
-import { maxWriteSameSectors } from './limits.ts';
 import { logSense } from './log-sense.ts';
 import type { UnitNexus } from './logical-unit.ts';
 import { read, synchronizeCache, verify, write, writeAndVerify, writePart } from './medium.ts';
@@ -13,20 +14,19 @@ import { modeSelect } from './mode-select.ts';
 import { modeSense } from './mode-sense.ts';
 import { prefetch } from './prefetch.ts';
 import { getLbaStatus, unmap, writeSame } from './provisioning.ts';
-import { GOOD, parameterData, plainStatus } from './result.ts';
+import { GOOD, parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, descriptorSense, fixedSense, resultOfError } from './sense.ts';
 import { preventAllow, startStop } from './start-stop.ts';
 import { reportSupportedOpcodes, reportTaskManagement } from './supported-commands.ts';
-import { STATUS } from './constants.ts';
 import { reportTargetPortGroups } from './target-port-groups.ts';
 import { refuseNow } from './refusals.ts';
-import { accessOf, extentOf } from './traits.ts';
+import { accessOf, extentsOf } from './traits.ts';
 import type { UnitCommand } from './traits.ts';
 import { extendedCopy } from './xcopy/copy.ts';
 import { copyResults } from './xcopy/outcomes.ts';
 
-export type { UnitCommand };
+export type { CommandLife, UnitCommand };
 
 /** Expected data transfer length in either direction. */
 export interface Announced {
@@ -34,18 +34,9 @@ export interface Announced {
   readonly out: ByteCount;
 }
 
-/** The life of a command as far as one needs to know that waits or takes long. */
-export interface CommandLife {
-  /** `aborted`: nobody wants the outcome any more; it must change nothing from now on, and end. */
-  readonly state: string;
-}
-
-/** Nobody hears of it: its initiator has aborted it. */
-const ABORTED = plainStatus(STATUS.taskAborted);
-
 /**
  * Runs a command that `refuse` has passed. `data` is what the command takes from the initiator, or less when it announced
- * less. Answered in the same turn where the device can, unless it has to wait for a command that is atomic, or is one.
+ * less. A read or write is answered in the same turn where the device can, unless it has to wait for a command that is atomic.
  */
 export function execute(
   nexus: UnitNexus,
@@ -56,10 +47,10 @@ export function execute(
 ): MaybePromise<ScsiResult> {
   const { media } = nexus.unit;
   const access = endsInsideSector(nexus, command, announced.out) ? 'exclusive' : accessOf(command);
-  const outcome =
-    access === 'exclusive' || (access === 'shared' && !media.extents.isIdle)
-      ? executeInTurn(nexus, command, access, data, announced, life)
-      : run(nexus, command, data, announced, life);
+  const isFree = access === undefined || (access === 'counted' && media.extents.letsAllIn);
+  const outcome = isFree
+    ? run(nexus, command, data, announced, life)
+    : executeInTurn(nexus, command, access, data, announced, life);
   return media.mode.descriptorSense ? inDescriptorFormat(outcome) : outcome;
 }
 
@@ -74,24 +65,24 @@ function endsInsideSector(nexus: UnitNexus, command: UnitCommand, announcedBytes
 async function executeInTurn(
   nexus: UnitNexus,
   command: UnitCommand,
-  access: Access,
+  access: Access | 'counted',
   data: readonly Buffer[],
   announced: Announced,
   life: CommandLife,
 ): Promise<ScsiResult> {
   const { extents } = nexus.unit.media;
-  const { first, end } = extentOf(command);
-  if (access === 'shared' && extents.isFree(first, end)) return run(nexus, command, data, announced, life);
+  const claimed = extentsOf(command, data);
+  if (access === 'counted' && extents.letsIn(claimed)) return run(nexus, command, data, announced, life);
   const early = refuseNow(nexus, command); // it must not wait for the end of a SANITIZE
   if (early !== undefined) return early;
   let release;
   try {
-    release = await extents.acquire(first, end, access);
+    release = await extents.acquireAll(claimed, access === 'counted' ? 'shared' : access);
   } catch (error) {
     return resultOfError(error);
   }
   try {
-    if (life.state === 'aborted') return ABORTED;
+    if (isAborted(life)) return ABORTED;
     return await run(nexus, command, data, announced, life);
   } finally {
     release();
@@ -134,9 +125,9 @@ function run(
     case 'start-stop':
       return startStop(nexus, command);
     case 'write-and-verify':
-      return counted(nexus, writeAndVerify(device, media, command, data, announced.out));
+      return writeAndVerify(device, media, command, { data, announcedBytes: announced.out }, life);
     case 'verify':
-      return command.sectors === 0 ? GOOD : counted(nexus, verify(device, command, data));
+      return command.sectors === 0 ? GOOD : verify(device, command, data, life);
     case 'compare-and-write':
       return compareAndWrite(device, command, data, announced.out);
     case 'or-write':
@@ -144,16 +135,13 @@ function run(
     case 'write-atomic':
       return writeAtomic(device, command, data, announced.out);
     case 'prefetch':
-      return prefetch(device, media, command);
+      return prefetch(device, media, command, life);
     case 'unmap':
-      return counted(
-        nexus,
-        withParameters(command, data, (parameters) => unmap(device, parameters)),
-      );
+      return withParameters(command, data, (parameters) => unmap(device, parameters, life));
     case 'write-same':
-      return counted(nexus, writeSameOf(nexus, command, data, announced.out));
+      return writeSameOf(nexus, command, data, announced.out, life);
     case 'get-lba-status':
-      return getLbaStatus(device, command.lba, command.allocationLength);
+      return getLbaStatus(device, command, life);
     case 'inquiry':
       return inquiry(nexus, command);
     case 'read-capacity-10':
@@ -203,43 +191,25 @@ function withParameters(
   return parameters.length < command.parameterBytes ? checkCondition(SENSE.parameterListLength) : act(parameters);
 }
 
-/** Atomic commands that come later wait for this one while it is in the device. */
-function counted(nexus: UnitNexus, outcome: MaybePromise<ScsiResult>): MaybePromise<ScsiResult> {
-  if (!(outcome instanceof Promise)) return outcome;
-  const inFlight = nexus.unit.media.extents.enter();
-  return outcome.finally(() => {
-    inFlight.leave();
-  });
-}
-
-interface Extent {
-  readonly lba: number;
-  readonly sectors: number;
-}
-
 function writeSameOf(
   nexus: UnitNexus,
-  command: Extent & { readonly noData: boolean; readonly unmap: boolean },
+  command: SectorRange & { readonly noData: boolean },
   data: readonly Buffer[],
   announcedBytes: ByteCount,
+  life: CommandLife,
 ): MaybePromise<ScsiResult> {
   const { device } = nexus.unit;
-  const { sectorSize, sectors: end } = device.geometry();
-  if (!command.noData && announcedBytes !== sectorSize) return checkCondition(SENSE.wrongDataLength);
-  const sectors = command.sectors === 0 ? end - command.lba : command.sectors;
-  if (sectors > maxWriteSameSectors(sectorSize)) return checkCondition(SENSE.invalidFieldInCdb);
-  if (sectors === 0) return GOOD;
-  // "Unmap up to the end" unmaps whatever the block is filled with, as libiscsi's test demands and other targets do.
-  const unmapsToTheEnd = command.unmap && command.sectors === 0;
-  const pattern = command.noData || unmapsToTheEnd ? undefined : Buffer.concat(data);
-  return writeSame(device, { lba: command.lba, sectors }, pattern);
+  if (command.noData) return writeSame(device, command, undefined, life);
+  if (announcedBytes !== device.geometry().sectorSize) return checkCondition(SENSE.wrongDataLength);
+  return writeSame(device, command, Buffer.concat(data), life);
 }
 
-/** REQUEST SENSE (SPC-4 6.39): a pending unit attention as data, once; otherwise NO SENSE. */
+/** REQUEST SENSE (SPC-4): a pending unit attention as data, once; otherwise NO SENSE. What is not given to anybody stays pending. */
 function requestSense(
   nexus: UnitNexus,
   command: { readonly descriptor: boolean; readonly allocationLength: number },
 ): ScsiResult {
+  if (command.allocationLength === 0) return GOOD;
   const sense = nexus.takeAttention() ?? nexus.unit.sanitizer.condition ?? SENSE.none;
   return parameterData(command.descriptor ? descriptorSense(sense) : fixedSense(sense), command.allocationLength);
 }

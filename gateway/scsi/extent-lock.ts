@@ -6,7 +6,7 @@ import type { ScsiResult } from './result.ts';
 import { resultOfError } from './sense.ts';
 
 /**
- * - `shared`    with other commands, as reads and plain writes are
+ * - `shared`    with all others that are not one action
  * - `exclusive` the command reads and writes, or is read, as one action
  */
 export type Access = 'shared' | 'exclusive';
@@ -14,9 +14,14 @@ export type Access = 'shared' | 'exclusive';
 /** Commands that wait for, or hold, an extent of one unit; far above what its sessions can have under way. */
 const MAX_CLAIMS = 16_384;
 
-interface Claim {
+/** Sectors [first, end). */
+export interface Extent {
   readonly first: Lba;
   readonly end: Lba;
+}
+
+interface Claim {
+  readonly extents: readonly Extent[];
   readonly access: Access;
   /** Commands that were in the device when an exclusive claim was made. */
   readonly after: readonly InFlight[];
@@ -24,7 +29,7 @@ interface Claim {
   grant: () => void;
 }
 
-/** Commands in the device that hold no claim, since none was about when they came. Only counted: that is all they cost. */
+/** Reads and writes in the device that hold no claim, since no exclusive one was about. Only counted: that is all they cost. */
 export class InFlight {
   #count = 0;
   readonly #onDrained: () => void;
@@ -61,15 +66,18 @@ export class InFlight {
 
 /**
  * Makes COMPARE AND WRITE, ORWRITE, WRITE ATOMIC and the writes of a copy uninterrupted series of actions (SBC-4): such
- * a command waits for every command that was in the device when it came, and those that come later and overlap it wait for it, in
- * the order of their arrival.
+ * a command waits for the plain reads and writes that were in the device when it came, wherever they are, for they are short; and for those
+ * that overlap it of the commands that may take long, which hold a claim for that. Those that come later and overlap it wait for it, in the
+ * order of their arrival.
  *
- * A command holds one claim at a time, and one that was let in without a claim waits for nothing but the device: there can be no
+ * A command holds one claim at a time, on all its extents, and one that was let in without a claim waits for nothing but the device: there can be no
  * circle of waiting. A command that is aborted while it waits gives its claim back when its turn comes.
  */
 export class ExtentLock {
   /** In the order of arrival. */
   readonly #claims: Claim[] = [];
+  /** How many of them are exclusive. */
+  #exclusive = 0;
   readonly #drained = (): void => {
     this.#onDrained();
   };
@@ -77,9 +85,9 @@ export class ExtentLock {
   /** Earlier ones that some claim may wait for. */
   #draining: InFlight[] = [];
 
-  /** Whether no atomic command is about: then everything may run at once. */
-  get isIdle(): boolean {
-    return this.#claims.length === 0;
+  /** Whether no atomic command is about: then every read and write may run at once. */
+  get letsAllIn(): boolean {
+    return this.#exclusive === 0;
   }
 
   /** The command runs without a claim; it must leave what it is given when the device has answered. */
@@ -87,20 +95,24 @@ export class ExtentLock {
     return this.#current.enter();
   }
 
-  /** Whether a command may run at once, beside what is about. */
-  isFree(first: Lba, end: Lba): boolean {
-    return !this.#claims.some((claim) => overlaps(claim, first, end));
+  /** Whether a read or write may run at once, beside the atomic commands that are about. */
+  letsIn(extents: readonly Extent[]): boolean {
+    return !this.#claims.some((claim) => claim.access === 'exclusive' && overlap(claim.extents, extents));
   }
 
   /** Resolves with the release when the claim is granted. Rejects with `busy` beyond all bounds. */
   acquire(first: Lba, end: Lba, access: Access): Promise<() => void> {
+    return this.acquireAll([{ first, end }], access);
+  }
+
+  /** One claim on several extents, granted when all of them are to be had. */
+  acquireAll(extents: readonly Extent[], access: Access): Promise<() => void> {
     if (this.#claims.length >= MAX_CLAIMS) {
       return Promise.reject(new FarshoreError('busy', 'too many commands wait for the same extents of a logical unit'));
     }
     return new Promise((resolve) => {
       const claim: Claim = {
-        first,
-        end,
+        extents,
         access,
         after: access === 'exclusive' ? this.#everythingInFlight() : [],
         state: 'waiting',
@@ -112,13 +124,19 @@ export class ExtentLock {
         },
       };
       this.#claims.push(claim);
+      if (access === 'exclusive') this.#exclusive += 1;
       if (this.#mayRun(claim, this.#claims.length - 1)) claim.grant();
     });
   }
 
   /** Runs `work` under a claim; `work` says itself what becomes of a failure. */
-  async run<T>(first: Lba, end: Lba, access: Access, work: () => MaybePromise<T>): Promise<T> {
-    const release = await this.acquire(first, end, access);
+  run<T>(first: Lba, end: Lba, access: Access, work: () => MaybePromise<T>): Promise<T> {
+    return this.runAll([{ first, end }], access, work);
+  }
+
+  /** The same under one claim on several extents. */
+  async runAll<T>(extents: readonly Extent[], access: Access, work: () => MaybePromise<T>): Promise<T> {
+    const release = await this.acquireAll(extents, access);
     try {
       return await work();
     } finally {
@@ -148,6 +166,7 @@ export class ExtentLock {
     const at = this.#claims.indexOf(claim);
     invariant(at >= 0, 'an extent is released once');
     this.#claims.splice(at, 1);
+    if (claim.access === 'exclusive') this.#exclusive -= 1;
     this.#grantWaiting();
   }
 
@@ -164,11 +183,11 @@ export class ExtentLock {
   }
 }
 
-function overlaps(claim: Claim, first: Lba, end: Lba): boolean {
-  return claim.first < end && first < claim.end;
+function overlap(some: readonly Extent[], others: readonly Extent[]): boolean {
+  return some.some((one) => others.some((other) => Math.max(one.first, other.first) < Math.min(one.end, other.end)));
 }
 
 function conflict(earlier: Claim, later: Claim): boolean {
   const bothShared = earlier.access === 'shared' && later.access === 'shared';
-  return !bothShared && overlaps(earlier, later.first, later.end);
+  return !bothShared && overlap(earlier.extents, later.extents);
 }

@@ -1,5 +1,7 @@
 import type { BlockDevice, MaybePromise } from '../base/block-device.ts';
 import type { ByteCount, Lba, SectorCount } from '../base/units.ts';
+import { ABORTED, isAborted } from './command-life.ts';
+import type { CommandLife } from './command-life.ts';
 import { firstDifference } from './compare.ts';
 import { INTERNAL_CHUNK_BYTES } from './limits.ts';
 import { GOOD, mediumData } from './result.ts';
@@ -77,24 +79,31 @@ export function write(
   data: readonly Buffer[],
   announcedBytes: ByteCount,
 ): MaybePromise<ScsiResult> {
-  const { sectorSize } = device.geometry();
-  if (announcedBytes < command.sectors * sectorSize) {
-    if (announcedBytes % sectorSize !== 0) return checkCondition(SENSE.wrongDataLength);
-    if (announcedBytes === 0) return GOOD;
-  }
-  if (command.sectors === 0) return GOOD;
+  const bytes = bytesToWrite(device, command, announcedBytes);
+  if (bytes === undefined) return checkCondition(SENSE.wrongDataLength);
+  if (bytes === 0) return GOOD;
   try {
     const done = device.write(command.lba, data, command.fua ? FORCED_WRITE : PLAIN_WRITE);
-    const written = Math.min(announcedBytes, command.sectors * sectorSize);
-    media.counters.writes += 1;
-    media.counters.writtenBytes += written;
-    media.counters.writtenSectors += written / sectorSize;
+    countWritten(device, media, bytes);
     if (!(done instanceof Promise)) return GOOD;
     const inFlight = media.extents.enter();
     return done.then(inFlight.good, inFlight.failed);
   } catch (error) {
     return resultOfError(error);
   }
+}
+
+/** What of the extent is written; undefined: the announced data ends inside a sector. */
+function bytesToWrite(device: BlockDevice, { sectors }: Extent, announcedBytes: ByteCount): ByteCount | undefined {
+  const { sectorSize } = device.geometry();
+  const bytes = Math.min(announcedBytes, sectors * sectorSize);
+  return bytes % sectorSize === 0 ? bytes : undefined;
+}
+
+function countWritten(device: BlockDevice, { counters }: UnitMedia, bytes: ByteCount): void {
+  counters.writes += 1;
+  counters.writtenBytes += bytes;
+  counters.writtenSectors += bytes / device.geometry().sectorSize;
 }
 
 /**
@@ -138,40 +147,66 @@ export async function verify(
   device: BlockDevice,
   command: Extent & { readonly byteCheck: ByteCheck },
   data: readonly Buffer[],
+  life: CommandLife,
 ): Promise<ScsiResult> {
   const { sectorSize } = device.geometry();
-  const expected = command.byteCheck === 'none' ? undefined : Buffer.concat(data);
-  const needed = command.byteCheck === 'full' ? command.sectors * sectorSize : sectorSize;
-  if (expected !== undefined && expected.length < needed) return checkCondition(SENSE.wrongDataLength);
+  const { byteCheck } = command;
+  const needed = byteCheck === 'full' ? command.sectors * sectorSize : sectorSize;
+  if (byteCheck !== 'none' && lengthOf(data) < needed) return checkCondition(SENSE.wrongDataLength);
   const chunkSectors = INTERNAL_CHUNK_BYTES / sectorSize;
   try {
     for (let done = 0; done < command.sectors; done += chunkSectors) {
+      if (isAborted(life)) return ABORTED;
       const sectors = Math.min(chunkSectors, command.sectors - done);
       const actual = await device.read(command.lba + done, sectors);
-      if (expected === undefined) continue;
+      if (byteCheck === 'none') continue;
       const start = done * sectorSize;
       const bytes = sectors * sectorSize;
       const wanted =
-        command.byteCheck === 'repeated' ? Buffer.alloc(bytes, expected) : expected.subarray(start, start + bytes);
+        byteCheck === 'repeated' ? Buffer.alloc(bytes, Buffer.concat(data)) : partOf(data, start, start + bytes);
       const difference = firstDifference(actual, wanted);
       if (difference !== undefined) return checkCondition({ ...SENSE.miscompare, information: start + difference });
     }
-    return GOOD;
+    return isAborted(life) ? ABORTED : GOOD;
   } catch (error) {
     return resultOfError(error);
   }
 }
 
-/** WRITE AND VERIFY (10) - (16): the data reaches stable storage before it is read back and compared. */
+function lengthOf(pieces: readonly Buffer[]): ByteCount {
+  return pieces.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** A copy of bytes [from, to) of the pieces: never of all of them, which may be a long write. */
+function partOf(pieces: readonly Buffer[], from: ByteCount, to: ByteCount): Buffer {
+  const part: Buffer[] = [];
+  let at = 0;
+  for (const piece of pieces) {
+    if (at < to && at + piece.length > from) part.push(piece.subarray(Math.max(from - at, 0), to - at));
+    at += piece.length;
+  }
+  return Buffer.concat(part);
+}
+
+/**
+ * WRITE AND VERIFY (10) - (16): the data reaches stable storage before it is read back and compared. With BYTCHK under an exclusive claim:
+ * what another command writes there in between is no miscompare.
+ */
 export async function writeAndVerify(
   device: BlockDevice,
   media: UnitMedia,
   command: Extent & { readonly byteCheck: ByteCheck },
-  data: readonly Buffer[],
-  announcedBytes: ByteCount,
+  { data, announcedBytes }: { readonly data: readonly Buffer[]; readonly announcedBytes: ByteCount },
+  life: CommandLife,
 ): Promise<ScsiResult> {
-  const written = await write(device, media, { ...command, fua: true }, data, announcedBytes);
-  if (written !== GOOD) return written;
-  const sectors = Math.min(command.sectors, announcedBytes / device.geometry().sectorSize);
-  return sectors === 0 ? GOOD : verify(device, { ...command, sectors }, data);
+  const bytes = bytesToWrite(device, command, announcedBytes);
+  if (bytes === undefined) return checkCondition(SENSE.wrongDataLength);
+  if (bytes === 0) return GOOD;
+  try {
+    await device.write(command.lba, data, FORCED_WRITE);
+  } catch (error) {
+    return resultOfError(error);
+  }
+  countWritten(device, media, bytes);
+  return verify(device, { ...command, sectors: bytes / device.geometry().sectorSize }, data, life);
 }

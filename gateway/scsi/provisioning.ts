@@ -1,66 +1,89 @@
-import type { BlockDevice, MaybePromise, SectorRange } from '../base/block-device.ts';
+import type { BlockDevice, SectorRange } from '../base/block-device.ts';
 import type { ByteCount, Lba, SectorCount } from '../base/units.ts';
-import { INTERNAL_CHUNK_BYTES } from './limits.ts';
+import { readLba64 } from './cdb-fields.ts';
+import { ABORTED, isAborted } from './command-life.ts';
+import type { CommandLife } from './command-life.ts';
+import { INTERNAL_CHUNK_BYTES, PATTERN_BYTES, UNMAP_BATCH_RANGES } from './limits.ts';
 import { GOOD, parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, invalidParameterField, resultOfError } from './sense.ts';
-
-const returnGood = (): ScsiResult => GOOD;
 
 /** Header and descriptor of the UNMAP parameter list (SBC-3). */
 const UNMAP_HEADER_BYTES = 8;
 const UNMAP_DESCRIPTOR_BYTES = 16;
 
-/** UNMAP (SBC-3): the whole list is checked before anything is deallocated. */
-export function unmap(device: BlockDevice, parameters: Buffer): MaybePromise<ScsiResult> {
-  if (parameters.length === 0) return GOOD;
-  if (parameters.length < UNMAP_HEADER_BYTES) return checkCondition(SENSE.parameterListLength);
+/** The ranges of an UNMAP parameter list; a descriptor that is cut off is not looked at. */
+export function unmapRanges(parameters: Buffer): SectorRange[] {
+  if (parameters.length < UNMAP_HEADER_BYTES) return [];
   const announced = parameters.readUInt16BE(2);
   const present = parameters.length - UNMAP_HEADER_BYTES;
   const count = Math.floor(Math.min(announced, present) / UNMAP_DESCRIPTOR_BYTES);
-  if (count > device.limits.maxUnmapRanges) return invalidParameterField(2);
-  const ranges: SectorRange[] = [];
-  for (let index = 0; index < count; index += 1) {
+  return Array.from({ length: count }, (_, index) => {
     const at = UNMAP_HEADER_BYTES + index * UNMAP_DESCRIPTOR_BYTES;
-    const lba = parameters.readUInt32BE(at) * 2 ** 32 + parameters.readUInt32BE(at + 4);
-    const sectors = parameters.readUInt32BE(at + 8);
-    if (lba + sectors > device.geometry().sectors) return checkCondition(SENSE.lbaOutOfRange);
-    if (sectors > 0) ranges.push({ lba, sectors });
-  }
-  return ranges.length === 0 ? GOOD : deallocate(device, ranges);
+    return { lba: readLba64(parameters, at), sectors: parameters.readUInt32BE(at + 8) };
+  });
 }
 
-function deallocate(device: BlockDevice, ranges: readonly SectorRange[]): MaybePromise<ScsiResult> {
+/** UNMAP (SBC-3): the whole list is checked before anything is deallocated. */
+export async function unmap(device: BlockDevice, parameters: Buffer, life: CommandLife): Promise<ScsiResult> {
+  if (parameters.length === 0) return GOOD;
+  if (parameters.length < UNMAP_HEADER_BYTES) return checkCondition(SENSE.parameterListLength);
+  const all = unmapRanges(parameters);
+  if (all.length > device.limits.maxUnmapRanges) return invalidParameterField(2);
+  const { sectors: end } = device.geometry();
+  if (all.some(({ lba, sectors }) => lba + sectors > end)) return checkCondition(SENSE.lbaOutOfRange);
+  return deallocate(
+    device,
+    all.filter(({ sectors }) => sectors > 0),
+    life,
+  );
+}
+
+async function deallocate(device: BlockDevice, ranges: readonly SectorRange[], life: CommandLife): Promise<ScsiResult> {
   try {
-    const done = device.unmap(ranges);
-    return done instanceof Promise ? done.then(returnGood, resultOfError) : GOOD;
+    for (let at = 0; at < ranges.length; at += UNMAP_BATCH_RANGES) {
+      if (isAborted(life)) return ABORTED;
+      await device.unmap(ranges.slice(at, at + UNMAP_BATCH_RANGES));
+    }
+    return GOOD;
   } catch (error) {
     return resultOfError(error);
   }
 }
 
 /**
- * WRITE SAME (10), (16): SBC-3. Zeros are what unmapped sectors read as here, so they are deallocated whether UNMAP
- * asks for it or not; anything else is written, piece by piece, also with UNMAP: what is read afterwards must be the data.
+ * WRITE SAME (10), (16): SBC-3; `block` is undefined with NDOB. Zeros are what unmapped sectors read as here, so they are deallocated
+ * whether UNMAP asks for it or not; anything else is written, piece by piece, also with UNMAP: what is read afterwards must be the data.
  */
 export async function writeSame(
   device: BlockDevice,
-  command: { readonly lba: Lba; readonly sectors: SectorCount },
-  pattern: Buffer | undefined,
+  { lba, sectors }: SectorRange,
+  block: Buffer | undefined,
+  life: CommandLife,
 ): Promise<ScsiResult> {
-  const { lba, sectors } = command;
-  if (pattern === undefined || isZero(pattern)) return deallocate(device, [{ lba, sectors }]);
-  const chunkSectors = Math.min(INTERNAL_CHUNK_BYTES / pattern.length, sectors);
-  const chunk = Buffer.alloc(chunkSectors * pattern.length, pattern);
+  if (block === undefined || isZero(block)) return deallocate(device, [{ lba, sectors }], life);
+  const sectorSize = block.length;
+  const pattern = Buffer.alloc(Math.min(PATTERN_BYTES, sectors * sectorSize), block);
+  const pieceSectors = INTERNAL_CHUNK_BYTES / sectorSize;
   try {
-    for (let done = 0; done < sectors; done += chunkSectors) {
-      const count = Math.min(chunkSectors, sectors - done);
-      await device.write(lba + done, [chunk.subarray(0, count * pattern.length)], { fua: false });
+    for (let done = 0; done < sectors; done += pieceSectors) {
+      if (isAborted(life)) return ABORTED;
+      const bytes = Math.min(pieceSectors, sectors - done) * sectorSize;
+      await device.write(lba + done, repeated(pattern, bytes), { fua: false });
     }
     return GOOD;
   } catch (error) {
     return resultOfError(error);
   }
+}
+
+/** The pattern as often as it makes so many bytes, a whole number of blocks. */
+function repeated(pattern: Buffer, bytes: ByteCount): Buffer[] {
+  const pieces: Buffer[] = [];
+  for (let left = bytes; left > 0; left -= pattern.length) {
+    pieces.push(left < pattern.length ? pattern.subarray(0, left) : pattern);
+  }
+  return pieces;
 }
 
 function isZero(bytes: Buffer): boolean {
@@ -84,7 +107,11 @@ function lbaStatus(lba: Lba, sectors: SectorCount, mapped: boolean): Buffer {
 }
 
 /** GET LBA STATUS (SBC-3): as many descriptors as the allocation length has room for, and at least one. */
-export async function getLbaStatus(device: BlockDevice, lba: Lba, allocationLength: ByteCount): Promise<ScsiResult> {
+export async function getLbaStatus(
+  device: BlockDevice,
+  { lba, allocationLength }: { readonly lba: Lba; readonly allocationLength: ByteCount },
+  life: CommandLife,
+): Promise<ScsiResult> {
   const room = Math.floor((allocationLength - LBA_STATUS_HEADER_BYTES) / LBA_STATUS_DESCRIPTOR_BYTES);
   const limit = Math.min(Math.max(room, 1), MAX_LBA_STATUS_DESCRIPTORS);
   const end = device.geometry().sectors;
@@ -93,6 +120,7 @@ export async function getLbaStatus(device: BlockDevice, lba: Lba, allocationLeng
     let at = lba;
     let last: { readonly mapped: boolean; readonly descriptor: Buffer } | undefined;
     for (let looks = 0; looks < MAX_LOOKS && at < end; looks += 1) {
+      if (isAborted(life)) return ABORTED;
       const { mapped, sectors } = await device.provisioning(at, Math.min(end - at, 0xffff_ffff));
       const joined = (last?.descriptor.readUInt32BE(8) ?? 0) + sectors;
       if (last?.mapped === mapped && joined <= 0xffff_ffff) {

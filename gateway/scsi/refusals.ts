@@ -119,11 +119,10 @@ function refuseTooLong(nexus: UnitNexus, { sectors }: Extent): ScsiResult | unde
     : undefined;
 }
 
+/** Longer than VPD B0h says, or of no length: WSNZ there says that 0 does not mean "to the end". */
 function refuseWriteSame(nexus: UnitNexus, { sectors }: Extent): ScsiResult | undefined {
-  // WSNZ is 0: a length of 0 means "to the end", which is subject to the same limit.
-  return sectors > maxWriteSameSectors(nexus.unit.device.geometry().sectorSize)
-    ? checkCondition(SENSE.invalidFieldInCdb)
-    : undefined;
+  const most = maxWriteSameSectors(nexus.unit.device.geometry().sectorSize);
+  return sectors === 0 || sectors > most ? checkCondition(SENSE.invalidFieldInCdb) : undefined;
 }
 
 /** Longer than VPD B0h says for the command; `byte` is where the CDB has its length. */

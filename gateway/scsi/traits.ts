@@ -1,8 +1,9 @@
-import type { ByteCount, Lba } from '../base/units.ts';
+import type { ByteCount } from '../base/units.ts';
 import type { Command } from './cdb.ts';
-import type { Access } from './extent-lock.ts';
+import type { Access, Extent } from './extent-lock.ts';
 import { INTERNAL_CHUNK_BYTES, MAX_PARAMETER_BYTES } from './limits.ts';
 import type { UnitNexus } from './logical-unit.ts';
+import { unmapRanges } from './provisioning.ts';
 
 /** Commands about one logical unit; REPORT LUNS is about the target. */
 export type UnitCommand = Exclude<Command, { kind: 'report-luns' }>;
@@ -34,7 +35,7 @@ export function dataOutBytes(nexus: UnitNexus, command: UnitCommand): ByteCount 
 }
 
 /**
- * How many bytes of medium data the command has in memory at a time, when the initiator takes `announcedBytes`;
+ * How many bytes of medium data the command has in memory or in the device at a time, when the initiator takes `announcedBytes`;
  * parameter data is too small to count.
  */
 export function readBytes(nexus: UnitNexus, command: UnitCommand, announcedBytes: ByteCount): ByteCount {
@@ -46,7 +47,11 @@ export function readBytes(nexus: UnitNexus, command: UnitCommand, announcedBytes
     case 'or-write':
       return 2 * command.sectors * nexus.unit.device.geometry().sectorSize;
     case 'verify':
-    case 'write-and-verify':
+    case 'write-and-verify': {
+      const piece = Math.min(command.sectors * nexus.unit.device.geometry().sectorSize, INTERNAL_CHUNK_BYTES);
+      return command.byteCheck === 'none' ? piece : 2 * piece; // what is there, and what should be
+    }
+    case 'write-same':
       return Math.min(command.sectors * nexus.unit.device.geometry().sectorSize, INTERNAL_CHUNK_BYTES);
     case 'prefetch':
     case 'extended-copy':
@@ -94,18 +99,21 @@ export function needsMedium(command: UnitCommand): boolean {
 }
 
 /**
- * How the command touches the medium as far as others are concerned; undefined: not at all, or it takes its claims
- * itself while it runs.
+ * How the command touches the medium as far as others are concerned: with a claim of that kind on its extents from its beginning to its
+ * end; `counted`: it is short, and has a claim only while one that is atomic is about. Undefined: not at all, or it takes its
+ * claims itself while it runs, or (PRE-FETCH) nothing depends on what it reads.
  */
-export function accessOf(command: UnitCommand): Access | undefined {
+export function accessOf(command: UnitCommand): Access | 'counted' | undefined {
   switch (command.kind) {
     case 'read':
     case 'write':
+      return 'counted';
     case 'verify':
-    case 'write-and-verify':
     case 'write-same':
     case 'unmap':
       return 'shared';
+    case 'write-and-verify':
+      return command.byteCheck === 'none' ? 'shared' : 'exclusive';
     case 'compare-and-write':
     case 'or-write':
     case 'write-atomic':
@@ -115,9 +123,10 @@ export function accessOf(command: UnitCommand): Access | undefined {
   }
 }
 
-/** The extent of a command that has an access; of UNMAP, whose ranges are in its data, and of "to the end" all of it. */
-export function extentOf(command: UnitCommand): { readonly first: Lba; readonly end: Lba } {
-  if (!('lba' in command) || command.kind === 'get-lba-status') return { first: 0, end: Infinity };
-  const toTheEnd = command.kind === 'write-same' && command.sectors === 0;
-  return { first: command.lba, end: toTheEnd ? Infinity : command.lba + command.sectors };
+/** The extents of a command that has an access; those of UNMAP are in its data. */
+export function extentsOf(command: UnitCommand, data: readonly Buffer[]): Extent[] {
+  if (command.kind === 'unmap') {
+    return unmapRanges(Buffer.concat(data)).map(({ lba, sectors }) => ({ first: lba, end: lba + sectors }));
+  }
+  return 'lba' in command ? [{ first: command.lba, end: command.lba + command.sectors }] : [];
 }

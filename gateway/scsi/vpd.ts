@@ -121,6 +121,9 @@ function blockLimits(device: BlockDevice): Buffer {
   const perBlock = BLOCK_SIZE / sectorSize;
   const maxTransfer = Math.floor(device.limits.maxTransferBytes / sectorSize);
   const body = Buffer.alloc(0x3c);
+  // WSNZ: WRITE SAME has no length of 0 that means "to the end". Initiators have no use for it, and the one test that does expects an unmap
+  // of blocks that it has said shall hold something else.
+  body[0] = 0x01;
   body[1] = MAX_COMPARE_AND_WRITE_SECTORS;
   body.writeUInt16BE(perBlock, 2); // optimal transfer length granularity
   body.writeUInt32BE(maxTransfer, 4);

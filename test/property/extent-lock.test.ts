@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MIB } from '../../gateway/base/units.ts';
 import { ScsiBench } from '../support/scsi-bench.ts';
+import type { Outcome } from '../support/scsi-bench.ts';
 
 const SECTOR = 512;
 
@@ -27,6 +29,24 @@ const write = (lba: number, count: number): Buffer => cdb(0x8a, lba, 13, count);
 const compareAndWrite = (lba: number, count: number): Buffer => cdb(0x89, lba, 13, count);
 const orWrite = (lba: number, count: number): Buffer => cdb(0x8b, lba, 13, count);
 const writeAtomic = (lba: number, count: number): Buffer => cdb(0x9c, lba, 13, count);
+const writeSame = (lba: number, count: number): Buffer => cdb(0x93, lba, 13, count);
+const writeAndVerify = (lba: number, count: number): Buffer => {
+  const bytes = cdb(0x8e, lba, 13, count);
+  bytes[1] = 0x02;
+  return bytes;
+};
+const unmap = (): Buffer => Buffer.from([0x42, 0, 0, 0, 0, 0, 0, 0, 24 + 16]);
+
+/** An UNMAP parameter list of the extent, and of one sector far away before it. */
+function rangesOf(lba: number, count: number): Buffer {
+  const list = Buffer.alloc(24 + 16);
+  list.writeUInt16BE(32, 2);
+  list.writeUInt32BE(100, 12);
+  list.writeUInt32BE(1, 16);
+  list.writeUInt32BE(lba, 28);
+  list.writeUInt32BE(count, 32);
+  return list;
+}
 
 const turns = fc.array(fc.nat(4), { minLength: 1, maxLength: 7 });
 
@@ -83,7 +103,7 @@ describe('commands that are one action among others', () => {
 
   it('the outcome of overlapping commands is that of some order of them', async () => {
     const command = fc.record({
-      kind: fc.constantFrom('write', 'or', 'atomic', 'compare'),
+      kind: fc.constantFrom('write', 'or', 'atomic', 'compare', 'same', 'unmap', 'verified'),
       lba: fc.nat(5),
       count: fc.integer({ min: 1, max: 4 }),
       value: fc.integer({ min: 1, max: 255 }),
@@ -98,6 +118,9 @@ describe('commands that are one action among others', () => {
             if (kind === 'write') return bench.run(write(lba, count), data);
             if (kind === 'or') return bench.run(orWrite(lba, count), data);
             if (kind === 'atomic') return bench.run(writeAtomic(lba, count), data);
+            if (kind === 'same') return bench.run(writeSame(lba, count), data.subarray(0, SECTOR));
+            if (kind === 'unmap') return bench.run(unmap(), rangesOf(lba, count));
+            if (kind === 'verified') return bench.run(writeAndVerify(lba, count), data);
             return bench.run(compareAndWrite(lba, count), Buffer.concat([Buffer.alloc(count * SECTOR), data]));
           }),
         );
@@ -111,7 +134,9 @@ describe('commands that are one action among others', () => {
             const succeeded = outcomes[index]?.status === 0;
             if (kind === 'compare' && matches !== succeeded) return false;
             if (kind === 'compare' && !matches) return true;
-            for (const sector of extent) medium[sector] = kind === 'or' ? (medium[sector] ?? 0) | value : value;
+            if (!succeeded) return false;
+            const written = kind === 'unmap' ? 0 : value;
+            for (const sector of extent) medium[sector] = kind === 'or' ? (medium[sector] ?? 0) | value : written;
             return true;
           });
           return allFit && medium.every((value, sector) => value === seen[sector]);
@@ -119,6 +144,35 @@ describe('commands that are one action among others', () => {
         expect(fits, JSON.stringify({ seen, statuses: outcomes.map(({ status }) => status) })).toBe(true);
       }),
       { numRuns: 200 },
+    );
+  });
+
+  it('those that go through the device in pieces are whole for those that are atomic', async () => {
+    const pieces = 2;
+    const count = (pieces * MIB) / SECTOR;
+    const places = [0, MIB / SECTOR - 1, MIB / SECTOR, count - 1];
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.constantFrom(...places), { minLength: 1, maxLength: 4 }),
+        turns,
+        async (at, waits) => {
+          const bench = new ScsiBench({ bytes: pieces * MIB });
+          slow(bench, waits);
+          const all = cdb(0x93, 0, 13, 0);
+          all.writeUInt32BE(count, 10);
+          const swap = Buffer.concat([Buffer.alloc(SECTOR, 5), Buffer.alloc(SECTOR, 6)]);
+          const atomic = (lba: number): Promise<Outcome> => bench.run(compareAndWrite(lba, 1), swap);
+          const [first, same, ...swapped] = await Promise.all([
+            atomic(count - 1),
+            bench.run(all, Buffer.alloc(SECTOR, 5)),
+            ...[...new Set(at)].map(atomic),
+          ]);
+          expect([first.status, same.status]).toEqual([2, 0]); // it came before: nothing was there yet
+          for (const { status } of swapped) expect(status).toBe(0);
+          for (const lba of places) expect(bench.device.bytes[lba * SECTOR]).toBe(at.includes(lba) ? 6 : 5);
+        },
+      ),
+      { numRuns: 20 },
     );
   });
 

@@ -235,11 +235,14 @@ describe('WRITE SAME', () => {
     expect(bench.device.bytes[7 * 512]).toBe(0);
   });
 
-  test('a length of 0 goes to the end, and with UNMAP deallocates whatever the data', async () => {
+  test('a length of 0 is refused, as VPD B0h says: what it may not keep it does not take for something else', async () => {
     const bench = new ScsiBench();
-    await bench.run(cdb16(0x93)(8190, 0), Buffer.alloc(512, 5));
-    expect(bench.device.bytes.subarray(8190 * 512).every((byte) => byte === 5)).toBe(true);
-    await bench.run(cdb10(0x41, UNMAP)(8190, 0), Buffer.alloc(512, 6));
+    expect((await bench.run('12 01 b0 00 ff 00')).data[4]).toBe(1); // WSNZ
+    for (const flags of [0, UNMAP]) {
+      for (const form of [cdb10(0x41, flags), cdb16(0x93, flags)])
+        expect((await bench.run(form(8190, 0), Buffer.alloc(512, 6))).sense).toMatchObject(INVALID_FIELD);
+    }
+    expect((await bench.run(cdb16(0x93, NO_DATA)(8190, 0))).sense).toMatchObject(INVALID_FIELD);
     expect(bench.device.bytes.every((byte) => byte === 0)).toBe(true);
   });
 

@@ -51,6 +51,14 @@ describe('unit attentions of a nexus', () => {
     expect((await bench.run('00 00 00 00 00 00')).status).toBe(0);
   });
 
+  test('a REQUEST SENSE that takes no data is told nothing, and clears nothing', async () => {
+    const bench = new ScsiBench();
+    bench.nexus.raise(SENSE.capacityChanged);
+    const { status, data } = await bench.run('03 00 00 00 00 00');
+    expect([status, data.length]).toEqual([0, 0]);
+    expect((await bench.run('00 00 00 00 00 00')).sense).toMatchObject({ key: 6, asc: 0x2a, ascq: 9 });
+  });
+
   test('a nexus that was lost is told of that, when it has heard of the power on', () => {
     const { unit } = new ScsiBench().nexus;
     const first = unit.join(PORT, initiator(1));
