@@ -2,6 +2,7 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { describeError, FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { printableJson } from '../base/text.ts';
 import { ARGUMENTS, type ArgumentsOf, type Caller, type GatewayApi, type Operation } from './gateway-api.ts';
 
 const MAX_REQUEST_BYTES = 64 * 1024;
@@ -67,7 +68,8 @@ export class ControlServer {
 
 async function answer(api: GatewayApi, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const line = (value: object): void => {
-    if (!response.destroyed) response.write(`${JSON.stringify(value)}\n`);
+    // Some readers of lines take U+2028 for the end of one.
+    if (!response.destroyed) response.write(`${printableJson(JSON.stringify(value))}\n`);
   };
   response.setHeader('content-type', 'application/x-ndjson');
   try {

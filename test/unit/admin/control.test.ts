@@ -71,6 +71,16 @@ describe('the control socket', () => {
     });
   });
 
+  it('carries line ends of every kind in what it answers', async () => {
+    const strange = { n: 'a\nb\u2028c\u2029d\re' };
+    server = await ControlServer.listen(
+      folder,
+      { call: () => Promise.resolve(strange) } as unknown as GatewayApi,
+      silentLog,
+    );
+    expect(await connectToGateway(folder).call('flush', { name: 'a' }, () => undefined)).toEqual(strange);
+  });
+
   it('is open to its owner alone', async () => {
     await listen();
     expect(statSync(controlSocketPath(folder)).mode & 0o777).toBe(0o600);
