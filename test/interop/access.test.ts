@@ -121,9 +121,10 @@ async function keysOf(disk: Initiator): Promise<bigint[]> {
 }
 
 function auditOf(gateway: GatewayProcess): Record<string, unknown>[] {
-  const text = readFileSync(join(gateway.stateDirectory, 'audit', 'audit.jsonl'), 'utf8');
-  return text
-    .split('\n')
+  const folder = join(gateway.stateDirectory, 'audit');
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.jsonl'))
+    .flatMap((name) => readFileSync(join(folder, name), 'utf8').split('\n'))
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as Record<string, unknown>);
 }
