@@ -7,6 +7,7 @@ import { AccessControl } from './access/access-control.ts';
 import { AccessSync } from './access/access-sync.ts';
 import { AuditLog } from './access/audit-log.ts';
 import { SecretBox } from './access/secret-box.ts';
+import { warningsAbout } from './access/standing.ts';
 import { ControlServer } from './admin/control-server.ts';
 import type { GatewayReport } from './admin/gateway-api.ts';
 import { sleep, systemClock, systemRandom } from './base/clock.ts';
@@ -156,6 +157,7 @@ async function start(
       control: accessControl,
       audit,
       sessions: server,
+      warnings: (concerns, isElsewhere) => warningsAbout({ book, sync }, concerns, isElsewhere),
       volumeName: (volume) => book.document.volumes.find((part) => part.volume === volume)?.name ?? volume,
       targetsChanged: () => {
         announce.changed();

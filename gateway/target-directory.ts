@@ -76,6 +76,10 @@ export class VolumeTargets implements TargetDirectory {
     return this.#deps.sync.settled(volume);
   }
 
+  async isSettled({ volume }: VolumeRef, withinMs: number): Promise<boolean> {
+    return (await this.#deps.sync.standing(volume, withinMs)) !== 'waiting';
+  }
+
   /** The volume is not this gateway's any more; what its maps are made of stays. */
   async forget({ volume }: VolumeRef): Promise<void> {
     const { book, sync } = this.#deps;

@@ -33,6 +33,9 @@ export interface AccessStatus {
   readonly problem: string | undefined;
 }
 
+/** `waiting`: not there yet, or kept from it; `elsewhere`: another gateway has the volume; `not-open`: nothing is written, it is not open here. */
+export type Standing = 'there' | 'waiting' | 'elsewhere' | 'not-open';
+
 const FIRST_PAUSE_MS = 200;
 /** The table is tried again at least this often, for as long as the volume is open. */
 const LONGEST_PAUSE_MS = 30_000;
@@ -46,6 +49,8 @@ interface Entry {
   /** The body that lies there under our own epoch; undefined: not known to. */
   written: Buffer | undefined;
   pushing: Promise<void> | undefined;
+  /** While the table is to be tried again after a pause: ends that. */
+  pause: AbortController | undefined;
   problem: string | undefined;
   /** Nothing more is written: taken over by another gateway, not served here any more, or `failure`. */
   final: boolean;
@@ -109,6 +114,7 @@ export class AccessSync {
       revision: item?.revision ?? 0,
       written: item?.epoch === epoch ? item.body : undefined,
       pushing: undefined,
+      pause: undefined,
       problem: undefined,
       final: false,
       failure: undefined,
@@ -137,7 +143,23 @@ export class AccessSync {
   forget(volume: string): void {
     const entry = this.#entries.get(volume);
     if (entry !== undefined) entry.final = true;
+    entry?.pause?.abort();
     this.#entries.delete(volume);
+  }
+
+  /**
+   * How what is in force of the volume stands in the table: looked at when it is there, or can't get there any more, or after `withinMs`. A
+   * pause before the next attempt is cut short.
+   */
+  async standing(volume: string, withinMs: number): Promise<Standing> {
+    const entry = this.#entries.get(volume);
+    if (entry === undefined) return 'not-open';
+    entry.pause?.abort();
+    const over = new AbortController();
+    await Promise.race([this.settled(volume), sleep(this.#deps.clock, withinMs, over.signal)]);
+    over.abort();
+    if (this.#isWritten(entry)) return 'there';
+    return entry.final && entry.failure === undefined ? 'elsewhere' : 'waiting';
   }
 
   /** Resolves when what is in force is in the table, or can't get there any more. */
@@ -164,6 +186,7 @@ export class AccessSync {
 
   close(): void {
     this.#closing.abort();
+    for (const entry of this.#entries.values()) entry.pause?.abort();
   }
 
   async #read(ref: VolumeRef, name: string, signal: AbortSignal): Promise<AccessItem | undefined> {
@@ -217,9 +240,19 @@ export class AccessSync {
         if (!isKind(error, 'retry', 'busy', 'input')) throw error;
         entry.problem = notYet(error);
       }
-      await sleep(this.#deps.clock, this.#pauseMs(failures), signal);
-      failures += 1;
+      // Where somebody waits for it, it is tried as often as in the beginning.
+      failures = (await this.#rest(entry, failures)) ? failures + 1 : 0;
     }
+  }
+
+  /** A pause before the next attempt; false when it was cut short. */
+  async #rest(entry: Entry, failures: number): Promise<boolean> {
+    const pause = new AbortController();
+    if (this.#isFinal(entry) || this.#closing.signal.aborted) pause.abort();
+    entry.pause = pause;
+    await sleep(this.#deps.clock, this.#pauseMs(failures), pause.signal);
+    entry.pause = undefined;
+    return !pause.signal.aborted;
   }
 
   /** What kept the table from answering, where what it has now isn't what was sent. */

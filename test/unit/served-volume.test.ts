@@ -2,6 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import { silentLog } from '../../gateway/base/log.ts';
 import { ServedVolume, type TargetDirectory } from '../../gateway/served-volume.ts';
+import type { VolumeItem } from '../../gateway/cloud/version-log.ts';
+import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
+import type { Volume } from '../../gateway/volume/volume.ts';
 import { PromptClock } from '../support/prompt-clock.ts';
 
 const targets: TargetDirectory = {
@@ -11,6 +14,7 @@ const targets: TargetDirectory = {
   withdraw: () => Promise.resolve(),
   sessions: () => 0,
   notReady: () => undefined,
+  isSettled: () => Promise.resolve(true),
   access: () => ({ mode: 'unknown', maps: 0, inTable: false, problem: undefined }),
 };
 
@@ -32,8 +36,67 @@ describe('a volume that is being opened', () => {
       { name: 'v', lineage: 'l', volume: 'l' },
       {},
     );
+    // The table may know better than what is kept here, and would have its way: a change would be answered and lost.
+    expect(() => {
+      served.requireOwned();
+    }).toThrow(expect.objectContaining({ kind: 'retry' }));
     await served.close();
     expect((await served.firstAttempt)?.kind).toBe('stopped');
+    expect((await served.report()).state).toBe('stopped');
+  });
+});
+
+describe('a volume that is closed', () => {
+  const open = (isSettled: TargetDirectory['isSettled']): ServedVolume =>
+    new ServedVolume(
+      {
+        clock: new PromptClock(),
+        log: silentLog,
+        targets: { ...targets, isSettled },
+        gateway: 'g',
+        openVolume: () =>
+          Promise.resolve({
+            // No more than a close needs of them.
+            volume: {
+              status: () => ({ state: 'serving', epoch: 1 }),
+              close: () => Promise.resolve(),
+            } as unknown as Volume,
+            remote: {} as RemoteVolume,
+            item: { targetName: 't' } as VolumeItem,
+          }),
+      },
+      { name: 'v', lineage: 'l', volume: 'l' },
+      {},
+    );
+
+  it('is closed when the table has its access control, and takes no change in that time', async () => {
+    const order: string[] = [];
+    let there: () => void = () => undefined;
+    const served = open((_ref, withinMs) => {
+      order.push(`asked, for ${withinMs} ms at most`);
+      return new Promise((resolve) => {
+        there = () => {
+          resolve(true);
+        };
+      });
+    });
+    await served.firstAttempt;
+    served.requireOwned();
+    const closed = served.close().then(() => order.push('closed'));
+    while (order.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(() => {
+      served.requireOwned();
+    }).toThrow(/is not open/);
+    expect(order).toEqual(['asked, for 5000 ms at most']);
+    there();
+    await closed;
+    expect(order).toHaveLength(2);
+  });
+
+  it('is closed also when the table does not get it in time', async () => {
+    const served = open(() => Promise.resolve(false));
+    await served.firstAttempt;
+    await served.close();
     expect((await served.report()).state).toBe('stopped');
   });
 });

@@ -132,6 +132,31 @@ describe('access control in the table', () => {
     await expect(never).rejects.toMatchObject({ kind: 'stopped' });
   });
 
+  it('stands there when the table has it, waiting until then, and elsewhere when another gateway has the volume', async () => {
+    const table = new MemoryTable();
+    const faults: Faults = {};
+    const office = await gateway(new MemoryDisk(), table, faults);
+    expect(await office.sync.standing('v', 10)).toBe('not-open');
+    await office.adopt(1);
+    expect(await office.sync.standing('v', 10)).toBe('there');
+    faults.before = lost;
+    await office.map(1);
+    expect(await office.sync.standing('v', 60_000)).toBe('waiting');
+    expect(hostsIn(table)).toEqual([]);
+    // Asking again is a reason to try again: the pause may have grown longer than anybody waits.
+    delete faults.before;
+    expect(await office.sync.standing('v', 5)).toBe('there');
+    expect(hostsIn(table)).toEqual([host(1)]);
+
+    const spare = await gateway(new MemoryDisk(), table);
+    await spare.adopt(2);
+    await spare.settled();
+    await office.map(2);
+    expect(await office.sync.standing('v', 60_000)).toBe('elsewhere');
+    office.sync.close();
+    spare.sync.close();
+  });
+
   it('is not mirrored by a gateway that has lost the volume, nor by an opening that another one has followed', async () => {
     const table = new MemoryTable();
     const faults: Faults = { before: (request) => (request === 'put' ? lost() : undefined) };
