@@ -1,4 +1,5 @@
 import type { ByteCount } from '../base/units.ts';
+import { worksInPieces } from '../scsi/traits.ts';
 import type { BudgetShare, BudgetWaiter } from './budget.ts';
 import type { Task } from './task.ts';
 
@@ -12,11 +13,17 @@ export interface ReadRoomDeps {
   sendSoon(): void;
 }
 
+/** The share of a session's room for commands that work in pieces: they take long, and its reads must not wait for them. */
+const SHARE_IN_PIECES = 0.5;
+
 /** Memory for the read data of one session, from the device until the kernel has taken it. */
 export class ReadRoom implements BudgetWaiter {
   readonly #deps: ReadRoomDeps;
   /** Reads that wait for room, in the order of their arrival, and how much they want. */
   readonly #waiting = new Map<Task, ByteCount>();
+  /** Commands that work in pieces: those that may run, or wait for room like a read, and those that wait for these. */
+  readonly #inPieces = new Map<Task, ByteCount>();
+  readonly #heldBack = new Map<Task, ByteCount>();
   #inDevice: ByteCount = 0;
   #unsent: ByteCount = 0;
 
@@ -26,6 +33,17 @@ export class ReadRoom implements BudgetWaiter {
 
   /** Takes room for a read of `bytes`; false: it waits, and is run when its turn has come. */
   enter(task: Task, bytes: ByteCount): boolean {
+    if (worksInPieces(task.command)) {
+      if (this.#heldBack.size > 0 || !this.#fitsShare(bytes)) {
+        this.#heldBack.set(task, bytes);
+        return false;
+      }
+      this.#inPieces.set(task, bytes);
+    }
+    return this.#enterLine(task, bytes);
+  }
+
+  #enterLine(task: Task, bytes: ByteCount): boolean {
     const mayTake = this.#waiting.size === 0 || this.#deps.budget.alwaysFits(bytes);
     if (mayTake && this.#take(task, bytes)) return true;
     this.#waiting.set(task, bytes);
@@ -41,17 +59,30 @@ export class ReadRoom implements BudgetWaiter {
 
   /** The task will not run. */
   withdraw(task: Task): void {
+    this.#heldBack.delete(task);
     if (this.#waiting.delete(task) && this.#waiting.size === 0) this.#deps.budget.forget(this);
   }
 
-  /** The task is over without an answer. */
+  /** The task is over. What it holds still was for an answer that there was none of. */
   release(task: Task): void {
     const bytes = task.readReserved;
-    if (bytes === 0) return;
-    task.readReserved = 0;
-    this.#inDevice -= bytes;
-    this.#deps.budget.release(bytes);
-    this.#admit();
+    if (bytes > 0) {
+      task.readReserved = 0;
+      this.#inDevice -= bytes;
+      this.#deps.budget.release(bytes);
+      this.#admit();
+    }
+    if (this.#inPieces.delete(task)) this.#letOn();
+  }
+
+  /** Those that were held back go on as far as their share allows. */
+  #letOn(): void {
+    for (const [task, bytes] of this.#heldBack) {
+      if (!this.#fitsShare(bytes)) return;
+      this.#heldBack.delete(task);
+      this.#inPieces.set(task, bytes);
+      if (this.#enterLine(task, bytes)) this.#deps.run(task);
+    }
   }
 
   /** The kernel has taken everything that was to be sent. */
@@ -72,6 +103,7 @@ export class ReadRoom implements BudgetWaiter {
   /** The session is over: what is still in the device is released by its tasks. */
   end(): void {
     this.#waiting.clear();
+    this.#heldBack.clear();
     this.#deps.budget.forget(this);
     this.sent();
   }
@@ -106,6 +138,13 @@ export class ReadRoom implements BudgetWaiter {
     task.readReserved = bytes;
     this.#inDevice += bytes;
     return true;
+  }
+
+  /** One of them always fits, too. */
+  #fitsShare(bytes: ByteCount): boolean {
+    let held = 0;
+    for (const taken of this.#inPieces.values()) held += taken;
+    return held === 0 || held + bytes <= this.#deps.sessionBytes * SHARE_IN_PIECES;
   }
 
   /** One read always fits, however large. */

@@ -61,6 +61,19 @@ export function readBytes(nexus: UnitNexus, command: UnitCommand, announcedBytes
   }
 }
 
+/** Whether the command goes through the medium in pieces, much longer than its initiator has to send for it. */
+export function worksInPieces(command: UnitCommand): boolean {
+  switch (command.kind) {
+    case 'verify':
+    case 'write-same':
+    case 'prefetch':
+    case 'extended-copy':
+      return true;
+    default:
+      return false;
+  }
+}
+
 /** Whether the command changes a medium: those must have ended before their nexus may be taken over. */
 export function changesMedium(command: UnitCommand): boolean {
   switch (command.kind) {
