@@ -1,7 +1,7 @@
 import { type Clock, sleep } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { FarshoreError } from '../base/errors.ts';
-import { hasUnprintable, printable } from '../base/text.ts';
+import { hasUnprintable } from '../base/text.ts';
 import type { AccessBook, Change } from './access-book.ts';
 import type { AccessControl } from './access-control.ts';
 import { readAudit } from './audit-files.ts';
@@ -53,6 +53,8 @@ export interface InitiatorReport {
   readonly since: number;
   readonly by: string;
   readonly chap: readonly {
+    /** Came with this volume and counts for it alone; absent: for all that have none of their own. */
+    readonly volume?: string;
     /** undefined: every target without a credential of its own. */
     readonly target: string | undefined;
     readonly user: string;
@@ -352,7 +354,8 @@ export class AccessAdmin {
     const { document } = this.#deps.book;
     const entry = document.initiators.find((each) => each.name === name);
     if (entry === undefined) throw new FarshoreError('not-found', `there is no initiator ${name} any more`);
-    const told = (chap: Chap, target: string | undefined) => ({
+    const told = (chap: Chap, target: string | undefined, volume?: string) => ({
+      ...(volume === undefined ? {} : { volume }),
       target,
       user: chap.user,
       mutualUser: chap.mutual?.user,
@@ -366,6 +369,14 @@ export class AccessAdmin {
       chap: [
         ...(entry.chap === undefined ? [] : [told(entry.chap, undefined)]),
         ...entry.targets.map(({ target, chap }) => told(chap, target)),
+        ...document.volumes.flatMap((part) =>
+          (part.own?.initiators ?? [])
+            .filter((own) => own.name === name)
+            .flatMap((own) => [
+              ...(own.chap === undefined ? [] : [told(own.chap, undefined, part.name)]),
+              ...own.targets.map(({ target, chap }) => told(chap, target, part.name)),
+            ]),
+        ),
       ],
       volumes: document.volumes
         .filter((part) => part.maps.some((map) => map.initiator === name))
@@ -409,7 +420,7 @@ function checkCredential({ user, secret }: GivenCredential, what: string): void 
   if (hasUnprintable(user)) {
     throw new FarshoreError(
       'input',
-      `the CHAP user name "${printable(user)}" holds control characters or invisible ones; give one of visible characters`,
+      `the CHAP user name "${user}" holds control characters or invisible ones; give one of visible characters`,
     );
   }
   if (secret.length < MIN_SECRET_BYTES || secret.length > MAX_SECRET_BYTES) {

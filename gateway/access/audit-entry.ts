@@ -1,5 +1,5 @@
 import { KIB } from '../base/units.ts';
-import { cutToBytes } from '../base/text.ts';
+import { cutToBytes, printableJson } from '../base/text.ts';
 
 /** One line of the log. */
 export type AuditEntry = { readonly seq: number; readonly at: string; readonly event: string } & Readonly<
@@ -12,9 +12,9 @@ const MAX_ENTRY_BYTES = 256 * KIB;
 const CUT_TEXT_BYTES = 512;
 const CUT_DETAILS = 32;
 
-/** The line of an entry. One that is far too long keeps what is short in it, so that it still says who, where and what. */
+/** The line of an entry, in visible characters whoever has chosen what is in it. One that is far too long keeps what is short in it, so that it still says who, where and what. */
 export function entryLine(entry: AuditEntry): string {
-  const line = `${JSON.stringify(entry)}\n`;
+  const line = `${printableJson(JSON.stringify(entry))}\n`;
   if (Buffer.byteLength(line) <= MAX_ENTRY_BYTES) return line;
   const { seq, at, event } = entry;
   const details = Object.entries(entry)
@@ -24,7 +24,7 @@ export function entryLine(entry: AuditEntry): string {
       cutToBytes(key, CUT_TEXT_BYTES),
       typeof value === 'string' ? cutToBytes(value, CUT_TEXT_BYTES) : value,
     ]);
-  return `${JSON.stringify({ ...Object.fromEntries(details), seq, at, event, cut: true })}\n`;
+  return `${printableJson(JSON.stringify({ ...Object.fromEntries(details), seq, at, event, cut: true }))}\n`;
 }
 
 /** undefined when the line is no entry. */

@@ -2,7 +2,7 @@ import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { describeError, FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { cutToBytes, printable } from '../base/text.ts';
+import { cutToBytes } from '../base/text.ts';
 import { normalizeName } from '../iscsi/names.ts';
 import type { AccessEvent } from '../iscsi/target-registry.ts';
 import { AuditAllowance, seriesOf } from './audit-allowance.ts';
@@ -117,7 +117,7 @@ export class AuditLog {
     else this.#later(series, entry);
   }
 
-  /** What the target server tells. A name that somebody claims and that is none is entered as such, in visible characters. */
+  /** What the target server tells. A name that somebody claims and that is none is entered as such, and cut. */
   session(event: AccessEvent, detail: Readonly<Record<string, unknown>> = {}): void {
     const series = seriesOf(event);
     let entry: Entry = { event: event.kind };
@@ -233,7 +233,7 @@ function entryOf({ kind, initiator, target, portal, ...rest }: AccessEvent): Ent
     initiator: initiator.name ?? null,
     address: initiator.address,
     target: isName ? (target ?? null) : null,
-    ...(isName ? {} : { noTargetName: cutToBytes(printable(cutToBytes(target, MAX_CLAIM_BYTES)), MAX_CLAIM_BYTES) }),
+    ...(isName ? {} : { noTargetName: cutToBytes(target, MAX_CLAIM_BYTES) }),
     portal,
     ...rest,
   };

@@ -206,7 +206,7 @@ export class UseCollector {
     if (this.#scope.initiator !== undefined && initiator !== this.#scope.initiator) return;
     const address = textOf(entry['address'], 'unknown');
     const claimed = entry['noTargetName'];
-    const target = textOf(entry['target'], typeof claimed === 'string' ? `no name: ${claimed}` : '-');
+    const target = textOf(entry['target'], typeof claimed === 'string' ? `no iSCSI name: "${claimed}"` : '-');
     // A session that is there already gains what is mapped later without another login.
     const isLogin = entry.event === 'login';
     if (isLogin || entry.event === 'session-access') {

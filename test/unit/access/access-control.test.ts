@@ -297,6 +297,18 @@ describe('credentials', () => {
     });
   });
 
+  it.each(['a\nb', 'a\u001b[31m', 'a\u202e', 'a\u200b', 'a\0'])(
+    'belong to no user whose name cannot be seen (%j)',
+    async (user) => {
+      const chap = { initiator: { user, secret: SECRET }, mutual: undefined };
+      await expect(w.admin.setChap(HOST, undefined, chap, 'cli:root')).rejects.toMatchObject({
+        kind: 'input',
+        message: expect.stringContaining('give one of visible characters') as string,
+      });
+      await expect(w.admin.setDiscoveryChap(HOST, chap, 'cli:root')).rejects.toMatchObject({ kind: 'input' });
+    },
+  );
+
   it('are in no file, report or log in clear', async () => {
     await w.map('a');
     await w.admin.setChap(HOST, undefined, given('host'), 'cli:root');
@@ -545,7 +557,7 @@ describe('what the auditor is told', () => {
     await w.entries();
     const { refusals } = await w.admin.report({ volume: undefined, initiator: OTHER });
     expect(refusals).toMatchObject([{ initiator: OTHER, address: '10.1.1.8' }]);
-    expect(refusals[0]?.target).toMatch(/^no name: x\\ny{200,220}$/);
+    expect(refusals[0]?.target).toBe(`no iSCSI name: "x\n${'y'.repeat(221)}"`);
   });
 
   it('is every change, with what it was before', async () => {

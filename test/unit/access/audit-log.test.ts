@@ -231,7 +231,8 @@ describe('what strangers do', () => {
     audit.session(refusal('iqn.2026-11.com.example:b', '\u0001'.repeat(7900)));
     await audit.close();
     const [first, second] = await entriesOf(disk);
-    expect(first).toMatchObject({ target: null, noTargetName: String.raw`x\nv  forged\x1b[31m\u202e` });
+    expect(first).toMatchObject({ target: null, noTargetName: 'x\nv  forged\u001b[31m\u202e' });
+    expect(disk.text('audit/refused.jsonl')).toContain(String.raw`x\nv  forged\u001b[31m\u202e`);
     expect(second).toMatchObject({ initiator: 'iqn.2026-11.com.example:b', target: null });
     expect(String(second?.['noTargetName']).length).toBeLessThanOrEqual(223);
   });

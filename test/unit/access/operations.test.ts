@@ -172,6 +172,9 @@ describe('targets and initiators', () => {
     const free = unmapVolume(document, { volume: 'a', initiator: HOST, target: undefined }).document;
     expect(deleteTarget(free, `${IQN}:shared`).targets).toEqual([]);
     expect(removeInitiator(free, HOST).initiators.map((each) => each.name)).toEqual([OTHER]);
+    const unknown = refusal(() => removeInitiator(free, 'iqn.2026-11.com.example:none')).message;
+    expect(unknown).toContain('farshore initiator list');
+    expect(unknown).not.toContain('initiator add');
   });
 
   it('never makes or deletes the target that belongs to a volume', () => {
