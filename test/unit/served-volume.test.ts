@@ -126,3 +126,27 @@ describe('a volume that another gateway has taken over', () => {
     }).not.toThrow();
   });
 });
+
+describe('a volume that another gateway has taken over', () => {
+  it('says that what is shown of its access control may be old, whatever the table had of it', async () => {
+    const served = new ServedVolume(
+      {
+        clock: new PromptClock(),
+        log: silentLog,
+        targets: { ...targets, access: () => ({ mode: 'mapped', maps: 2, inTable: true, problem: undefined }) },
+        gateway: 'g',
+        openVolume: () => Promise.reject(new FarshoreError('fenced', 'volume v was taken over by another gateway')),
+      },
+      { name: 'v', lineage: 'l', volume: 'l' },
+      {},
+    );
+    await served.firstAttempt;
+    expect(served.isElsewhere()).toBe(true);
+    expect((await served.report()).access).toEqual({
+      mode: 'mapped',
+      maps: 2,
+      inTable: false,
+      problem: expect.stringContaining('may be old') as string,
+    });
+  });
+});
