@@ -17,7 +17,7 @@ export interface NexusesDeps {
 export interface AccessChange {
   /** Their LUN is gone, or has another unit behind it. */
   readonly isLost: (task: Task) => boolean;
-  /** They change a medium that may only be read now, or copy to who knows where. */
+  /** They change a medium that may only be read now, or copy from or to one that is gone. */
   readonly isDenied: (task: Task) => boolean;
 }
 
@@ -88,23 +88,29 @@ export class Nexuses {
     return this.#byLun.values();
   }
 
-  /** The unit of every mapped LUN. */
-  allUnits(): LogicalUnit[] {
-    return [...this.#deps.luns().values()].map(({ device, state }) => this.#deps.units.of(device, state));
+  /** The unit of every mapped LUN, and whether the initiator may only read it. */
+  allUnits(): readonly { readonly unit: LogicalUnit; readonly readOnly: boolean }[] {
+    return [...this.#deps.luns().values()].map(({ device, readOnly, state }) => ({
+      unit: this.#deps.units.of(device, state),
+      readOnly,
+    }));
   }
 
   /** What the LUNs as they are now forbid. */
   change(): AccessChange {
     const seen = this.#deps.luns();
-    // A copy has looked up the units it copies between when it began.
-    const copiesEnd = [...this.#known].some(([lun, device]) => seen.get(lun)?.device !== device || isReadOnly(lun));
-    function isReadOnly(lun: number): boolean {
-      return seen.get(lun)?.readOnly === true;
-    }
+    const visible = new Map<BlockDevice, 'reads' | 'writes'>();
+    for (const { device, readOnly } of seen.values())
+      if (visible.get(device) !== 'writes') visible.set(device, readOnly ? 'reads' : 'writes');
     return {
       isLost: ({ lun, nexus }) => seen.get(lun)?.device !== nexus.unit.device,
-      isDenied: ({ lun, command }) =>
-        command.kind === 'extended-copy' ? copiesEnd : isReadOnly(lun) && changesMedium(command),
+      // What a copy has not come to yet it looks up when it does.
+      isDenied: ({ lun, command, touches }) =>
+        touches === undefined
+          ? seen.get(lun)?.readOnly === true && changesMedium(command)
+          : [...touches].some(
+              ([{ device }, does]) => !visible.has(device) || (does === 'writes' && visible.get(device) !== does),
+            ),
     };
   }
 

@@ -36,17 +36,15 @@ export function manageTasks(request: TaskManagementRequest, own: Session, sessio
         return [own];
       });
     case TASK_FUNCTION.clearTaskSet:
-      return onUnit(request, own, (unit) => clearTaskSet(unit, own, [...sessions]));
+      return onUnit(request, own, (unit, { readOnly }) => clearTaskSet(unit, own, readOnly ? [own] : [...sessions]));
     case TASK_FUNCTION.logicalUnitReset:
-      return onUnit(request, own, (unit) => resetUnits([unit], [...sessions]));
+      return onUnit(request, own, (unit, nexus) =>
+        nexus.readOnly ? resetOwn([nexus], own) : resetUnits([unit], [...sessions]),
+      );
     case TASK_FUNCTION.targetWarmReset:
-      return resetTarget(request, own, [...sessions], NOBODY);
-    case TASK_FUNCTION.targetColdReset: {
-      // RFC 7143 11.5.1: all connections of all initiators to the target are ended.
-      const all = [...sessions];
-      const ends = all.filter(({ target }) => target !== undefined && target.name === own.target?.name);
-      return resetTarget(request, own, all, ends);
-    }
+      return resetTarget(request, own, [...sessions], 'warm');
+    case TASK_FUNCTION.targetColdReset:
+      return resetTarget(request, own, [...sessions], 'cold');
     case TASK_FUNCTION.taskReassign:
       return answer(TASK_RESPONSE.reassignNotSupported);
     default:
@@ -68,26 +66,51 @@ function abortTask(request: TaskManagementRequest, own: Session): Managed {
   return answer(complete ? TASK_RESPONSE.complete : TASK_RESPONSE.noSuchTask);
 }
 
-function onUnit(request: TaskManagementRequest, own: Session, act: (unit: LogicalUnit) => Session[]): Managed {
+function onUnit(
+  request: TaskManagementRequest,
+  own: Session,
+  act: (unit: LogicalUnit, nexus: UnitNexus) => Session[],
+): Managed {
   const nexus = own.tasks.nexusOf(request.lun);
   if (nexus === undefined) return answer(TASK_RESPONSE.noSuchLun);
   const { unit } = nexus;
   own.cancelHeld(request.lun, request.cmdSn);
   const concerns = (task: Task): boolean => task.nexus.unit === unit;
-  return { response: TASK_RESPONSE.complete, affected: act(unit), concerns, ends: NOBODY };
+  return { response: TASK_RESPONSE.complete, affected: act(unit, nexus), concerns, ends: NOBODY };
 }
 
-/** LOGICAL UNIT RESET of every unit the initiator sees in the target. */
+/**
+ * LOGICAL UNIT RESET of every unit the initiator sees in the target. A cold one ends the sessions to the target (RFC 7143 11.5.1), but for
+ * those that have none of the units that were reset for everybody.
+ */
 function resetTarget(
   request: TaskManagementRequest,
   own: Session,
   sessions: Session[],
-  ends: readonly Session[],
+  kind: 'warm' | 'cold',
 ): Managed {
   own.cancelHeld(undefined, request.cmdSn);
-  const units = own.tasks.allUnits();
-  const concerns = (task: Task): boolean => units.includes(task.nexus.unit);
+  const seen = own.tasks.allUnits();
+  const units = seen.filter(({ readOnly }) => !readOnly).map(({ unit }) => unit);
+  const onlyRead = [...own.tasks.nexuses()].filter(({ unit }) => !units.includes(unit));
+  const sharing = ({ target, tasks }: Session): boolean =>
+    target !== undefined &&
+    target.name === own.target?.name &&
+    tasks.allUnits().some(({ unit }) => units.includes(unit));
+  const ends = kind === 'cold' ? sessions.filter((each) => each === own || sharing(each)) : NOBODY;
+  const concerns = ({ nexus }: Task): boolean => units.includes(nexus.unit) || onlyRead.includes(nexus);
+  resetOwn(onlyRead, own);
   return { response: TASK_RESPONSE.complete, affected: resetUnits(units, sessions), concerns, ends };
+}
+
+/**
+ * What a reset does where its initiator may only read: it ends the commands of its own session. Its error handler goes on with that, and
+ * whoever may write is not disturbed.
+ */
+function resetOwn(nexuses: readonly UnitNexus[], own: Session): Session[] {
+  own.tasks.abort(({ nexus }) => nexuses.includes(nexus));
+  for (const nexus of nexuses) nexus.unit.resetFor(nexus);
+  return [own];
 }
 
 /** Ends the commands of every session in the unit; the other initiators are told (SAM-5 7.5). */

@@ -134,6 +134,7 @@ export class TaskSet implements OrderedSet {
       attribute: request.attribute,
       order: undefined,
       command: admission.command,
+      touches: admission.command.kind === 'extended-copy' ? new Map() : undefined,
       expectedInBytes: expectedInBytes(request),
       expectedOutBytes: request.write ? request.expectedBytes : 0,
       dataOutBytes: takes,
@@ -377,8 +378,8 @@ export class TaskSet implements OrderedSet {
     return this.#deps.nexuses.all();
   }
 
-  /** The unit of every mapped LUN. */
-  allUnits(): LogicalUnit[] {
+  /** The unit of every mapped LUN, and whether the initiator may only read it. */
+  allUnits(): ReturnType<Nexuses['allUnits']> {
     return this.#deps.nexuses.allUnits();
   }
 

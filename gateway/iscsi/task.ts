@@ -1,6 +1,6 @@
 import type { ByteCount } from '../base/units.ts';
 import type { UnitCommand } from '../scsi/traits.ts';
-import type { UnitNexus } from '../scsi/logical-unit.ts';
+import type { LogicalUnit, UnitNexus } from '../scsi/logical-unit.ts';
 import type { UnitOrder } from './task-order.ts';
 import type { WriteTransfer } from './write-transfer.ts';
 
@@ -25,6 +25,8 @@ export interface Task {
   /** Undefined while every command of the unit is SIMPLE. */
   order: UnitOrder | undefined;
   readonly command: UnitCommand;
+  /** Of a copy: the units it has come to. */
+  readonly touches: Map<LogicalUnit, 'reads' | 'writes'> | undefined;
   /** Expected data transfer length, for the direction the initiator announced; 0 for the other. */
   readonly expectedInBytes: ByteCount;
   readonly expectedOutBytes: ByteCount;

@@ -169,6 +169,13 @@ export class LogicalUnit {
     this.raiseForAll(SENSE.busDeviceReset);
   }
 
+  /** Logical unit reset by one that may only read: what is its own ends, and it alone is told. */
+  resetFor(nexus: UnitNexus): void {
+    this.media.preventing.delete(nexus);
+    this.reservations.nexusLost(nexus);
+    nexus.raise(SENSE.busDeviceReset);
+  }
+
   /** Whether the nexus is not lost. */
   has(nexus: UnitNexus): boolean {
     return this.#nexuses.has(nexus);

@@ -1,7 +1,7 @@
 import type { ByteCount, Lba } from '../../base/units.ts';
 import { STATUS } from '../constants.ts';
 import { INTERNAL_CHUNK_BYTES } from '../limits.ts';
-import type { UnitNexus } from '../logical-unit.ts';
+import type { LogicalUnit, UnitNexus } from '../logical-unit.ts';
 import { refuse } from '../refusals.ts';
 import { GOOD, plainStatus } from '../result.ts';
 import type { ScsiResult } from '../result.ts';
@@ -15,6 +15,8 @@ import type { CopyRequest, Cscd, Segment } from './parameter-list.ts';
 /** Looked at between the pieces: an aborted copy ends there. */
 interface CommandLife {
   readonly state: string;
+  /** Told what the copy does to the units it comes to: whoever changes access to them looks there. */
+  readonly touches?: Map<LogicalUnit, 'reads' | 'writes'> | undefined;
 }
 
 const BUSY = plainStatus(STATUS.busy);
@@ -82,6 +84,9 @@ class SegmentCopy {
     const source = this.#find(sourceId);
     const destination = this.#find(destinationId);
     if (source === undefined || destination === undefined) return checkCondition(SENSE.copyTargetNotReachable);
+    const { touches } = this.#life;
+    if (touches?.has(source.unit) === false) touches.set(source.unit, 'reads');
+    touches?.set(destination.unit, 'writes');
     const from = source.unit.geometry();
     const to = destination.unit.geometry();
     const bytes = count * (countsDestination ? to.sectorSize : from.sectorSize);
