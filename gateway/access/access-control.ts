@@ -10,6 +10,7 @@ import {
   type Initiator,
   type IscsiTarget,
   type MappedLun,
+  type ReachedLun,
   type TargetRegistry,
 } from '../iscsi/target-registry.ts';
 import type { UnitStateStore } from '../scsi/unit-state.ts';
@@ -20,6 +21,7 @@ import type { AccessDocument, Chap, VolumePart } from './document.ts';
 import { setUnitState } from './operations.ts';
 import type { AdoptedVolume } from './part.ts';
 import { accessProblems } from './problems.ts';
+import { reachedLuns } from './reach.ts';
 import {
   ANY_INITIATOR,
   chapFor,
@@ -37,8 +39,11 @@ export interface SessionKeeper {
   sessions(): readonly LiveSession[];
   /** The volume is offered from now on: what its logical unit has under way goes on, whether an initiator comes or not. */
   offered(lun: MappedLun): void;
-  /** Every session is judged again; resolves when no command can reach a LUN any more that its initiator has lost. */
-  accessChanged(): Promise<void>;
+  /**
+   * Every session is judged again; resolves when no command can reach a LUN any more that its initiator has lost, and nothing of those
+   * `mapped` is reserved by one who reaches it no more.
+   */
+  accessChanged(mapped?: readonly ReachedLun[]): Promise<void>;
 }
 
 interface LiveSession {
@@ -339,7 +344,8 @@ export class AccessControl implements TargetRegistry {
   }
 
   #judgeAgain(): void {
-    const judged = this.#keeper?.accessChanged().catch((error: unknown) => {
+    const mapped = reachedLuns(this.#document, (volume) => this.#offers.get(volume)?.writable);
+    const judged = this.#keeper?.accessChanged(mapped).catch((error: unknown) => {
       this.#deps.log.error({ error: describeError(error) }, 'live sessions could not be judged again');
     });
     // The one before too: it may still wait for a write that this one knows nothing of.

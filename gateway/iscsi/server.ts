@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { sleep } from '../base/clock.ts';
 import type { CancelTimer, Clock, Random } from '../base/clock.ts';
+import { FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { WallMillis } from '../base/units.ts';
 import { LogicalUnits } from '../scsi/logical-unit.ts';
@@ -24,7 +25,7 @@ import { abortTasksOf } from './task-management.ts';
 import type { IscsiSettings } from './settings.ts';
 import { TaskOrder } from './task-order.ts';
 import { normalizeAddress } from './target-registry.ts';
-import type { MappedLun, Proof, TargetRegistry } from './target-registry.ts';
+import type { MappedLun, Proof, ReachedLun, TargetRegistry } from './target-registry.ts';
 
 export interface IscsiServerDeps {
   readonly log: Log;
@@ -293,10 +294,10 @@ export class IscsiTargetServer {
 
   /**
    * Judges every live session again, at once: one whose login would not be granted now is ended; others lose the LUNs
-   * they may not use any more, and are told that there are others. Resolves when no write can land any more that would
-   * not be allowed now.
+   * they may not use any more, and are told that there are others. What initiators have reserved that reach it no more
+   * (`mapped`) ends. Resolves when no write can land any more that would not be allowed now.
    */
-  async accessChanged(): Promise<void> {
+  async accessChanged(mapped: readonly ReachedLun[] = []): Promise<void> {
     const settling: Promise<void>[] = [];
     for (const [session, details] of [...this.#details]) {
       const verdict = this.#gatekeeper.judge(details, details.peer);
@@ -309,7 +310,21 @@ export class IscsiTargetServer {
     // Sessions that are over already may have left a write in a device.
     for (const session of this.#sessions.sessions())
       if (!this.#details.has(session)) settling.push(session.accessChanged(session.target));
+    // Afterwards: what the sessions that have just been ended waited to reserve comes to nothing.
+    for (const volume of mapped) settling.push(this.#endReservations(volume));
     await Promise.all(settling);
+  }
+
+  async #endReservations({ lun: { device, state }, reaches }: ReachedLun): Promise<void> {
+    try {
+      await this.#units.of(device, state).reservations.retain(reaches);
+    } catch (error) {
+      if (!(error instanceof FarshoreError)) throw error;
+      this.#deps.log.error(
+        { volume: device.identity.name, error: error.message },
+        'what initiators that have lost the volume have reserved is still in force; farshore reservation clear ends it, and so does the next change of access',
+      );
+    }
   }
 
   /**

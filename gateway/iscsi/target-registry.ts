@@ -18,6 +18,13 @@ export interface MappedLun {
   readonly state: UnitStateStore | undefined;
 }
 
+/** A volume that is offered, and who is let to it. */
+export interface ReachedLun {
+  readonly lun: MappedLun;
+  /** Whether an initiator is, through a target; undefined: through any. */
+  readonly reaches: (initiator: string, target: string | undefined) => boolean;
+}
+
 export interface ChapCredential {
   /** CHAP_N, compared byte for byte. */
   readonly user: string;

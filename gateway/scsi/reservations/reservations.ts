@@ -29,6 +29,8 @@ import type { ItNexus, Registration, Registry } from './registry.ts';
 import type { NamedPort } from './requests.ts';
 import { transition } from './transition.ts';
 import type { Notice, Transition } from './transition.ts';
+import { withdraw } from './withdrawal.ts';
+import type { Reaches } from './withdrawal.ts';
 
 const CONFLICT = plainStatus(STATUS.reservationConflict);
 /** Nobody hears of it. */
@@ -146,18 +148,17 @@ export class Reservations {
       this.#registry = made.registry;
       this.#standings = new WeakMap();
     }
-    this.#tell(made.notices, nexus);
+    this.#tell(made.notices, itNexus(nexus));
     const first = made.aborts.length > 0 ? this.#abort(made.aborts, command) : undefined;
     return { result: GOOD, first };
   }
 
-  /** Unit attentions for every nexus the notices are for, but never for the I_T nexus that did it. */
-  #tell(notices: readonly Notice[], actor: UnitNexus): void {
+  /** Unit attentions for every nexus the notices are for, but never for the I_T nexus that did it, if one did. */
+  #tell(notices: readonly Notice[], own?: ItNexus): void {
     if (notices.length === 0) return;
-    const own = itNexus(actor);
     for (const nexus of this.#unit.nexuses()) {
       const other = itNexus(nexus);
-      if (isSameNexus(own, other)) continue;
+      if (own !== undefined && isSameNexus(own, other)) continue;
       for (const { to, sense } of notices) if (covers(to, other)) nexus.raise(sense);
     }
   }
@@ -257,6 +258,28 @@ export class Reservations {
           isDamaged || registrationOf(before, own) !== undefined || (holder !== undefined && isSameNexus(holder, own));
         if (isConcerned) nexus.raise(SENSE.reservationsPreempted);
       }
+    });
+  }
+
+  /**
+   * Takes from initiators what they hold of a unit that they reach no more, in its turn among the commands. Rejects with the store's
+   * FarshoreError, and nothing has changed then.
+   */
+  async retain(reaches: Reaches): Promise<void> {
+    await this.#takeTurn(() => {
+      const made = withdraw(this.#registry, reaches);
+      if (made === undefined) return undefined;
+      const { document } = this.#unit;
+      const commit = (): void => {
+        this.#registry = made.registry;
+        this.#standings = new WeakMap();
+        this.#tell(made.notices);
+      };
+      if (!made.registry.persists && !document.isUncertain) {
+        commit();
+        return undefined;
+      }
+      return document.save('reservations', encodeRegistry(made.registry)).then(commit);
     });
   }
 
