@@ -24,6 +24,12 @@ export class CommandWindow {
     return this.#expCmdSn;
   }
 
+  /** Goes on where the session has been on an earlier connection. */
+  continueAt(expCmdSn: number): void {
+    this.#expCmdSn = expCmdSn;
+    this.#maxCmdSn = serialAdd(expCmdSn, this.#depth() - 1);
+  }
+
   place(cmdSn: number): WindowPlace {
     const ahead = serialDistance(cmdSn, this.#expCmdSn);
     if (ahead === 0 && serialDistance(this.#maxCmdSn, cmdSn) >= 0) return 'next';

@@ -75,17 +75,13 @@ export class Gatekeeper {
     };
   }
 
-  policyFor(
-    { address, portal }: Peer,
-    challenges: ChallengeBook,
-    sessionExists: LoginPolicy['sessionExists'],
-  ): LoginPolicy {
+  policyFor({ address, portal }: Peer, challenges: ChallengeBook, sessionOf: LoginPolicy['sessionOf']): LoginPolicy {
     const { targets } = this.#deps;
     return {
       authorize: (targetName, name) => targets.authorize(targetName, { name, address }, portal),
       refusesAlike: () => targets.demandsProof?.() ?? false,
       discoveryChap: (name) => targets.discoveryChap({ name, address }),
-      sessionExists,
+      sessionOf,
       challenges,
     };
   }

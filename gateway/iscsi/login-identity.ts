@@ -4,6 +4,7 @@ import type { ChallengeBook } from './chap.ts';
 import { normalizeName } from './names.ts';
 import type { LoginRequest } from './requests.ts';
 import type { Authorization, ChapRequirement } from './target-registry.ts';
+import type { SessionParameters } from './text-keys.ts';
 
 /** Who logs in, to what. */
 export type Identity = DiscoveryIdentity | NormalIdentity;
@@ -13,6 +14,14 @@ interface IdentityCore {
   readonly initiatorName: string;
   readonly isid: string;
   readonly connectionId: number;
+  /** The handle of the session whose connection this one takes the place of (RFC 7143 6.3.4); 0: a session of its own. */
+  readonly reinstates: number;
+}
+
+/** A session as the login that continues it must know it. */
+interface LiveSession {
+  readonly connectionId: number;
+  readonly parameters: SessionParameters;
 }
 
 interface DiscoveryIdentity extends IdentityCore {
@@ -32,8 +41,8 @@ export interface LoginPolicy {
   /** Whether those that do not offer CHAP are refused alike, whatever they name. */
   refusesAlike(): boolean;
   discoveryChap(initiatorName: string): ChapRequirement | undefined;
-  /** Whether the initiator has a session of this handle with this ISID. */
-  sessionExists(tsih: number, initiatorName: string, isid: string): boolean;
+  /** The session of this handle, if the initiator has it with this ISID. */
+  sessionOf(tsih: number, initiatorName: string, isid: string): LiveSession | undefined;
   readonly challenges: ChallengeBook;
 }
 
@@ -71,14 +80,13 @@ export function identify(
   const refused = (status: number, reason: string): Identified => ({ kind: 'refused', status, reason, claim });
   if (!keys.has('InitiatorName')) return refused(LOGIN_STATUS.missingParameter, 'InitiatorName is missing');
   if (initiatorName === undefined) return refused(LOGIN_STATUS.initiatorError, 'InitiatorName is no iSCSI name');
-  if (request.tsih !== 0) {
-    // One connection a session: a login into an existing one has no place left. Nor is it said whose there are.
-    const tells = !policy.refusesAlike() && policy.sessionExists(request.tsih, initiatorName, request.isid);
-    return tells
-      ? refused(LOGIN_STATUS.tooManyConnections, 'sessions have one connection')
-      : refused(LOGIN_STATUS.sessionDoesNotExist, 'the initiator has no session with this TSIH');
+  const { isid, connectionId, tsih: reinstates } = request;
+  // Where anybody has to prove anything it is not said whose sessions there are, before that is done.
+  if (reinstates !== 0 && !policy.refusesAlike()) {
+    const unfit = whyNotReinstated(policy.sessionOf(reinstates, initiatorName, isid), connectionId);
+    if (unfit !== undefined) return refused(unfit.status, unfit.reason);
   }
-  const core = { initiatorName, isid: request.isid, connectionId: request.connectionId };
+  const core = { initiatorName, isid, connectionId, reinstates };
   const sessionType = keys.get('SessionType') ?? 'Normal';
   if (sessionType === 'Discovery') {
     const chap = policy.discoveryChap(initiatorName);
@@ -111,6 +119,21 @@ export function identify(
   }
 }
 
+/**
+ * Why a login cannot take the place of the session's connection (RFC 7143 6.3.4), if it cannot: there is no such session, or it
+ * would be a second connection.
+ */
+export function whyNotReinstated(
+  session: Pick<LiveSession, 'connectionId'> | undefined,
+  connectionId: number,
+): { readonly status: number; readonly reason: string } | undefined {
+  if (session === undefined)
+    return { status: LOGIN_STATUS.sessionDoesNotExist, reason: 'the initiator has no session with this TSIH' };
+  if (session.connectionId !== connectionId)
+    return { status: LOGIN_STATUS.tooManyConnections, reason: 'sessions have one connection' };
+  return undefined;
+}
+
 /** For the log; the peer gets the status. */
 export const NO_SUCH_TARGET = 'no such target, or not for this initiator';
 
@@ -119,7 +142,7 @@ export function agrees(identity: Identity, request: LoginRequest, keys: Readonly
   const initiatorName = keys.get('InitiatorName');
   const targetName = keys.get('TargetName');
   const sessionType = keys.get('SessionType');
-  if (request.tsih !== 0) return false;
+  if (request.tsih !== identity.reinstates) return false;
   if (initiatorName !== undefined && normalizeName(initiatorName) !== identity.initiatorName) return false;
   if (sessionType !== undefined && sessionType.toLowerCase() !== identity.sessionType) return false;
   if (targetName === undefined || identity.sessionType === 'discovery') return true;

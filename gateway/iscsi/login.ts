@@ -111,7 +111,22 @@ export function loginStep(state: LoginState, request: LoginRequest, data: Buffer
   const identified = identify(request, keys, mayProve(request, keys.get('AuthMethod'), policy), policy);
   if (identified.kind === 'refused')
     return refuse(state, request, identified.status, identified.reason, identified.claim);
-  return negotiate(counted, request, pairs, identified.grant, policy);
+  return negotiate(
+    { ...counted, parameters: parametersOf(identified.grant.identity, policy) },
+    request,
+    pairs,
+    identified.grant,
+    policy,
+  );
+}
+
+/** What holds before anything is negotiated: of a session that goes on, all that is not its connection's own. */
+function parametersOf({ reinstates, initiatorName, isid }: Identity, policy: LoginPolicy): SessionParameters {
+  const session = reinstates === 0 ? undefined : policy.sessionOf(reinstates, initiatorName, isid);
+  const { headerDigest, dataDigest, initiatorMaxRecvBytes } = DEFAULT_PARAMETERS;
+  return session === undefined
+    ? DEFAULT_PARAMETERS
+    : { ...session.parameters, headerDigest, dataDigest, initiatorMaxRecvBytes };
 }
 
 /** What is wrong with the fixed fields of the request, if anything. */

@@ -21,6 +21,7 @@ import { Portals } from './portals.ts';
 import type { OpenPortal, PortalSettings } from './portals.ts';
 import { Session } from './session.ts';
 import { SessionTable } from './session-table.ts';
+import type { Way } from './session-table.ts';
 import { abortTasksOf } from './task-management.ts';
 import type { IscsiSettings } from './settings.ts';
 import { TaskOrder } from './task-order.ts';
@@ -137,11 +138,11 @@ export class IscsiTargetServer {
       throttle: this.#throttle,
       address,
       log: connectionLog,
-      policy: this.#gatekeeper.policyFor(peer, challenges, (tsih, name, isid) => this.#sessions.has(tsih, name, isid)),
+      policy: this.#gatekeeper.policyFor(peer, challenges, (tsih, name, isid) => this.#sessions.of(tsih, name, isid)),
       queueDepth: () => this.#queueDepth(),
       join: (joining, joined) => {
-        void this.#sessions.makeWay(joining.identity, joining.wanted, (tsih) => {
-          joined(this.#join(connection, joining, tsih, peer, local, connectionLog));
+        void this.#sessions.makeWay(joining.identity, joining.wanted, (way) => {
+          joined(this.#join(connection, joining, way, peer, local, connectionLog));
         });
       },
       refused: (claim, status, reason) => {
@@ -166,18 +167,12 @@ export class IscsiTargetServer {
   }
 
   /** The session; or why there is none, for access may have changed while the login was under way. */
-  #join(
-    connection: Connection,
-    joining: Joining,
-    tsih: number | undefined,
-    peer: Peer,
-    local: PortalAddress,
-    log: Log,
-  ): Joined {
+  #join(connection: Connection, joining: Joining, way: Way, peer: Peer, local: PortalAddress, log: Log): Joined {
     const { identity, proof } = joining;
     const full = (reason: string): Joined => ({ kind: 'refused', status: LOGIN_STATUS.outOfResources, reason });
     if (this.#closing) return full('the gateway stops');
-    if (tsih === undefined) return full('there is no session handle left');
+    if (way.kind === 'barred') return { ...way, kind: 'refused' };
+    const { tsih, expCmdSn } = way;
     if (this.#sessionsLike(identity) >= this.#deps.settings.maxSessionsPerInitiator)
       return full('the initiator has too many sessions');
     const verdict = this.#gatekeeper.judge(joining, peer);
@@ -186,6 +181,7 @@ export class IscsiTargetServer {
     const noSeat = target === undefined ? undefined : this.#places.sit(connection);
     if (noSeat !== undefined) return full(noSeat);
     const initiator = { name: identity.initiatorName, address: peer.address };
+    if (expCmdSn !== undefined) joining.window.continueAt(expCmdSn);
     // A name that is proved is one wherever it comes from; any other is no more than its address.
     const origin = proof.kind === 'none' ? networkOf(peer.address) : `proved ${identity.initiatorName}`;
     const session = new Session({

@@ -1,3 +1,5 @@
+import { LOGIN_STATUS } from './constants.ts';
+import { whyNotReinstated } from './login-identity.ts';
 import type { Identity } from './login-identity.ts';
 import type { Session } from './session.ts';
 
@@ -8,6 +10,16 @@ interface Entry {
   readonly session: Session;
   readonly cut: (reason: string) => void;
 }
+
+/** What a login finds when its way is free. */
+export type Way =
+  | {
+      readonly kind: 'free';
+      readonly tsih: number;
+      /** What the session that goes on expects; undefined: it is a new one. */
+      readonly expCmdSn: number | undefined;
+    }
+  | { readonly kind: 'barred'; readonly status: number; readonly reason: string };
 
 /**
  * All sessions in full feature phase, and those that have ended but still have a write in a device. At most one
@@ -22,11 +34,10 @@ export class SessionTable {
     return this.#byTsih.size;
   }
 
-  /** Whether there is a session of this handle; with a name and an ISID, one of that initiator port. */
-  has(tsih: number, initiatorName?: string, isid?: string): boolean {
-    const identity = this.#byTsih.get(tsih)?.session.identity;
-    if (identity === undefined) return false;
-    return initiatorName === undefined || (identity.initiatorName === initiatorName && identity.isid === isid);
+  /** The session of this handle, if it is one of that initiator port. */
+  of(tsih: number, initiatorName: string, isid: string): Session | undefined {
+    const session = this.find(tsih);
+    return session?.identity.initiatorName === initiatorName && session.identity.isid === isid ? session : undefined;
   }
 
   find(tsih: number): Session | undefined {
@@ -39,21 +50,49 @@ export class SessionTable {
 
   /**
    * Ends the session this login replaces, if there is one, waits until none of its writes can land any more, and then
-   * calls `join` with a free TSIH, in the same turn in which the way was found free. Undefined: no TSIH is left. A login
-   * that is not `wanted` any more replaces nobody: another one of the same name may have come in the meantime.
+   * calls `join` with a free TSIH, in the same turn in which the way was found free. A login that is not `wanted` any more
+   * replaces nobody: another one of the same name may have come in the meantime.
+   *
+   * One that reinstates the connection of a session finds it in the same way, since that has no other: its commands end as
+   * well, and what goes on is the TSIH and the CmdSN (RFC 7143 6.3.4).
    */
-  async makeWay(identity: Identity, wanted: () => boolean, join: (tsih: number | undefined) => void): Promise<void> {
+  async makeWay(identity: Identity, wanted: () => boolean, join: (way: Way) => void): Promise<void> {
+    const { reinstates, connectionId } = identity;
     const key = nexusKey(identity);
+    let expCmdSn: number | undefined;
     while (wanted()) {
       const old = key === undefined ? undefined : this.#byNexus.get(key);
+      if (reinstates !== 0 && expCmdSn === undefined) {
+        const unfit = whyNotReinstated(old?.session.tsih === reinstates ? old.session : undefined, connectionId);
+        if (unfit !== undefined) {
+          join({ kind: 'barred', ...unfit });
+          return;
+        }
+      }
       if (old === undefined) {
-        join(this.#freeTsih());
+        join(this.#wayOf(reinstates, expCmdSn));
         return;
       }
-      old.cut('replaced by a new login of the same initiator port');
+      if (expCmdSn !== undefined) {
+        // While its commands were leaving the devices another login has begun a new session in its place.
+        join({ kind: 'barred', status: LOGIN_STATUS.sessionDoesNotExist, reason: 'the session has been replaced' });
+        return;
+      }
+      if (reinstates !== 0) expCmdSn = old.session.expCmdSn;
+      old.cut(
+        reinstates === 0
+          ? 'replaced by a new login of the same initiator port'
+          : 'the initiator goes on by another connection',
+      );
       await old.session.end();
       this.#remove(old);
     }
+  }
+
+  #wayOf(reinstates: number, expCmdSn: number | undefined): Way {
+    const tsih = reinstates === 0 || this.#byTsih.has(reinstates) ? this.#freeTsih() : reinstates;
+    if (tsih !== undefined) return { kind: 'free', tsih, expCmdSn };
+    return { kind: 'barred', status: LOGIN_STATUS.outOfResources, reason: 'there is no session handle left' };
   }
 
   add(session: Session, cut: (reason: string) => void): void {

@@ -114,6 +114,19 @@ export class Session {
     return this.#deps.tsih;
   }
 
+  get connectionId(): number {
+    return this.#deps.identity.connectionId;
+  }
+
+  get parameters(): SessionParameters {
+    return this.#deps.parameters;
+  }
+
+  /** The number of the next command, which a connection that takes the place of this one goes on with. */
+  get expCmdSn(): number {
+    return this.#deps.window.expCmdSn;
+  }
+
   get target(): IscsiTarget | undefined {
     return this.#target;
   }

@@ -27,14 +27,20 @@ export async function securityStep(
 /** Names both ends, offers CHAP alone, and takes the challenge. */
 export async function challengeOf(
   initiator: RawInitiator,
-  options: { readonly name?: string; readonly target?: string; readonly algorithms?: string } = {},
+  options: {
+    readonly name?: string;
+    readonly target?: string;
+    readonly algorithms?: string;
+    readonly tsih?: number;
+  } = {},
 ): Promise<Challenge> {
-  await securityStep(initiator, {
+  const fields = { tsih: options.tsih ?? 0 };
+  const names = {
     InitiatorName: options.name ?? 'iqn.2026-11.dev.farshore.test:initiator',
     ...(options.target === 'discovery' ? { SessionType: 'Discovery' } : { TargetName: options.target ?? TARGET }),
-    AuthMethod: 'CHAP',
-  });
-  const { keys } = await securityStep(initiator, { CHAP_A: options.algorithms ?? '5' });
+  };
+  await securityStep(initiator, { ...names, AuthMethod: 'CHAP' }, fields);
+  const { keys } = await securityStep(initiator, { CHAP_A: options.algorithms ?? '5' }, fields);
   return {
     algorithm: keys['CHAP_A'] ?? '',
     identifier: Number(keys['CHAP_I']),

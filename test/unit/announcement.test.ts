@@ -50,7 +50,11 @@ test('the server has that, and no more', async () => {
   const settings = { isns: { host: '127.0.0.1', port: server.port }, iqn: 'iqn.2026-11.dev.farshore:office' };
   // Nothing else of the settings is read.
   announcement.start(settings as Settings, [portal('127.0.0.1'), portal('192.0.2.2')], access, silentLog);
-  await eventually(() => (announcement.report()?.state === 'registered' ? true : undefined), 20_000);
+  await eventually(
+    () => (announcement.report()?.state === 'registered' ? true : undefined),
+    20_000,
+    () => `not registered: ${JSON.stringify(announcement.report())}`,
+  );
   const [entity] = [...server.entities.values()];
   expect([...(entity?.targets.keys() ?? [])]).toEqual([MAPPED]);
   expect(entity?.portals.size).toBe(1);

@@ -487,7 +487,7 @@ describe('whoever tries names', () => {
       const stranger = await world.connect();
       statuses.push((await securityStep(stranger, { ...NAMES, AuthMethod: 'None' }, { tsih })).status);
     }
-    expect(statuses).toEqual([0x020a, 0x020a]);
+    expect(statuses).toEqual([0x0201, 0x0201]);
     own.destroy();
   });
 
@@ -523,6 +523,23 @@ describe('the session of a port', () => {
     expect(world.server.sessions()).toHaveLength(1);
   });
 
+  test('goes on by another connection of whoever can, and of nobody else', async () => {
+    const initiator = await loggedIn();
+    const tsih = world.server.sessions()[0]?.tsih ?? 0;
+    for (const [secret, status] of [
+      ['a wrong secret', 0x0201],
+      [SECRET, 0],
+    ] as const) {
+      const again = await world.connect();
+      const challenge = await challengeOf(again, { tsih });
+      const keys = { CHAP_N: 'host', CHAP_R: hex(responseTo(challenge, secret)) };
+      expect((await securityStep(again, keys, { transit: true, nsg: 3, tsih })).status).toBe(status);
+      if (status !== 0) await initiator.clear();
+    }
+    await initiator.closed();
+    expect(world.server.sessions()).toMatchObject([{ tsih }]);
+  });
+
   test('is replaced by whoever can', async () => {
     const initiator = await loggedIn();
     const again = await loggedIn();
@@ -535,7 +552,7 @@ describe('the session of a port', () => {
     await loggedIn();
     const tsih = world.server.sessions()[0]?.tsih ?? 0;
     for (const [name, isid, status] of [
-      [INITIATOR, '00023d000001', 0x0206],
+      [INITIATOR, '00023d000001', 0], // is asked for its proof
       [INITIATOR, '00023d000002', 0x020a],
       ['iqn.2026-11.a:other', '00023d000001', 0x020a],
     ] as const) {

@@ -4,6 +4,7 @@ import { INITIAL_LOGIN, loginStep } from '../../../gateway/iscsi/login.ts';
 import type { LoginState, LoginStep } from '../../../gateway/iscsi/login.ts';
 import type { LoginPolicy } from '../../../gateway/iscsi/login-identity.ts';
 import { decodeLogin } from '../../../gateway/iscsi/requests.ts';
+import { DEFAULT_PARAMETERS } from '../../../gateway/iscsi/text-keys.ts';
 import { buildLogin, textOf } from '../../support/iscsi-wire.ts';
 import type { LoginFields } from '../../support/iscsi-wire.ts';
 
@@ -21,7 +22,8 @@ const policy: LoginPolicy = {
   },
   refusesAlike: () => false,
   discoveryChap: () => undefined,
-  sessionExists: (tsih) => tsih === 7,
+  sessionOf: (tsih) =>
+    tsih === 7 ? { connectionId: 5, parameters: { ...DEFAULT_PARAMETERS, initialR2t: false } } : undefined,
   challenges: { random: systemRandom, issue: () => undefined, isOutstanding: () => false },
 };
 
@@ -84,6 +86,22 @@ describe('the first request', () => {
     ['with an impossible MaxRecvDataSegmentLength', { keys: { ...NORMAL, MaxRecvDataSegmentLength: '511' } }, 0x0200],
     ['with C and T both set', { continued: true, keys: NORMAL }, 0x0200],
   ];
+  test('in the place of the connection of a session goes on with what was agreed on for that', () => {
+    const result = step({
+      transit: true,
+      csg: 1,
+      nsg: 3,
+      tsih: 7,
+      cid: 5,
+      keys: { ...NORMAL, HeaderDigest: 'CRC32C' },
+    });
+    expect(result).toMatchObject({
+      kind: 'complete',
+      identity: { reinstates: 7, connectionId: 5 },
+      parameters: { initialR2t: false, headerDigest: true },
+    });
+  });
+
   test.each(refusals)('%s is refused', (_name, fields, status) => {
     const result = step({ transit: true, csg: 1, nsg: 3, ...fields });
     expect(result.kind).toBe('refuse');
