@@ -126,29 +126,39 @@ class SegmentCopy {
     if (source === undefined || destination === undefined) return checkCondition(SENSE.copyTargetNotReachable);
     const read = extentAt(source, sourceLba, start, bytes);
     const written = extentAt(destination, destinationLba, start, bytes);
-    const refused =
-      refuse(source, { kind: 'read', ...read, fua: false }) ??
-      refuse(destination, { kind: 'write', ...written, fua: false });
-    if (refused !== undefined) return checkCondition(SENSE.copyThirdPartyFailure);
+    if (isRefused(source, 'read', read) || isRefused(destination, 'write', written)) {
+      return checkCondition(SENSE.copyThirdPartyFailure);
+    }
+    const from = source.unit.media.extents;
+    const to = destination.unit.media.extents;
     try {
-      const data = await readWhole(source, read);
-      const { device, media } = destination.unit;
-      const isRefused = (): boolean => refuse(destination, { kind: 'write', ...written, fua: false }) !== undefined;
+      if (from === to) {
+        // One claim on both: what another command writes to either in between must not be undone.
+        return await to.runAll([claimOn(read), claimOn(written)], 'exclusive', async () => {
+          if (this.#life.state === 'aborted') return ABORTED;
+          if (isRefused(source, 'read', read)) return checkCondition(SENSE.copyThirdPartyFailure);
+          return this.#put(destination, written, await readWhole(source, read));
+        });
+      }
+      const data = await from.runAll([claimOn(read)], 'shared', () => readWhole(source, read));
       // What has become of the destination meanwhile: it must not wait for the end of a SANITIZE.
-      if (isRefused()) return checkCondition(SENSE.copyThirdPartyFailure);
-      return await media.extents.run(written.lba, written.lba + written.sectors, 'exclusive', async () => {
-        if (this.#life.state === 'aborted') return ABORTED;
-        // Nor is anything written that became forbidden while it waited for its turn.
-        if (isRefused()) return checkCondition(SENSE.copyThirdPartyFailure);
-        // Zeros take no room: they are what a sector that was never written reads as.
-        if (data.equals(ZEROS.subarray(0, bytes))) await device.unmap([written]);
-        else await device.write(written.lba, [data], { fua: false });
-        this.#progress.bytes += bytes;
-        return GOOD;
-      });
+      if (isRefused(destination, 'write', written)) return checkCondition(SENSE.copyThirdPartyFailure);
+      return await to.runAll([claimOn(written)], 'exclusive', () => this.#put(destination, written, data));
     } catch (error) {
       return copyFailure(error);
     }
+  }
+
+  /** Writes a piece, under a claim on its extent: unless that has become forbidden while it waited for its turn. */
+  async #put(destination: UnitNexus, written: Extent, data: Buffer): Promise<ScsiResult> {
+    if (this.#life.state === 'aborted') return ABORTED;
+    if (isRefused(destination, 'write', written)) return checkCondition(SENSE.copyThirdPartyFailure);
+    const { device } = destination.unit;
+    // Zeros take no room: they are what a sector that was never written reads as.
+    if (data.equals(ZEROS.subarray(0, data.length))) await device.unmap([written]);
+    else await device.write(written.lba, [data], { fua: false });
+    this.#progress.bytes += data.length;
+    return GOOD;
   }
 
   #find(cscdId: number): UnitNexus | undefined {
@@ -175,10 +185,17 @@ function extentAt(nexus: UnitNexus, lba: Lba, start: ByteCount, bytes: ByteCount
   return { lba: lba + start / sectorSize, sectors: bytes / sectorSize };
 }
 
-/** A copy of the extent, not torn by an atomic command. */
-function readWhole(source: UnitNexus, { lba, sectors }: Extent): Promise<Buffer> {
-  const { device, media } = source.unit;
-  return media.extents.run(lba, lba + sectors, 'shared', async () => Buffer.concat(await device.read(lba, sectors)));
+function isRefused(nexus: UnitNexus, kind: 'read' | 'write', extent: Extent): boolean {
+  return refuse(nexus, { kind, ...extent, fua: false }) !== undefined;
+}
+
+function claimOn({ lba, sectors }: Extent): { readonly first: Lba; readonly end: Lba } {
+  return { first: lba, end: lba + sectors };
+}
+
+/** A copy of the extent; under a claim on it, so that no atomic command tears it. */
+async function readWhole(source: UnitNexus, { lba, sectors }: Extent): Promise<Buffer> {
+  return Buffer.concat(await source.unit.device.read(lba, sectors));
 }
 
 /** A device that is only busy is no failure of the copy; anything else is one of a third party. */

@@ -218,6 +218,65 @@ describe('EXTENDED COPY', () => {
     expect(world.second.bytes[0]).toBe(0);
   });
 
+  test.each([
+    ['the same blocks', 0, 0],
+    ['blocks that overlap', 4, 0],
+    ['blocks beside them', 8, 0],
+  ] as const)('onto %s, what is written there meanwhile is not undone', async (_name, from, to) => {
+    const world = new CopyWorld();
+    const { device } = world.bench;
+    device.bytes.fill(1, 0, 64 * KIB);
+    let open = (): void => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    let entered = (): void => undefined;
+    const inside = new Promise<void>((resolve) => {
+      entered = resolve;
+    });
+    // It answers with what was there when it was asked, a while later.
+    device.read = async (lba, sectors) => {
+      const seen = Buffer.from(device.bytes.subarray(lba * 512, (lba + sectors) * 512));
+      entered();
+      await gate;
+      return [seen];
+    };
+    const request = list([cscd(device)], [segment({ from: 0, to: 0, count: 8, source: from, destination: to })]);
+    const copying = world.copy(request);
+    await inside;
+    const writing = world.bench.run('2a 00 00 00 00 00 00 00 08 00', Buffer.alloc(8 * 512, 2));
+    for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    open();
+    expect([(await copying).status, (await writing).status]).toEqual([0, 0]);
+    // The copy came first, then the write: or, what is the same here, the copy has seen it.
+    expect(device.bytes.subarray(0, 8 * 512).equals(Buffer.alloc(8 * 512, 2))).toBe(true);
+  });
+
+  test('copies to and fro between the same blocks all come to an end', async () => {
+    const world = new CopyWorld();
+    const { device } = world.bench;
+    stamp(device, 64 * KIB);
+    stamp(world.second, 64 * KIB);
+    for (const one of [device, world.second]) one.intercept = () => new Promise((resolve) => setImmediate(resolve));
+    let listId = 0;
+    const copy = (from: number, to: number, source: number, destination: number): Promise<Outcome> => {
+      listId += 1;
+      const cscds = [cscd(device), cscd(world.second)];
+      return world.copy(list(cscds, [segment({ from, to, count: 8, source, destination })], listId));
+    };
+    const swap = Buffer.from('89000000000000000004000000010000', 'hex');
+    const outcomes = await Promise.all([
+      copy(0, 0, 0, 4),
+      copy(0, 1, 4, 4),
+      copy(0, 0, 4, 0),
+      copy(1, 0, 4, 4),
+      world.bench.run(swap, Buffer.alloc(1024)),
+      copy(1, 1, 0, 4),
+      copy(1, 1, 4, 0),
+    ]);
+    for (const [index, { status }] of outcomes.entries()) expect(status).toBe(index === 4 ? 2 : 0);
+  });
+
   test('an abort ends it at the next piece', async () => {
     const world = new CopyWorld();
     stamp(world.bench.device, 4 * MIB);
