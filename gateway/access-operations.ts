@@ -26,7 +26,7 @@ export interface AccessOperationsDeps {
   readonly targetsChanged: () => void;
   /** See warningsAbout. */
   readonly warnings: (
-    concerns: (part: VolumePart) => boolean,
+    concerns: (part: VolumePart, isLost: boolean) => boolean,
     isElsewhere: (volume: string) => boolean,
   ) => Promise<readonly string[]>;
 }
@@ -70,7 +70,7 @@ export function accessOperations(
   isElsewhere: (volume: string) => boolean,
 ): AccessHandlers {
   const { admin, audit, sessions, targetsChanged } = deps;
-  const warned = async (concerns: (part: VolumePart) => boolean): Promise<Warned> => {
+  const warned = async (concerns: (part: VolumePart, isLost: boolean) => boolean): Promise<Warned> => {
     const warnings = await deps.warnings(concerns, isElsewhere);
     return warnings.length === 0 ? {} : { warnings };
   };
@@ -78,9 +78,10 @@ export function accessOperations(
   /** Of an initiator (undefined: all) that is known by another spelling perhaps. */
   const mappedFor = (text: string | undefined) => {
     const name = text === undefined ? undefined : parseIscsiName(text, 'the initiator');
-    return warned((part) => part.maps.some((map) => map.initiator === (name ?? map.initiator)));
+    // Of those that were lost nobody knows here whom they are mapped for.
+    return warned((part, isLost) => isLost || part.maps.some((map) => map.initiator === (name ?? map.initiator)));
   };
-  const lost = () => warned((part) => isElsewhere(part.name));
+  const lost = () => warned((_part, isLost) => isLost);
   return {
     'target-create': async ({ name }, _, { by }) => {
       const report = await admin.createTarget(name, by);

@@ -159,7 +159,13 @@ export class AccessSync {
     await Promise.race([this.settled(volume), sleep(this.#deps.clock, withinMs, over.signal)]);
     over.abort();
     if (this.#isWritten(entry)) return 'there';
-    return entry.final && entry.failure === undefined ? 'elsewhere' : 'waiting';
+    return this.isLost(volume) ? 'elsewhere' : 'waiting';
+  }
+
+  /** The table has said that another gateway has the volume. */
+  isLost(volume: string): boolean {
+    const entry = this.#entries.get(volume);
+    return entry?.final === true && entry.failure === undefined;
   }
 
   /** Resolves when what is in force is in the table, or can't get there any more. */

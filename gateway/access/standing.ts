@@ -8,18 +8,22 @@ const ANSWER_WITHIN_MS = 1_500;
 /**
  * What an administrator has to know of a change that was made here and may yet come to nothing: sentences about the volumes it `concerns`
  * that the table does not have in this form yet, after a short wait, and about those that another gateway has (`isElsewhere`, or the table
- * says so). No sentence: whoever takes one of them over from now on finds the change.
+ * says so; `isLost`). No sentence: whoever takes one of them over from now on finds the change.
  */
 export async function warningsAbout(
-  { book, sync }: { readonly book: Pick<AccessBook, 'document'>; readonly sync: Pick<AccessSync, 'standing'> },
-  concerns: (part: VolumePart) => boolean,
+  {
+    book,
+    sync,
+  }: { readonly book: Pick<AccessBook, 'document'>; readonly sync: Pick<AccessSync, 'standing' | 'isLost'> },
+  concerns: (part: VolumePart, isLost: boolean) => boolean,
   isElsewhere: (volume: string) => boolean,
 ): Promise<readonly string[]> {
-  const parts = book.document.volumes.filter(concerns);
+  const isLost = ({ volume, name }: VolumePart): boolean => isElsewhere(name) || sync.isLost(volume);
+  const parts = book.document.volumes.filter((part) => concerns(part, isLost(part)));
   const standings = await Promise.all(
-    parts.map(async ({ volume, name }) => ({
-      name,
-      standing: isElsewhere(name) ? ('elsewhere' as const) : await sync.standing(volume, ANSWER_WITHIN_MS),
+    parts.map(async (part) => ({
+      name: part.name,
+      standing: isLost(part) ? ('elsewhere' as const) : await sync.standing(part.volume, ANSWER_WITHIN_MS),
     })),
   );
   const named = (...kinds: readonly (typeof standings)[number]['standing'][]): string =>

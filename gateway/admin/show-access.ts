@@ -39,7 +39,8 @@ function credentials({ chap }: InitiatorReport): string {
   return chap
     .map((each) => {
       const where = each.target === undefined ? '' : ` at ${each.target}`;
-      return `CHAP${where}: ${userOf(each)}`;
+      const alone = each.volume === undefined ? '' : ` (of volume ${each.volume} alone)`;
+      return `CHAP${where}: ${userOf(each)}${alone}`;
     })
     .join('; ');
 }

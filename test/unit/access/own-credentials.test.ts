@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { AccessAdmin } from '../../../gateway/access/access-admin.ts';
 import { AccessBook } from '../../../gateway/access/access-book.ts';
 import { AccessControl } from '../../../gateway/access/access-control.ts';
 import { AuditLog } from '../../../gateway/access/audit-log.ts';
@@ -52,15 +53,18 @@ async function world(target: string | undefined) {
     const answer = control.authorize(at, INITIATOR, '10.1.1.1');
     return answer.kind === 'allowed' ? answer.chap?.initiator.user : answer.kind;
   };
-  return { control, userAt, settle: () => change((document) => withChap(document, 'one')) };
+  const admin = new AccessAdmin({ book, secrets, control, audit, disk, clock: new PromptClock(), iqn: IQN });
+  return { admin, control, userAt, settle: () => change((document) => withChap(document, 'one')) };
 }
 
 it('a volume that was taken over asks for what came with it, another one for what it asked for before', async () => {
-  const { control, userAt, settle } = await world(undefined);
+  const { admin, control, userAt, settle } = await world(undefined);
   expect([userAt(`${IQN}:w`), userAt(`${IQN}:v`)]).toEqual(['of-b', 'of-a']);
   expect(control.demandsProof()).toBe(true);
   expect(control.problems()).toEqual([expect.stringContaining('farshore initiator chap')]);
+  expect(admin.initiators()).toMatchObject([{ chap: [{ user: 'of-b' }, { user: 'of-a', volume: 'v' }] }]);
   await settle();
+  expect(admin.initiators()[0]?.chap).toHaveLength(1);
   expect([userAt(`${IQN}:w`), userAt(`${IQN}:v`)]).toEqual(['one', 'one']);
   expect(control.problems()).toEqual([]);
 });

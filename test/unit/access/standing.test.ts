@@ -19,6 +19,7 @@ function warnings(standings: Record<string, Standing>, fenced: readonly string[]
     {
       book: { document: { ...EMPTY_DOCUMENT, volumes: [...volumes, part('unconcerned')] } },
       sync: {
+        isLost: (volume) => standings[volume.replace('id-', '')] === 'elsewhere',
         standing: (volume) => {
           const standing = standings[volume.replace('id-', '')];
           return standing === undefined
@@ -27,7 +28,7 @@ function warnings(standings: Record<string, Standing>, fenced: readonly string[]
         },
       },
     },
-    ({ name }) => name !== 'unconcerned',
+    ({ name }, isLost) => isLost || (name !== 'unconcerned' && name !== 'gone'),
     (name) => fenced.includes(name),
   );
 }
@@ -45,7 +46,7 @@ it('a change that would be lost with this gateway says so, and what a takeover w
 });
 
 it('volumes that another gateway has are named, whether this one has heard of it or the table has', async () => {
-  expect(await warnings({ v: 'elsewhere', w: 'there', x: 'not-open' }, ['w'])).toEqual([
-    expect.stringMatching(/^not in force for v, w, x, .* is changed where it is served/),
+  expect(await warnings({ v: 'elsewhere', w: 'there', x: 'not-open', gone: 'elsewhere' }, ['w'])).toEqual([
+    expect.stringMatching(/^not in force for v, w, x, gone, .* is changed where it is served/),
   ]);
 });
