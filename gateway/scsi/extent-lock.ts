@@ -129,12 +129,7 @@ export class ExtentLock {
     });
   }
 
-  /** Runs `work` under a claim; `work` says itself what becomes of a failure. */
-  run<T>(first: Lba, end: Lba, access: Access, work: () => MaybePromise<T>): Promise<T> {
-    return this.runAll([{ first, end }], access, work);
-  }
-
-  /** The same under one claim on several extents. */
+  /** Runs `work` under one claim on the extents; `work` says itself what becomes of a failure. */
   async runAll<T>(extents: readonly Extent[], access: Access, work: () => MaybePromise<T>): Promise<T> {
     const release = await this.acquireAll(extents, access);
     try {
