@@ -192,10 +192,11 @@ export class BudgetShare {
     return used + weight + bytes <= limit && (line.size === 0 || this.#isNext(weight));
   }
 
-  /** Whether nobody waits who has to be served sooner. Whoever's turn it is came before its equals. */
+  /** Whether no other session waits that has to be served sooner. Whoever's turn it is came before its equals. */
   #isNext(weight: ByteCount): boolean {
     const { line, served } = this.#pool;
     for (const { share } of line.values()) {
+      if (share === this) continue;
       const other = share.#weight;
       if (served === this ? other < weight : other <= weight) return false;
     }

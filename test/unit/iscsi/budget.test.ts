@@ -149,6 +149,21 @@ describe('those that wait', () => {
 });
 
 describe('what is parked', () => {
+  test('lets its own session begin more while it waits, as far as there is room', () => {
+    const budget = new ByteBudget(24 * MIB);
+    const share = budget.shareOf('here', 'host');
+    share.take(2 * MIB); // under way
+    share.take(MIB);
+    share.park(MIB);
+    const waiter = {
+      retryBudget: (): boolean => share.takeRest(20 * MIB),
+    };
+    expect(waiter.retryBudget()).toBe(false);
+    share.wait(waiter);
+    expect(share.take(MIB)).toBe(true);
+    expect(budget.shareOf('here', 'host').take(MIB)).toBe(false); // another session comes after those that wait
+  });
+
   test('is counted for who begins more, and not for who completes what it has begun', () => {
     const budget = new ByteBudget(LIMIT);
     const share = budget.shareOf('here', 'host');

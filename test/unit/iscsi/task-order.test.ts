@@ -228,7 +228,7 @@ describe('over sessions', () => {
 });
 
 describe('held writes that fill the memory do not keep the command they wait for from its data', () => {
-  const SMALL = { settings: { writeBytesInFlight: 2048, sessionWriteBytes: MIB } };
+  const SMALL = { settings: { writeBytesInFlight: 5120, sessionWriteBytes: MIB } };
 
   test('when the last that was not held ends', async () => {
     await world.stop();
@@ -238,43 +238,44 @@ describe('held writes that fill the memory do not keep the command they wait for
     send(two, 100, SIMPLE, 1024);
     const other = await two.expect(KIND.r2t);
     // There is no room for the rest of its data while the other write is under way, nor when both are held.
-    const itt = send(one, 0, ORDERED, 2048);
-    send(one, 10, SIMPLE);
+    const itt = send(one, 0, ORDERED, 8192);
+    send(one, 20, SIMPLE);
     await looked(one);
     two.send(buildDataOut({ itt: other.itt, ttt: other.word20, dataSn: 0, offset: 512, data: Buffer.alloc(512) }));
     await finish(two, 100);
     const r2t = await one.expect(KIND.r2t);
-    one.send(buildDataOut({ itt, ttt: r2t.word20, dataSn: 0, offset: 512, data: Buffer.alloc(1536) }));
-    for (const lba of [0, 10]) await finish(one, lba);
+    one.send(buildDataOut({ itt, ttt: r2t.word20, dataSn: 0, offset: 512, data: Buffer.alloc(7680) }));
+    for (const lba of [0, 20]) await finish(one, lba);
   });
 
   test('when the last that is not held gets all its data, and is held too', async () => {
     await world.stop();
     await start(SMALL);
     const one = await world.ready({ keys: { InitialR2T: 'Yes' } });
-    const two = await world.ready({ isid: '00023d000002', keys: { InitialR2T: 'No' } });
+    const two = await world.ready({ isid: '00023d000002' });
+    const three = await world.ready({ isid: '00023d000003', keys: { InitialR2T: 'No' } });
     send(two, 100, SIMPLE);
     await looked(two);
-    const itt = send(one, 0, ORDERED, 2048);
+    const itt = send(one, 0, ORDERED, 8192);
     await looked(one);
-    const late = two.nextItt++;
-    two.send(
+    const late = three.nextItt++;
+    three.send(
       buildCommand({
-        cdb: write10(10, 2),
+        cdb: write10(20, 2),
         itt: late,
-        cmdSn: two.cmdSn++,
+        cmdSn: three.cmdSn++,
         write: true,
         final: false,
         expectedBytes: 1024,
         data: Buffer.alloc(512),
       }),
     );
-    await looked(two);
+    await looked(three);
     await finish(two, 100);
-    two.send(buildDataOut({ itt: late, dataSn: 0, offset: 512, data: Buffer.alloc(512) }));
+    three.send(buildDataOut({ itt: late, dataSn: 0, offset: 512, data: Buffer.alloc(512) }));
     const r2t = await one.expect(KIND.r2t);
-    one.send(buildDataOut({ itt, ttt: r2t.word20, dataSn: 0, offset: 512, data: Buffer.alloc(1536) }));
+    one.send(buildDataOut({ itt, ttt: r2t.word20, dataSn: 0, offset: 512, data: Buffer.alloc(7680) }));
     await finish(one, 0);
-    await finish(two, 10);
+    await finish(three, 20);
   });
 });
