@@ -131,7 +131,7 @@ export class BudgetShare {
 
   /** Whether `take` is granted whatever others hold. */
   alwaysFits(bytes: ByteCount): boolean {
-    return this.#held === 0 && bytes <= SMALL_BYTES;
+    return bytes === 0 || (this.#held === 0 && bytes <= SMALL_BYTES);
   }
 
   release(bytes: ByteCount): void {

@@ -41,6 +41,7 @@ describe('a budget', () => {
     const budget = new ByteBudget(LIMIT);
     const sessions = Array.from({ length: 36 }, () => budget.shareOf('here', 'hog'));
     expect(sessions.map((share) => fill(share)).reduce((sum, count) => sum + count)).toBe(80);
+    expect(sessions[0]?.take(0)).toBe(true); // a write that brings nothing along waits for its turn
   });
 
   test('nor to one origin, however many names it gives itself', () => {
