@@ -229,6 +229,7 @@ export class BudgetShare {
   }
 
   #forgetAccounts(): void {
+    if (this.#name.shares > 0) return; // then the origin has some too
     for (const account of [this.#name, this.#origin])
       if (account.shares === 0 && account.held === 0 && this.#pool.accounts.get(account.key) === account)
         this.#pool.accounts.delete(account.key);

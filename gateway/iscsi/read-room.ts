@@ -57,7 +57,7 @@ export class ReadRoom implements BudgetWaiter {
     task.readReserved = 0;
   }
 
-  /** The task will not run. */
+  /** The task will not run; its `release` lets on those that have waited behind it. */
   withdraw(task: Task): void {
     this.#heldBack.delete(task);
     if (this.#waiting.delete(task) && this.#waiting.size === 0) this.#deps.budget.forget(this);
@@ -70,9 +70,9 @@ export class ReadRoom implements BudgetWaiter {
       task.readReserved = 0;
       this.#inDevice -= bytes;
       this.#deps.budget.release(bytes);
-      this.#admit();
     }
-    if (this.#inPieces.delete(task)) this.#letOn();
+    if (this.#waiting.size > 0) this.#admit();
+    if (this.#inPieces.delete(task) || this.#heldBack.size > 0) this.#letOn();
   }
 
   /** Those that were held back go on as far as their share allows. */

@@ -25,8 +25,12 @@ interface Claim {
   readonly access: Access;
   /** Commands that were in the device when an exclusive claim was made. */
   readonly after: readonly InFlight[];
-  state: 'waiting' | 'granted';
-  grant: () => void;
+  /** Neighbours in the order of arrival. */
+  earlier: Claim | undefined;
+  later: Claim | undefined;
+  /** Those whose latest obstacle this one is. */
+  readonly waiting: Claim[];
+  readonly grant: () => void;
 }
 
 /** Reads and writes in the device that hold no claim, since no exclusive one was about. Only counted: that is all they cost. */
@@ -74,10 +78,12 @@ export class InFlight {
  * circle of waiting. A command that is aborted while it waits gives its claim back when its turn comes.
  */
 export class ExtentLock {
-  /** In the order of arrival. */
-  readonly #claims: Claim[] = [];
+  #latest: Claim | undefined;
+  #claims = 0;
   /** How many of them are exclusive. */
   #exclusive = 0;
+  /** Claims that wait for commands in the device. */
+  readonly #behindDevice = new Set<Claim>();
   readonly #drained = (): void => {
     this.#onDrained();
   };
@@ -97,7 +103,9 @@ export class ExtentLock {
 
   /** Whether a read or write may run at once, beside the atomic commands that are about. */
   letsIn(extents: readonly Extent[]): boolean {
-    return !this.#claims.some((claim) => claim.access === 'exclusive' && overlap(claim.extents, extents));
+    for (let claim = this.#latest; claim !== undefined; claim = claim.earlier)
+      if (claim.access === 'exclusive' && overlap(claim.extents, extents)) return false;
+    return true;
   }
 
   /** Resolves with the release when the claim is granted. Rejects with `busy` beyond all bounds. */
@@ -107,7 +115,7 @@ export class ExtentLock {
 
   /** One claim on several extents, granted when all of them are to be had. */
   acquireAll(extents: readonly Extent[], access: Access): Promise<() => void> {
-    if (this.#claims.length >= MAX_CLAIMS) {
+    if (this.#claims >= MAX_CLAIMS) {
       return Promise.reject(new FarshoreError('busy', 'too many commands wait for the same extents of a logical unit'));
     }
     return new Promise((resolve) => {
@@ -115,17 +123,20 @@ export class ExtentLock {
         extents,
         access,
         after: access === 'exclusive' ? this.#everythingInFlight() : [],
-        state: 'waiting',
+        earlier: this.#latest,
+        later: undefined,
+        waiting: [],
         grant: () => {
-          claim.state = 'granted';
           resolve(() => {
             this.#release(claim);
           });
         },
       };
-      this.#claims.push(claim);
+      if (this.#latest !== undefined) this.#latest.later = claim;
+      this.#latest = claim;
+      this.#claims += 1;
       if (access === 'exclusive') this.#exclusive += 1;
-      if (this.#mayRun(claim, this.#claims.length - 1)) claim.grant();
+      this.#grantOrWait(claim);
     });
   }
 
@@ -148,34 +159,57 @@ export class ExtentLock {
     return this.#draining;
   }
 
-  #mayRun(claim: Claim, at: number): boolean {
-    if (claim.after.some((inFlight) => !inFlight.isEmpty)) return false;
-    for (let index = 0; index < at; index += 1) {
-      const earlier = this.#claims[index];
-      if (earlier !== undefined && conflict(earlier, claim)) return false;
+  /** It waits for the latest earlier claim in its way, and looks for the next when that is gone: so each looks at all others but a few times. */
+  #grantOrWait(claim: Claim): void {
+    if (claim.after.some((inFlight) => !inFlight.isEmpty)) {
+      this.#behindDevice.add(claim);
+      return;
     }
-    return true;
+    let obstacle = claim.earlier;
+    while (obstacle !== undefined && !conflict(obstacle, claim)) obstacle = obstacle.earlier;
+    if (obstacle === undefined) claim.grant();
+    else obstacle.waiting.push(claim);
   }
 
   #release(claim: Claim): void {
-    const at = this.#claims.indexOf(claim);
-    invariant(at >= 0, 'an extent is released once');
-    this.#claims.splice(at, 1);
+    const { earlier, later, waiting } = claim;
+    invariant(later === undefined ? this.#latest === claim : later.earlier === claim, 'an extent is released once');
+    if (earlier !== undefined) earlier.later = later;
+    if (later === undefined) this.#latest = earlier;
+    else later.earlier = earlier;
+    this.#claims -= 1;
     if (claim.access === 'exclusive') this.#exclusive -= 1;
-    this.#grantWaiting();
+    for (const next of waiting) this.#grantOrWait(next);
   }
 
   #onDrained(): void {
     if (this.#draining.length === 0) return;
     this.#draining = this.#draining.filter((inFlight) => !inFlight.isEmpty);
-    this.#grantWaiting();
+    const behind = [...this.#behindDevice];
+    this.#behindDevice.clear();
+    for (const claim of behind) this.#grantOrWait(claim);
   }
+}
 
-  #grantWaiting(): void {
-    for (const [at, claim] of this.#claims.entries()) {
-      if (claim.state === 'waiting' && this.#mayRun(claim, at)) claim.grant();
-    }
+/** Extents a claim may have; a command of more claims what lies between some of them too. */
+const MAX_EXTENTS = 16;
+
+/** Few extents that hold all of these, with the smallest gaps closed: comparing claims must stay cheap. */
+export function coarse(extents: readonly Extent[]): Extent[] {
+  if (extents.length <= MAX_EXTENTS) return [...extents];
+  const sorted = extents.toSorted((a, b) => a.first - b.first);
+  const gaps: { readonly at: number; readonly sectors: number }[] = [];
+  let end = sorted[0]?.end ?? 0;
+  for (const [at, extent] of sorted.entries()) {
+    if (at > 0) gaps.push({ at, sectors: extent.first - end });
+    end = Math.max(end, extent.end);
   }
+  const widest = gaps.toSorted((a, b) => b.sectors - a.sectors).slice(0, MAX_EXTENTS - 1);
+  const borders = [0, ...widest.map(({ at }) => at).toSorted((a, b) => a - b), sorted.length];
+  return borders.slice(1).map((border, index) => {
+    const group = sorted.slice(borders[index], border);
+    return { first: group[0]?.first ?? 0, end: group.reduce((most, extent) => Math.max(most, extent.end), 0) };
+  });
 }
 
 function overlap(some: readonly Extent[], others: readonly Extent[]): boolean {

@@ -1,5 +1,6 @@
 import type { ByteCount } from '../base/units.ts';
 import type { Command } from './cdb.ts';
+import { coarse } from './extent-lock.ts';
 import type { Access, Extent } from './extent-lock.ts';
 import { INTERNAL_CHUNK_BYTES, MAX_PARAMETER_BYTES } from './limits.ts';
 import type { UnitNexus } from './logical-unit.ts';
@@ -139,7 +140,7 @@ export function accessOf(command: UnitCommand): Access | 'counted' | undefined {
 /** The extents of a command that has an access; those of UNMAP are in its data. */
 export function extentsOf(command: UnitCommand, data: readonly Buffer[]): Extent[] {
   if (command.kind === 'unmap') {
-    return unmapRanges(Buffer.concat(data)).map(({ lba, sectors }) => ({ first: lba, end: lba + sectors }));
+    return coarse(unmapRanges(Buffer.concat(data)).map(({ lba, sectors }) => ({ first: lba, end: lba + sectors })));
   }
   return 'lba' in command ? [{ first: command.lba, end: command.lba + command.sectors }] : [];
 }

@@ -138,8 +138,9 @@ export class Sanitizer {
       return resultOfError(error);
     }
     if (this.#state !== state) return GOOD; // another one has begun meanwhile
+    const outcome = this.#end(life); // first: whoever waits for the table looks after those that are there
     void this.#settle(job); // what rejects is a bug, and must end the process
-    return this.#end(life);
+    return outcome;
   }
 
   /** The outcome for a command that waits for it. */

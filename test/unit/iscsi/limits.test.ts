@@ -6,6 +6,7 @@ import {
   buildDataOut,
   buildLogin,
   buildRequest,
+  buildTaskManagement,
   read10,
   write10,
 } from '../../support/iscsi-wire.ts';
@@ -264,6 +265,29 @@ describe('memory', () => {
     const host = await w.ready({ initiator: 'iqn.2026-11.a:host', isid: '00023d000001' });
     expect((await host.run({ cdb: read10(0, 1), read: true, expectedBytes: 512 })).data.length).toBe(512);
     expect((await host.run({ cdb: read10(0, 512), read: true, expectedBytes: 256 * KIB })).data.length).toBe(256 * KIB);
+    held.open();
+  });
+
+  test('aborting a read that waits for room lets on the one behind it', async () => {
+    const w = await start({ settings: { readBytesInFlight: 4 * MIB } });
+    const other = await w.ready({ initiator: 'iqn.2026-11.a:other', isid: '00023d000001' });
+    const host = await w.ready({ initiator: 'iqn.2026-11.a:host', isid: '00023d000002' });
+    const held = gate();
+    const inDevice = new Promise<void>((resolve) => {
+      w.device.intercept = (operation) => {
+        if (operation !== 'read') return undefined;
+        resolve();
+        w.device.intercept = undefined;
+        return held.opened;
+      };
+    });
+    other.command({ cdb: read10(0, 2048), read: true, expectedBytes: MIB });
+    await inDevice;
+    const large = host.command({ cdb: read10(0, 6144), read: true, expectedBytes: 3 * MIB });
+    host.command({ cdb: read10(0, 2048), read: true, expectedBytes: MIB });
+    host.send(buildTaskManagement({ function: 1, itt: 900, cmdSn: host.cmdSn, rtt: large, refCmdSn: host.cmdSn - 2 }));
+    const kinds = [(await host.receive())?.opcode, (await host.receive())?.opcode];
+    expect(kinds).toContain(KIND.dataIn); // the small one runs while the other's read is still in the device
     held.open();
   });
 

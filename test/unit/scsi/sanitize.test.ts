@@ -353,6 +353,23 @@ describe('SANITIZE', () => {
     await until(async () => (await bench.run(TEST_UNIT_READY)).status === 0);
   });
 
+  test('an aborted EXIT FAILURE MODE is let go too', async () => {
+    const state = new MemoryState();
+    const bench = new ScsiBench({ state });
+    bench.device.intercept = (operation) => {
+      if (operation === 'unmap') throw new FarshoreError('damaged', 'something is wrong');
+    };
+    expect((await bench.run('48 22 00 00 00 00 00 00 00 00')).sense).toMatchObject(FAILED);
+    const reached = away(state);
+    const life = { state: 'executing' };
+    const answered = bench.run(EXIT_FAILURE_MODE, undefined, bench.nexus, 0, life);
+    await until(() => (state.sanitize as { state?: string }).state === 'ended');
+    life.state = 'aborted';
+    expect((await answered).status).toBe(0x40);
+    reached.resolve();
+    await until(async () => (await bench.run(TEST_UNIT_READY)).status === 0);
+  });
+
   test('EXIT FAILURE MODE too gives the unit back only when a successor would not begin again', async () => {
     const state = new MemoryState();
     const bench = new ScsiBench({ state });
