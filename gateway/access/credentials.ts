@@ -8,6 +8,7 @@ import type {
   OwnCredentials,
   VolumePart,
 } from './document.ts';
+import { MAX_TARGETS } from './limits.ts';
 
 /**
  * Credentials are given to initiators, for all volumes of a gateway, and travel with each volume in its own form. A volume that comes with
@@ -174,6 +175,27 @@ function differing(document: AccessDocument, part: VolumePart): OwnCredentials |
   return { initiators, ...(discovery === undefined || isSameDiscovery ? {} : { discovery }) };
 }
 
+/**
+ * The part after its last map of this initiator was taken away: whoever maps it anew grants what this gateway asks for, wherever the volume asked
+ * for nothing. What it did ask for stays, for it may have replaced a stolen one that this gateway still has.
+ */
+export function withoutGrant(document: AccessDocument, part: VolumePart, initiator: string): VolumePart {
+  const own = ownOf(part, initiator);
+  const shared = document.initiators.find((each) => each.name === initiator);
+  if (part.own === undefined || own === undefined || shared === undefined) return part;
+  if (own.chap !== undefined || isMapped(part, initiator)) return part;
+  const missing = shared.targets.filter((each) => chapAt(own, each.target) === undefined);
+  const filled = {
+    ...own,
+    ...(shared.chap === undefined ? {} : { chap: shared.chap }),
+    targets: [...own.targets, ...missing],
+  };
+  const others = part.own.initiators.filter((each) => each !== own);
+  // More than an entry can have: this gateway's alone, rather than one that leaves a target open.
+  const initiators = filled.targets.length > MAX_TARGETS ? others : [...others, filled];
+  return withOwn(part, { ...part.own, initiators });
+}
+
 /** What an administrator changes about an initiator concerns every volume here, also those with credentials of their own. */
 export function changeOwn(
   document: AccessDocument,
@@ -208,10 +230,12 @@ export function credentialProblems(document: AccessDocument): readonly string[] 
     if (own === undefined) return [];
     const initiators = own.initiators
       .filter(({ name }) => isMapped(part, name))
-      .map(
-        ({ name }) =>
-          `volume ${part.name} came here with a CHAP credential of ${name} that is not the one this gateway has, so each asks for its own; to have one for all: farshore initiator chap ${name} --user USER --generate, or --clear (and the same with --target, where it is of one target)`,
-      );
+      .map((entry) => {
+        const { name } = entry;
+        return isLaxer(document, part, entry)
+          ? `volume ${part.name} asks ${name} for no CHAP credential, as where it came from, though this gateway has one: whoever takes that name gets in; to have one for all: farshore initiator chap ${name} --user USER --generate (and the same with --target, where it is of one target)`
+          : `volume ${part.name} came here with a CHAP credential of ${name} that is not the one this gateway has, so each asks for its own; to have one for all: farshore initiator chap ${name} --user USER --generate, or --clear (and the same with --target, where it is of one target)`;
+      });
     const hasDiscovery = own.discovery !== undefined && part.maps.length > 0;
     return hasDiscovery
       ? [
@@ -220,6 +244,18 @@ export function credentialProblems(document: AccessDocument): readonly string[] 
         ]
       : initiators;
   });
+}
+
+/** Whether the volume lets the initiator in without proof at a target where this gateway's credentials would ask for one. */
+function isLaxer(document: AccessDocument, part: VolumePart, own: InitiatorEntry): boolean {
+  const shared = document.initiators.find((each) => each.name === own.name);
+  if (shared === undefined || own.chap !== undefined) return false;
+  return part.maps.some(
+    ({ initiator, target }) =>
+      initiator === own.name &&
+      chapAt(own, target) === undefined &&
+      (chapAt(shared, target) ?? shared.chap) !== undefined,
+  );
 }
 
 /** What differs between the credentials of two forms of a volume, in words of the audit log; never the secrets. */

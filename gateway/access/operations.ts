@@ -1,7 +1,7 @@
 import { FarshoreError } from '../base/errors.ts';
 import { requireName } from '../iscsi/names.ts';
 import { parseAddressRange } from './address.ts';
-import { changeOwn, changeOwnDiscovery, consolidated, withOwn } from './credentials.ts';
+import { changeOwn, changeOwnDiscovery, consolidated, withOwn, withoutGrant } from './credentials.ts';
 import type { AccessDocument, Chap, DiscoveryEntry, InitiatorEntry, LunMap, VolumePart } from './document.ts';
 import { MAX_ADDRESSES, MAX_INITIATORS, MAX_LUN, MAX_MAPS, MAX_TARGETS, MAX_UNIT_STATE_BYTES } from './limits.ts';
 
@@ -250,10 +250,8 @@ export function unmapVolume(
       `volume ${part.name} is not mapped for ${initiator}${target === undefined ? '' : ` at ${target}`}; farshore access report --volume ${part.name} shows who may use it`,
     );
   }
-  return {
-    document: withPart(document, { ...part, maps: part.maps.filter((map) => !gone.includes(map)) }),
-    maps: gone,
-  };
+  const next = { ...part, maps: part.maps.filter((map) => !gone.includes(map)) };
+  return { document: consolidated(withPart(document, withoutGrant(document, next, initiator))), maps: gone };
 }
 
 /** What the volume's logical unit keeps; '' clears it. `volume` is its identifier. */

@@ -85,6 +85,8 @@ export class IscsiTargetServer {
   readonly #writeBudget: ByteBudget;
   readonly #readBudget: ByteBudget;
   readonly #details = new Map<Session, Details>();
+  /** Which sessions count together, also while one that is over has a write in a device. */
+  readonly #kinds = new WeakMap<Session, string>();
   #cancelTick: CancelTimer | undefined;
   #closing = false;
   #onConnectionGone: () => void = () => undefined;
@@ -173,7 +175,8 @@ export class IscsiTargetServer {
     if (this.#closing) return full('the gateway stops');
     if (way.kind === 'barred') return { ...way, kind: 'refused' };
     const { tsih, expCmdSn } = way;
-    if (this.#sessionsLike(identity) >= this.#deps.settings.maxSessionsPerInitiator)
+    const kind = kindOf(identity, proof, peer);
+    if (this.#sessionsOf(kind) >= this.#deps.settings.maxSessionsPerInitiator)
       return full('the initiator has too many sessions');
     const verdict = this.#gatekeeper.judge(joining, peer);
     if (verdict.kind === 'refused') return verdict;
@@ -206,16 +209,15 @@ export class IscsiTargetServer {
     });
     log.info({ initiator: identity.initiatorName, target: target?.name, tsih, proof: proof.kind }, 'logged in');
     this.#sessions.add(session, joining.cut);
+    this.#kinds.set(session, kind);
     this.#details.set(session, { identity, proof, proved: joining.proved, peer, since: this.#deps.clock.now() });
     this.#gatekeeper.loggedIn(peer, session, proof);
     return { kind: 'session', session };
   }
 
-  /** Discovery sessions count by themselves: where they need no proof, anybody can have them in another's name. */
-  #sessionsLike({ initiatorName, sessionType }: Identity): number {
+  #sessionsOf(kind: string): number {
     let count = 0;
-    for (const { identity } of this.#sessions.sessions())
-      if (identity.initiatorName === initiatorName && identity.sessionType === sessionType) count += 1;
+    for (const session of this.#sessions.sessions()) if (this.#kinds.get(session) === kind) count += 1;
     return count;
   }
 
@@ -352,4 +354,13 @@ export class IscsiTargetServer {
       };
     });
   }
+}
+
+/**
+ * What a session counts as towards those its initiator may have. Anybody can have unproved ones in another's name, and discovery sessions, whose
+ * proof may be one for all: those count by where they come from, so that they take no place from the other one.
+ */
+function kindOf({ initiatorName, sessionType }: Identity, proof: Proof, { address }: Peer): string {
+  const isItsOwn = sessionType !== 'discovery' && proof.kind !== 'none';
+  return `${sessionType} ${isItsOwn ? 'proved' : networkOf(address)} ${initiatorName}`;
 }

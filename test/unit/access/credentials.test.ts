@@ -141,6 +141,31 @@ describe('the credentials of a volume that comes with a newer form', () => {
     expect(userOf(map(without, 'v', SHARED), 'v', SHARED)).toBe('new');
   });
 
+  it('that came without one asks for that of this gateway once its administrator has unmapped and mapped it anew', () => {
+    const here = setChap(setChap(gateway('w'), HOST, undefined, chap('of-b')), HOST, SHARED, chap('of-b-shared'));
+    const both = take(here, 'v', itemOf(gateway('v'), 'v'));
+    expect(userOf(both, 'v')).toBeUndefined();
+    expect(credentialProblems(both)).toEqual([
+      expect.stringMatching(/volume v asks .*host for no CHAP credential.*whoever takes that name.*initiator chap/),
+    ]);
+    const unmapped = unmap(both, 'v');
+    expect(partOf(unmapped, 'v').own).toBeUndefined();
+    expect(userOf(map(unmapped, 'v'), 'v')).toBe('of-b');
+    expect(userOf(map(unmapped, 'v', SHARED), 'v', SHARED)).toBe('of-b-shared');
+    // While a map of it is left it is the same grant as before.
+    const two = take(here, 'v', itemOf(map(gateway('v'), 'v', SHARED), 'v'));
+    const one = unmapVolume(two, { volume: 'v', initiator: HOST, target: SHARED }).document;
+    expect(userOf(one, 'v')).toBeUndefined();
+  });
+
+  it('that came with one of a single target keeps it over an unmap, and asks elsewhere for that of this gateway', () => {
+    const there = setChap(map(gateway('v'), 'v', SHARED), HOST, SHARED, chap('of-a-shared'));
+    const both = take(setChap(gateway('w'), HOST, undefined, chap('of-b')), 'v', itemOf(there, 'v'));
+    expect([userOf(both, 'v'), userOf(both, 'v', SHARED)]).toEqual([undefined, 'of-a-shared']);
+    const anew = map(map(unmap(both, 'v'), 'v'), 'v', SHARED);
+    expect([userOf(anew, 'v'), userOf(anew, 'v', SHARED)]).toEqual(['of-b', 'of-a-shared']);
+  });
+
   it('one of a target that was this volume its alone is gone with it, also where the initiator has others here', () => {
     let here = setChap(map(gateway('v', 'w'), 'v', SHARED), HOST, undefined, chap('of-b'));
     here = setChap(here, HOST, SHARED, chap('stolen'));

@@ -14,7 +14,7 @@ import {
 import { holdWrites } from '../../support/held-writes.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
 import { RamDevice } from '../../support/ram-device.ts';
-import type { RawInitiator } from '../../support/raw-initiator.ts';
+import type { LoginOptions, RawInitiator } from '../../support/raw-initiator.ts';
 
 const ALICE = 'iqn.2026-11.a:alice';
 const BOB = 'iqn.2026-11.a:bob';
@@ -335,6 +335,32 @@ test('discovery sessions in its name do not keep an initiator from its target', 
   } finally {
     await small.stop();
   }
+});
+
+describe('sessions in the name of another that nobody has proved', () => {
+  const status = async (of: IscsiWorld, at: number, options: LoginOptions): Promise<number> => {
+    const raw = await of.connect(of.ports[at], at === 0 ? '127.0.0.1' : '::1');
+    return (await raw.login({ initiator: ALICE, ...options })).word36 >>> 16;
+  };
+  test.each([
+    ['discovering', {}],
+    ['its target', { target: TARGET }],
+  ])('do not keep it from %s at another address', async (_what, wanted) => {
+    const small = await IscsiWorld.start({
+      settings: { maxSessionsPerInitiator: 2 },
+      portals: [
+        { host: '127.0.0.1', port: 0 },
+        { host: '::1', port: 0 },
+      ],
+    });
+    try {
+      for (const isid of ['00023d000001', '00023d000002']) expect(await status(small, 0, { ...wanted, isid })).toBe(0);
+      expect(await status(small, 0, { ...wanted, isid: '00023d000003' })).toBe(0x0302);
+      expect(await status(small, 1, { ...wanted, isid: '00023d000004' })).toBe(0);
+    } finally {
+      await small.stop();
+    }
+  });
 });
 
 describe('a session that is killed', () => {
