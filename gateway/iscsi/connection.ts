@@ -196,7 +196,7 @@ export class Connection implements SessionLink {
       judge(data);
       return;
     }
-    const kept = Buffer.from(data); // the chunk it came in is used again
+    const kept = Buffer.from(data); // it must not keep the chunk it came in
     this.#hold(delayMs, () => {
       judge(kept);
     });
