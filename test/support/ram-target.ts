@@ -1,6 +1,6 @@
 /**
- * Serves a RAM device over iSCSI, for trying things by hand:
- *   npx tsx test/support/ram-target.ts [--port 3260] [--size-mib 256] [--sector 512] [--iqn NAME] [--luns 1]
+ * Serves a RAM device over iSCSI, or with --null one that keeps nothing, for trying things by hand:
+ *   npx tsx test/support/ram-target.ts [--port 3260] [--size-mib 256] [--sector 512] [--iqn NAME] [--luns 1] [--null]
  */
 import { parseArgs } from 'node:util';
 import { systemClock, systemRandom } from '../../gateway/base/clock.ts';
@@ -9,6 +9,7 @@ import { silentLog } from '../../gateway/base/log.ts';
 import { MIB } from '../../gateway/base/units.ts';
 import { IscsiTargetServer } from '../../gateway/iscsi/server.ts';
 import { DEFAULT_ISCSI_SETTINGS } from '../../gateway/iscsi/settings.ts';
+import { NullDevice } from './null-device.ts';
 import { RamDevice } from './ram-device.ts';
 
 const { values } = parseArgs({
@@ -18,6 +19,7 @@ const { values } = parseArgs({
     sector: { type: 'string', default: '512' },
     iqn: { type: 'string', default: 'iqn.2026-11.dev.farshore:ram' },
     luns: { type: 'string', default: '1' },
+    null: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 });
@@ -39,11 +41,14 @@ const consoleLog: Log = {
 };
 
 const sectorSize = values.sector === '4096' ? 4096 : 512;
+const bytes = Number(values['size-mib']) * MIB;
 const luns = new Map(
   Array.from({ length: Number(values.luns) }, (_, lun) => [
     lun,
     {
-      device: new RamDevice({ bytes: Number(values['size-mib']) * MIB, sectorSize, name: `ram${lun}` }),
+      device: values.null
+        ? new NullDevice({ bytes, sectorSize, name: `null${lun}` })
+        : new RamDevice({ bytes, sectorSize, name: `ram${lun}` }),
       readOnly: false,
       state: { load: () => undefined, save: () => Promise.resolve() },
     },
