@@ -6,8 +6,9 @@ import { connectOverTcp } from './isns/connection.ts';
 import { type IsnsRegistration, startIsnsRegistration } from './isns/registration.ts';
 import type { IsnsPortal, IsnsTarget } from './isns/messages.ts';
 import { PORTAL_GROUP_TAG } from './iscsi/constants.ts';
-import type { OpenPortal } from './iscsi/portals.ts';
+
 import { isLoopbackAddress } from './iscsi/target-registry.ts';
+import type { OpenPortal } from './iscsi/target-registry.ts';
 
 interface Announced {
   /** Targets that somebody may use at portals of this kind. */

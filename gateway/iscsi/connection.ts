@@ -45,7 +45,9 @@ export interface Joining {
 
 export type Joined =
   | { readonly kind: 'session'; readonly session: Session }
-  | { readonly kind: 'refused'; readonly status: number; readonly reason: string };
+  | { readonly kind: 'refused'; readonly status: number; readonly reason: string }
+  /** The target is served at another portal, at host:port. */
+  | { readonly kind: 'moved'; readonly address: string };
 
 export interface ConnectionDeps {
   readonly socket: Socket;
@@ -245,6 +247,8 @@ export class Connection implements SessionLink {
     this.#deps.join(joining, (outcome) => {
       if (outcome.kind === 'refused') {
         this.#refuse(request, outcome.status, outcome.reason, claimOf(identity));
+      } else if (outcome.kind === 'moved') {
+        this.#redirect(request, outcome.address);
       } else {
         this.#reply(request, reply, outcome.session.tsih);
         this.#enterFullFeature(outcome.session, parameters);
@@ -261,6 +265,15 @@ export class Connection implements SessionLink {
     this.#sender.setDigests(headerDigest, dataDigest);
     this.#ready().outbox.setLimits(initiatorMaxRecvBytes, maxBurstBytes);
     this.#framer.setLimits({ maxDataBytes: MAX_RECV_BYTES, headerDigest, dataDigest });
+  }
+
+  /** RFC 7143 11.13.5 and 13.8: in a redirection the address has no portal group tag. */
+  #redirect(request: LoginRequest, address: string): void {
+    const { currentStage, nextStage } = request;
+    const text: LoginReply['text'] = [['TargetAddress', address]];
+    const status = LOGIN_STATUS.targetMovedTemporarily;
+    this.#reply(request, { status, transit: false, currentStage, nextStage, text }, 0);
+    this.closeAfterSending(`the target is served at ${address}`);
   }
 
   #refuse(request: LoginRequest, status: number, reason: string, claim: Claim = NOBODY): void {

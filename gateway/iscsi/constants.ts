@@ -43,6 +43,7 @@ export const REJECT = {
 /** Status class and detail of a Login Response (RFC 7143 11.13.5), as one number. */
 export const LOGIN_STATUS = {
   success: 0x0000,
+  targetMovedTemporarily: 0x0101,
   initiatorError: 0x0200,
   authenticationFailure: 0x0201,
   authorizationFailure: 0x0202,

@@ -1,24 +1,20 @@
 import { PORTAL_GROUP_TAG } from './constants.ts';
 import { isLoopbackAddress, isWildcardAddress, normalizeAddress } from './target-registry.ts';
-import type { IscsiTarget } from './target-registry.ts';
+import type { IscsiTarget, OpenPortal, PortalAddress } from './target-registry.ts';
 import type { KeyValue } from './text.ts';
-
-/** An address initiators may log in at. */
-export interface PortalAddress {
-  readonly host: string;
-  readonly port: number;
-}
 
 export interface DiscoveryScope {
   /** What the initiator may see where it asks. */
   readonly targets: Iterable<IscsiTarget>;
   /** Where the gateway listens and, where configured, as what that is known outside. */
-  readonly portals: readonly (PortalAddress & { readonly advertise: readonly PortalAddress[] | undefined })[];
+  readonly portals: readonly OpenPortal[];
   /** The local end of the connection that asks. */
   readonly local: PortalAddress;
   /** Whether the initiator may use the target through the portal with this (normalised) address. */
-  mayUse(target: IscsiTarget, portalAddress: string): boolean;
+  readonly mayUse: MayUse;
 }
+
+export type MayUse = (target: IscsiTarget, portalAddress: string) => boolean;
 
 /**
  * SendTargets (RFC 7143 appendix C): `All` lists every target the initiator may see, a name that one. Targets are
@@ -29,16 +25,27 @@ export function sendTargets(request: string, scope: DiscoveryScope): KeyValue[] 
   for (const target of scope.targets) {
     if (request !== 'All' && target.name !== request) continue;
     pairs.push(['TargetName', target.name]);
-    const addresses = new Set<string>();
-    for (const portal of scope.portals) {
-      const host = hostFor(portal.host, scope.local.host);
-      if (host === undefined || !scope.mayUse(target, normalizeAddress(host))) continue;
-      for (const address of portal.advertise ?? [{ host, port: portal.port }])
-        addresses.add(`${bracketed(address.host)}:${address.port},${PORTAL_GROUP_TAG}`);
-    }
-    for (const address of addresses) pairs.push(['TargetAddress', address]);
+    for (const address of addressesOf(target, scope.portals, scope.local, scope.mayUse))
+      pairs.push(['TargetAddress', `${address},${PORTAL_GROUP_TAG}`]);
   }
   return pairs;
+}
+
+/** Where one that came by `local` can log in to the target, as host:port; each once. `portals` are those of this server. */
+export function addressesOf(
+  target: IscsiTarget,
+  portals: readonly OpenPortal[],
+  local: PortalAddress,
+  mayUse: MayUse,
+): ReadonlySet<string> {
+  const addresses = new Set<string>();
+  for (const portal of target.portals ?? portals) {
+    const host = hostFor(portal.host, local.host);
+    if (host === undefined || !mayUse(target, normalizeAddress(host))) continue;
+    for (const address of portal.advertise ?? [{ host, port: portal.port }])
+      addresses.add(`${bracketed(address.host)}:${address.port}`);
+  }
+  return addresses;
 }
 
 /**

@@ -25,7 +25,7 @@ export interface Admission {
   readonly proved: ChapRequirement | undefined;
 }
 
-type Verdict =
+export type Verdict =
   | { readonly kind: 'granted'; readonly target: IscsiTarget | undefined }
   | { readonly kind: 'refused'; readonly status: number; readonly reason: string };
 

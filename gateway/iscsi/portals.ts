@@ -2,17 +2,12 @@ import { createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { FarshoreError, describeError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { PortalAddress } from './discovery.ts';
+import type { OpenPortal, PortalAddress } from './target-registry.ts';
 
 /** Where to listen; port 0 is any free one, an IPv6 link-local host carries its zone (fe80::1%eth0). */
 export interface PortalSettings extends PortalAddress {
-  /** What SendTargets says instead: the addresses this portal has outside, behind NAT for example. */
+  /** See OpenPortal. */
   readonly advertise?: readonly PortalAddress[] | undefined;
-}
-
-/** A portal that is open, with the port it really has. */
-export interface OpenPortal extends PortalAddress {
-  readonly advertise: readonly PortalAddress[] | undefined;
 }
 
 /** The listening sockets. */

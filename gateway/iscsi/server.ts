@@ -10,15 +10,14 @@ import { ByteBudget } from './budget.ts';
 import { Connection } from './connection.ts';
 import type { Joined, Joining } from './connection.ts';
 import { LOGIN_STATUS } from './constants.ts';
-import { sendTargets } from './discovery.ts';
-import type { PortalAddress } from './discovery.ts';
+import { addressesOf, sendTargets } from './discovery.ts';
 import { Gatekeeper } from './gatekeeper.ts';
-import type { Admission, Peer } from './gatekeeper.ts';
+import type { Admission, Peer, Verdict } from './gatekeeper.ts';
 import type { Identity } from './login-identity.ts';
 import { LoginThrottle, networkOf } from './login-throttle.ts';
 import { Places } from './places.ts';
 import { Portals } from './portals.ts';
-import type { OpenPortal, PortalSettings } from './portals.ts';
+import type { PortalSettings } from './portals.ts';
 import { Session } from './session.ts';
 import { SessionTable } from './session-table.ts';
 import type { Way } from './session-table.ts';
@@ -26,7 +25,15 @@ import { abortTasksOf } from './task-management.ts';
 import type { IscsiSettings } from './settings.ts';
 import { TaskOrder } from './task-order.ts';
 import { normalizeAddress } from './target-registry.ts';
-import type { MappedLun, Proof, ReachedLun, TargetRegistry } from './target-registry.ts';
+import type {
+  IscsiTarget,
+  MappedLun,
+  OpenPortal,
+  PortalAddress,
+  Proof,
+  ReachedLun,
+  TargetRegistry,
+} from './target-registry.ts';
 
 export interface IscsiServerDeps {
   readonly log: Log;
@@ -181,9 +188,15 @@ export class IscsiTargetServer {
     const verdict = this.#gatekeeper.judge(joining, peer);
     if (verdict.kind === 'refused') return verdict;
     const { target } = verdict;
+    const initiator = { name: identity.initiatorName, address: peer.address };
+    const mayUse = ({ name }: IscsiTarget, portal: string): boolean =>
+      this.#deps.targets.authorize(name, initiator, portal).kind === 'allowed';
+    if (target?.portals !== undefined) {
+      const [address] = addressesOf(target, target.portals, local, mayUse);
+      return address === undefined ? full('the target is served at no portal of use') : { kind: 'moved', address };
+    }
     const noSeat = target === undefined ? undefined : this.#places.sit(connection);
     if (noSeat !== undefined) return full(noSeat);
-    const initiator = { name: identity.initiatorName, address: peer.address };
     if (expCmdSn !== undefined) joining.window.continueAt(expCmdSn);
     // A name that is proved is one wherever it comes from; any other is no more than its address.
     const origin = proof.kind === 'none' ? networkOf(peer.address) : `proved ${identity.initiatorName}`;
@@ -204,7 +217,7 @@ export class IscsiTargetServer {
           targets: this.#deps.targets.discover(initiator, local.host),
           portals: this.#portals.open,
           local,
-          mayUse: ({ name }, portal) => this.#deps.targets.authorize(name, initiator, portal).kind === 'allowed',
+          mayUse,
         }),
     });
     log.info({ initiator: identity.initiatorName, target: target?.name, tsih, proof: proof.kind }, 'logged in');
@@ -299,10 +312,11 @@ export class IscsiTargetServer {
     const settling: Promise<void>[] = [];
     for (const [session, details] of [...this.#details]) {
       const verdict = this.#gatekeeper.judge(details, details.peer);
+      const over = whyOver(verdict);
       settling.push(
-        verdict.kind === 'refused'
-          ? this.#sessions.end((each) => each === session, `access changed: ${verdict.reason}`)
-          : session.accessChanged(verdict.target),
+        over === undefined
+          ? session.accessChanged(verdict.kind === 'granted' ? verdict.target : undefined)
+          : this.#sessions.end((each) => each === session, over),
       );
     }
     // Sessions that are over already may have left a write in a device.
@@ -354,6 +368,12 @@ export class IscsiTargetServer {
       };
     });
   }
+}
+
+/** Why a live session cannot stay; its initiator will log in again, and be told where. */
+function whyOver(verdict: Verdict): string | undefined {
+  if (verdict.kind === 'refused') return `access changed: ${verdict.reason}`;
+  return verdict.target?.portals === undefined ? undefined : 'the target is served at another portal now';
 }
 
 /**

@@ -38,9 +38,26 @@ export interface ChapRequirement {
   readonly target: ChapCredential | undefined;
 }
 
+/** An address initiators may log in at. */
+export interface PortalAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A portal that is open, with the port it really has. */
+export interface OpenPortal extends PortalAddress {
+  /** What initiators are told instead: the addresses it has outside, behind NAT for example. */
+  readonly advertise: readonly PortalAddress[] | undefined;
+}
+
 export interface IscsiTarget {
   /** Normalised iSCSI name. */
   readonly name: string;
+  /**
+   * The portals it is served at, where that is not this server: SendTargets names these, and a login that has succeeded is sent there
+   * (RFC 7143 11.13.5, "target moved temporarily"). Undefined: at every portal of this server.
+   */
+  readonly portals?: readonly OpenPortal[];
   /**
    * What this initiator sees at this moment. Asked at every command, so it must be cheap: the same map until access
    * changes, and the server is told of that by `accessChanged`.

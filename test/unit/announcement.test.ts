@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Announcement, announced } from '../../gateway/announcement.ts';
 import type { Settings } from '../../gateway/config.ts';
 import { silentLog } from '../../gateway/base/log.ts';
-import type { OpenPortal } from '../../gateway/iscsi/portals.ts';
+import type { OpenPortal } from '../../gateway/iscsi/target-registry.ts';
 import { IsnsServer } from '../support/isns-server.ts';
 import { eventually } from '../support/processes.ts';
 

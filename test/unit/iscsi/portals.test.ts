@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { sendTargets } from '../../../gateway/iscsi/discovery.ts';
-import type { OpenPortal } from '../../../gateway/iscsi/portals.ts';
+import type { OpenPortal } from '../../../gateway/iscsi/target-registry.ts';
 import { KIND, buildLogin, textOf } from '../../support/iscsi-wire.ts';
 import { IscsiWorld, TARGET } from '../../support/iscsi-world.ts';
 
