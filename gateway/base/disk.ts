@@ -1,3 +1,4 @@
+import type { MaybePromise } from './block-device.ts';
 import { FarshoreError, isKind } from './errors.ts';
 import type { ByteCount } from './units.ts';
 
@@ -22,12 +23,15 @@ export interface Disk {
 /** `read`: must exist. `write`: must exist, read and write. `create`: must not exist, read and write. */
 export type OpenMode = 'read' | 'write' | 'create';
 
+/**
+ * Reads and writes may be answered in the same turn, with undefined: then they are done. A failure is always a rejection, never thrown.
+ */
 export interface DiskFile {
   size(): Promise<ByteCount>;
   /** Fills `into` wholly from `position`; past the end it rejects with `damaged`. */
-  read(into: Buffer, position: ByteCount): Promise<void>;
+  read(into: Buffer, position: ByteCount): MaybePromise<void>;
   /** All pieces, one after the other, from `position`. Not durable before `sync`. A crash may keep any subset of the sectors. */
-  write(pieces: readonly Buffer[], position: ByteCount): Promise<void>;
+  write(pieces: readonly Buffer[], position: ByteCount): MaybePromise<void>;
   /** fdatasync. After a rejection nothing written since the last success may be trusted (and never synced again). */
   sync(): Promise<void>;
   close(): Promise<void>;

@@ -1,11 +1,24 @@
 import * as fs from 'node:fs';
 import { dirname, join, resolve, sep } from 'node:path';
+import type { MaybePromise } from './block-device.ts';
+import { systemClock, type Clock } from './clock.ts';
 import type { Disk, DiskFile, OpenMode } from './disk.ts';
 import { describeError, FarshoreError, invariant } from './errors.ts';
+import { Pace, TurnBudget } from './pace.ts';
 import type { ByteCount } from './units.ts';
 
 /** Most buffers the kernel takes in one writev. */
 const MAX_IOV = 1024;
+
+/**
+ * Longest read or write that is made in the turn. Waking a thread of the pool costs 10 to 20 µs of CPU time, and two thread switches of waiting; a
+ * system call into the page cache takes 2 to 4 µs and what the copy takes.
+ */
+const MAX_BYTES_IN_TURN: ByteCount = 384 * 1024;
+
+/** What page-cache calls take, with room to spare; a flash disk takes longer. */
+const USUAL_READ = { ms: 0.05, msPerMib: 1 } as const;
+const USUAL_WRITE = { ms: 0.1, msPerMib: 2 } as const;
 
 /** Volumes are private data: nobody but the user that runs the gateway reads them. */
 const FILE_MODE = 0o600;
@@ -34,13 +47,44 @@ export function makePrivateDirectory(path: string): void {
   }
 }
 
-/** The Disk port over a directory of the machine. */
+/** What the files of one disk share: whether it is quick enough for calls in the turn. */
+class InTurn {
+  readonly clock: Pick<Clock, 'monotonicMs'>;
+  readonly reads: Pace;
+  readonly writes: Pace;
+  readonly budget = new TurnBudget((then) => {
+    setImmediate(then);
+  });
+
+  constructor(clock: Pick<Clock, 'monotonicMs'>) {
+    this.clock = clock;
+    this.reads = new Pace(clock, USUAL_READ);
+    this.writes = new Pace(clock, USUAL_WRITE);
+  }
+
+  allows(pace: Pace, bytes: ByteCount): boolean {
+    return bytes <= MAX_BYTES_IN_TURN && !this.budget.isSpent && pace.allows;
+  }
+
+  note(pace: Pace, sinceMs: number, bytes: ByteCount): void {
+    const ms = this.clock.monotonicMs() - sinceMs;
+    pace.took(ms, bytes);
+    this.budget.spend(ms);
+  }
+}
+
+/**
+ * The Disk port over a directory of the machine. Short reads and writes are made in the turn, into and from the page cache, as long as the
+ * disk keeps up (see Pace), and in the thread pool otherwise; syncs always in the pool.
+ */
 export class NodeDisk implements Disk {
   readonly #root: string;
+  readonly #inTurn: InTurn;
 
   /** `root` must exist. */
-  constructor(root: string) {
+  constructor(root: string, clock: Pick<Clock, 'monotonicMs'> = systemClock) {
     this.#root = resolve(root);
+    this.#inTurn = new InTurn(clock);
   }
 
   async makeDirectory(path: string): Promise<void> {
@@ -66,7 +110,7 @@ export class NodeDisk implements Disk {
         else done(opened);
       });
     });
-    return new NodeFile(fd, path);
+    return new NodeFile(fd, path, this.#inTurn);
   }
 
   async rename(from: string, to: string): Promise<void> {
@@ -101,11 +145,15 @@ export class NodeDisk implements Disk {
 class NodeFile implements DiskFile {
   readonly #fd: number;
   readonly #path: string;
+  readonly #inTurn: InTurn;
+  /** Writes of this file in the pool: one in the turn would wait for them, because a file is written by one at a time. */
+  #pooledWrites = 0;
   #closed = false;
 
-  constructor(fd: number, path: string) {
+  constructor(fd: number, path: string, inTurn: InTurn) {
     this.#fd = fd;
     this.#path = path;
+    this.#inTurn = inTurn;
   }
 
   size(): Promise<ByteCount> {
@@ -117,14 +165,37 @@ class NodeFile implements DiskFile {
     });
   }
 
-  read(into: Buffer, position: ByteCount): Promise<void> {
+  read(into: Buffer, position: ByteCount): MaybePromise<void> {
+    const { reads } = this.#inTurn;
+    return this.#inTurn.allows(reads, into.length) ? this.#readNow(into, position) : this.#readPooled(into, position);
+  }
+
+  #readNow(into: Buffer, position: ByteCount): MaybePromise<void> {
+    const sinceMs = this.#inTurn.clock.monotonicMs();
+    try {
+      for (let at = 0; at < into.length;) {
+        const bytes = fs.readSync(this.#fd, into, at, into.length - at, position + at);
+        if (bytes === 0) return Promise.reject(this.#endsBefore(position + into.length));
+        at += bytes;
+      }
+    } catch (error) {
+      return Promise.reject(translate(`read ${this.#path}`, error));
+    }
+    this.#inTurn.note(this.#inTurn.reads, sinceMs, into.length);
+    return undefined;
+  }
+
+  #endsBefore(end: ByteCount): FarshoreError {
+    return new FarshoreError('damaged', `${this.#path} ends before ${end}`);
+  }
+
+  #readPooled(into: Buffer, position: ByteCount): Promise<void> {
     return new Promise((done, fail) => {
       const next = (at: number): void => {
         fs.read(this.#fd, into, at, into.length - at, position + at, (error, bytes) => {
           if (error) fail(translate(`read ${this.#path}`, error));
           else if (at + bytes === into.length) done();
-          else if (bytes === 0)
-            fail(new FarshoreError('damaged', `${this.#path} ends before ${position + into.length}`));
+          else if (bytes === 0) fail(this.#endsBefore(position + into.length));
           else next(at + bytes);
         });
       };
@@ -132,17 +203,47 @@ class NodeFile implements DiskFile {
     });
   }
 
-  write(pieces: readonly Buffer[], position: ByteCount): Promise<void> {
+  write(pieces: readonly Buffer[], position: ByteCount): MaybePromise<void> {
+    let bytes = 0;
+    for (const piece of pieces) bytes += piece.length;
+    if (this.#pooledWrites === 0 && this.#inTurn.allows(this.#inTurn.writes, bytes)) {
+      return this.#writeNow(pieces, position, bytes);
+    }
+    return this.#writePooled(pieces, position);
+  }
+
+  #writeNow(pieces: readonly Buffer[], position: ByteCount, bytes: ByteCount): MaybePromise<void> {
+    const sinceMs = this.#inTurn.clock.monotonicMs();
+    try {
+      let left = pieces;
+      for (let at = 0; at < bytes;) {
+        const written = fs.writevSync(this.#fd, left.length > MAX_IOV ? left.slice(0, MAX_IOV) : left, position + at);
+        if (written === 0) return Promise.reject(translate(`write ${this.#path}`, new Error('it takes nothing')));
+        at += written;
+        if (at < bytes) left = rest(left, written);
+      }
+    } catch (error) {
+      return Promise.reject(translate(`write ${this.#path}`, error));
+    }
+    this.#inTurn.note(this.#inTurn.writes, sinceMs, bytes);
+    return undefined;
+  }
+
+  #writePooled(pieces: readonly Buffer[], position: ByteCount): Promise<void> {
+    this.#pooledWrites++;
     return new Promise((done, fail) => {
       const next = (left: readonly Buffer[], at: ByteCount): void => {
         if (left.length === 0) {
+          this.#pooledWrites--;
           done();
           return;
         }
         const some = left.slice(0, MAX_IOV);
         fs.writev(this.#fd, some, at, (error, bytes) => {
-          if (error) fail(translate(`write ${this.#path}`, error));
-          else next(rest(left, bytes), at + bytes);
+          if (error) {
+            this.#pooledWrites--;
+            fail(translate(`write ${this.#path}`, error));
+          } else next(rest(left, bytes), at + bytes);
         });
       };
       next(

@@ -273,7 +273,7 @@ export class PoolState {
       this.#sequence = sequence;
       this.#savedChanges = changes;
       // A second one against bits that flip: the next save writes over it first, so it need not be synced, nor succeed.
-      await this.#file.write([copy], ((sequence + 1) % 2) * COPY_BYTES).catch(() => undefined);
+      await Promise.resolve(this.#file.write([copy], ((sequence + 1) % 2) * COPY_BYTES)).catch(() => undefined);
     });
   }
 

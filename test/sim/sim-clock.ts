@@ -1,3 +1,4 @@
+import type { MaybePromise } from '../../gateway/base/block-device.ts';
 import type { CancelTimer, Clock } from '../../gateway/base/clock.ts';
 import { EventHeap, type SimEvent } from './event-heap.ts';
 import { hashText, type SimRandom } from './sim-random.ts';
@@ -123,7 +124,8 @@ export class SimClock implements Clock {
   }
 
   /** Runs until the promise settles, and hands its outcome on; rejects when the world falls idle before. */
-  async settle<T>(promise: Promise<T>): Promise<T> {
+  async settle<T>(answer: MaybePromise<T>): Promise<T> {
+    const promise = Promise.resolve(answer);
     let settled = false;
     const mark = (): void => {
       settled = true;

@@ -29,6 +29,50 @@ describe('the real disk', () => {
     expect(back.equals(whole)).toBe(true);
   });
 
+  it('answers short calls in the turn while the disk keeps up, and none for a while after it stalled', async () => {
+    let nowMs = 0;
+    let tookMs = 0;
+    const clock = { monotonicMs: () => (nowMs += tookMs) };
+    const file = await new NodeDisk(root, clock).open('file', 'create');
+    const block = Buffer.alloc(4096, 7);
+    const back = Buffer.alloc(4096);
+    expect(file.write([block], 0)).toBeUndefined();
+    expect(file.read(back, 0)).toBeUndefined();
+    expect(back.equals(block)).toBe(true);
+    expect(file.write([Buffer.alloc(1024 * 1024)], 4096)).toBeInstanceOf(Promise);
+    tookMs = 50;
+    await file.write([block], 0);
+    tookMs = 0;
+    const later = file.write([block], 8192);
+    expect(later).toBeInstanceOf(Promise);
+    expect(file.read(back, 0)).toBeUndefined();
+    await later;
+    nowMs += 10_000;
+    expect(file.write([block], 8192)).toBeUndefined();
+    await file.close();
+  });
+
+  it('gives others their turn when somebody goes on in the turn for long', async () => {
+    let nowMs = 0;
+    const file = await new NodeDisk(root, { monotonicMs: () => (nowMs += 0.04) }).open('file', 'create');
+    const block = Buffer.alloc(4096, 7);
+    let inTurn = 0;
+    let later;
+    while (inTurn < 1000 && (later = file.write([block], 0)) === undefined) inTurn++;
+    expect(inTurn).toBeGreaterThan(50);
+    expect(inTurn).toBeLessThan(200);
+    await later;
+    await file.close();
+  });
+
+  it('tells failures of calls in the turn by kind, as rejections', async () => {
+    await replaceFile(disk, 'file', Buffer.from('short'));
+    const file = await disk.open('file', 'read');
+    await expect(file.write([Buffer.alloc(1)], 0)).rejects.toMatchObject({ kind: 'stopped' });
+    await expect(file.read(Buffer.alloc(1), 5)).rejects.toMatchObject({ kind: 'damaged' });
+    await file.close();
+  });
+
   it('refuses what the port says it refuses, by kind', async () => {
     await expect(disk.open('nothing', 'read')).rejects.toMatchObject({ kind: 'not-found' });
     await expect(disk.open('nothing', 'write')).rejects.toMatchObject({ kind: 'not-found' });

@@ -144,7 +144,7 @@ describe('the simulated disk', () => {
     const count = (): void => {
       answered++;
     };
-    file.write([Buffer.alloc(512)], 0).then(count, count);
+    Promise.resolve(file.write([Buffer.alloc(512)], 0)).then(count, count);
     life.alive = false;
     disk.crash('process');
     file.sync().then(count, count);
