@@ -1,10 +1,9 @@
-import type { Clock } from '../gateway/base/clock.ts';
-import { synchronizeCache16, read16, write16 } from '../gateway/initiator/cdb.ts';
-import { ScsiCommand } from '../gateway/initiator/command.ts';
-import { SCSI_STATUS, ScsiError, decodeSense } from '../gateway/initiator/scsi-error.ts';
-import type { Session } from '../gateway/initiator/session.ts';
+import { SCSI_STATUS, SENSE_KEY, ScsiError, decodeSense } from '../gateway/initiator/scsi-error.ts';
 import type { LoadCase } from './cases.ts';
 import { LatencyHistogram } from './histogram.ts';
+import { LeanSession } from './lean-session.ts';
+import type { LeanHandler } from './lean-session.ts';
+import type { Portal } from './load.ts';
 import { BLOCK_BYTES, Scatter, SlotData, wrongStamp } from './load-data.ts';
 
 export interface LoadRequest {
@@ -13,6 +12,8 @@ export interface LoadRequest {
   readonly sectorSize: number;
   readonly rampMs: number;
   readonly durationMs: number;
+  /** The measured time ends early once so much was written in it: what a target has to replicate has a bound. */
+  readonly maxWriteBytes?: number;
   readonly seed: number;
 }
 
@@ -32,61 +33,91 @@ export interface LoadResult {
   readonly generatorLoad: number;
 }
 
-/** Blocks of 4 KiB reads are all checked; of large ones every 16th transfer, so that checking is not what is measured. */
+/** Reads of one block are all checked; of large ones every 16th transfer, so that checking is not what is measured. */
 const CHECK_EVERY_LARGE = 16;
 const BUSY_PAUSE_MS = 10;
 const PERCENT = 0x10000;
+/** A target that reports one unit attention after the other is not settling down. */
+const MAX_UNIT_ATTENTIONS = 16;
 
-/** Keeps `depth` operations under way for the given time. One object per run, one slot per queue position. */
-export class LoadGenerator {
-  private readonly session: Session;
+/** What a slot is at; numbers, since they are looked at for every answer. */
+const SETTLING = 0;
+const READING = 1;
+const WRITING = 2;
+const FLUSHING = 3;
+
+/** Keeps `depth` operations under way, on a connection of its own. One object per run. */
+export class LoadGenerator implements LeanHandler {
   private readonly request: LoadRequest;
-  private readonly clock: Clock;
   private readonly scatter: Scatter;
   private readonly histogram = new LatencyHistogram();
   private readonly ios: number;
+  private readonly readShare: number;
+  private readonly sectors: number;
+  private readonly blocks: number;
+  /** By slot. */
+  private readonly content: readonly SlotData[];
+  private readonly doing: Uint8Array;
+  private readonly block: Float64Array;
+  private readonly startedAt: Float64Array;
+  private readonly isChecked: Uint8Array;
+
+  private session: LeanSession | undefined;
   private cursor = 0;
+  private left = Infinity;
   private reads = 0;
   private operations = 0;
+  private written = 0;
   private busy = 0;
+  private attentions = 0;
   private blocksChecked = 0;
   private measuring = false;
   private stopping = false;
   private active = 0;
-  private finish: (error?: Error) => void = () => undefined;
+  private over: (error?: Error) => void = () => undefined;
+  private stopMeasuring: () => void = () => undefined;
 
-  constructor(session: Session, request: LoadRequest, clock: Clock) {
-    this.session = session;
+  constructor(request: LoadRequest) {
+    const { load, lunBytes, sectorSize } = request;
     this.request = request;
-    this.clock = clock;
     this.scatter = new Scatter(request.seed);
-    this.ios = Math.floor(request.lunBytes / request.load.ioBytes);
+    this.ios = Math.floor(lunBytes / load.ioBytes);
+    this.readShare = load.reads * PERCENT;
+    this.sectors = load.ioBytes / sectorSize;
+    this.blocks = load.ioBytes / BLOCK_BYTES;
+    this.content = load.reads === 1 ? [] : Array.from({ length: load.depth }, () => new SlotData(load.ioBytes));
+    this.doing = new Uint8Array(load.depth);
+    this.block = new Float64Array(load.depth);
+    this.startedAt = new Float64Array(load.depth);
+    this.isChecked = new Uint8Array(load.depth);
   }
 
-  async run(): Promise<LoadResult> {
+  /** Loads for the time asked for. Rejects with what the target answered or did wrong, or with a foreign block. */
+  async run(portal: Portal): Promise<LoadResult> {
     const { load, rampMs, durationMs } = this.request;
     let seconds = 0;
     let generatorLoad = 0;
-    await new Promise<void>((resolve, reject) => {
-      this.finish = (error) => {
+    let timer: NodeJS.Timeout | undefined;
+    const measure = (): void => {
+      const from = performance.now();
+      const usedBefore = process.cpuUsage();
+      this.written = 0;
+      this.measuring = true;
+      this.stopMeasuring = () => {
+        if (!this.measuring) return;
+        clearTimeout(timer);
+        this.measuring = false;
         this.stopping = true;
-        if (error === undefined) resolve();
-        else reject(error);
+        seconds = (performance.now() - from) / 1000;
+        const used = process.cpuUsage(usedBefore);
+        generatorLoad = (used.user + used.system) / 1e6 / seconds;
       };
-      for (let slot = 0; slot < load.depth; slot += 1) this.next(this.newSlot());
-      this.clock.startTimer(rampMs, () => {
-        this.measuring = true;
-        const from = this.clock.monotonicMs();
-        const usedBefore = process.cpuUsage();
-        this.clock.startTimer(durationMs, () => {
-          seconds = (this.clock.monotonicMs() - from) / 1000;
-          const used = process.cpuUsage(usedBefore);
-          generatorLoad = (used.user + used.system) / 1e6 / seconds;
-          this.measuring = false;
-          this.stopping = true;
-        });
-      });
+      timer = setTimeout(this.stopMeasuring, durationMs);
+    };
+    await this.load(portal, () => {
+      timer = setTimeout(measure, rampMs);
     });
+    clearTimeout(timer);
     return {
       operations: this.operations,
       bytes: this.operations * load.ioBytes,
@@ -101,30 +132,99 @@ export class LoadGenerator {
     };
   }
 
-  private newSlot(): Slot {
-    const { ioBytes } = this.request.load;
-    const slot: Slot = {
-      command: new ScsiCommand(),
-      data: new SlotData(ioBytes),
-      into: Buffer.alloc(ioBytes),
-      block: 0,
-      flushing: false,
-      startedAt: 0,
-    };
-    slot.command.done = () => {
-      this.answered(slot);
-    };
-    this.active += 1;
-    return slot;
+  /** Goes through the LUN once, in order, and answers how many blocks were compared. Rejects as `run` does. */
+  async once(portal: Portal): Promise<number> {
+    this.left = this.ios;
+    await this.load(portal, () => undefined);
+    return this.blocksChecked;
   }
 
-  private next(slot: Slot): void {
-    if (this.stopping) {
-      this.active -= 1;
-      if (this.active === 0) this.finish();
+  data(slot: number, bytes: Buffer, from: number, to: number, offset: number): void {
+    if (this.isChecked[slot] === 0) return;
+    const wrong = wrongStamp(bytes, from, to, offset, this.block[slot] ?? 0);
+    if (wrong !== undefined) throw new Error(wrong);
+  }
+
+  answered(slot: number, status: number, sense: Buffer | undefined): void {
+    const session = this.connected();
+    if (status !== SCSI_STATUS.good) {
+      this.refused(session, slot, status, sense);
       return;
     }
-    const { load, sectorSize } = this.request;
+    const done = this.doing[slot];
+    if (done === SETTLING) {
+      this.over();
+      return;
+    }
+    if (done === READING) {
+      if (this.isChecked[slot] === 1) this.blocksChecked += this.blocks;
+    } else if (done === WRITING) {
+      this.written += this.request.load.ioBytes;
+      if (this.request.load.flushEach) {
+        this.doing[slot] = FLUSHING;
+        session.synchronize(slot);
+        return;
+      }
+    }
+    const now = session.turnAt;
+    if (this.measuring) {
+      this.operations += 1;
+      this.histogram.record(now - (this.startedAt[slot] ?? now));
+      if (this.written >= (this.request.maxWriteBytes ?? Infinity)) this.stopMeasuring();
+    }
+    this.next(session, slot, now);
+  }
+
+  failed(error: Error): void {
+    this.stopping = true;
+    this.over(error);
+  }
+
+  /** Connects, waits out unit attentions, and keeps every slot busy until the end. */
+  private async load(portal: Portal, begun: () => void): Promise<void> {
+    const { depth } = this.request.load;
+    const session = await LeanSession.open(portal, depth, this);
+    this.session = session;
+    try {
+      await this.until(() => {
+        this.doing[0] = SETTLING;
+        session.testUnitReady(0);
+      });
+      this.active = depth;
+      await this.until(() => {
+        const now = performance.now();
+        for (let slot = 0; slot < depth; slot += 1) this.next(session, slot, now);
+        begun();
+      });
+    } finally {
+      session.close();
+    }
+  }
+
+  private async until(begin: () => void): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.over = (error) => {
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      begin();
+      this.connected().flush();
+    });
+  }
+
+  private connected(): LeanSession {
+    if (this.session === undefined) throw new Error('the load has no session yet');
+    return this.session;
+  }
+
+  private next(session: LeanSession, slot: number, now: number): void {
+    if (this.stopping || this.left === 0) {
+      this.active -= 1;
+      if (this.active === 0) this.over();
+      return;
+    }
+    this.left -= 1;
+    const { load } = this.request;
     let io: number;
     if (load.pattern === 'random') {
       io = this.scatter.below(this.ios);
@@ -132,122 +232,52 @@ export class LoadGenerator {
       io = this.cursor;
       this.cursor = (this.cursor + 1) % this.ios;
     }
-    const { command } = slot;
-    const lba = io * (load.ioBytes / sectorSize);
-    slot.block = io * (load.ioBytes / BLOCK_BYTES);
-    slot.startedAt = this.clock.monotonicMs();
-    if (load.reads === 1 || (load.reads > 0 && this.scatter.below(PERCENT) < load.reads * PERCENT)) {
+    const block = io * this.blocks;
+    this.block[slot] = block;
+    this.startedAt[slot] = now;
+    if (load.reads === 1 || (load.reads > 0 && this.scatter.below(PERCENT) < this.readShare)) {
       this.reads += 1;
-      const check = load.ioBytes === BLOCK_BYTES || this.reads % CHECK_EVERY_LARGE === 0;
-      read16(command.cdb, lba, load.ioBytes / sectorSize);
-      command.dataOut = undefined;
-      command.dataIn = check ? slot.into : undefined;
-      command.expectedIn = load.ioBytes;
-    } else {
-      write16(command.cdb, lba, load.ioBytes / sectorSize, false);
-      command.dataOut = slot.data.next(slot.block);
-      command.dataIn = undefined;
-      command.expectedIn = 0;
+      this.doing[slot] = READING;
+      this.isChecked[slot] = this.blocks === 1 || this.reads % CHECK_EVERY_LARGE === 0 ? 1 : 0;
+      session.read(slot, io * this.sectors, this.sectors, load.ioBytes);
+      return;
     }
-    this.session.submit(command);
+    const content = this.content[slot];
+    if (content === undefined) throw new Error('a load that only reads has nothing to write');
+    this.doing[slot] = WRITING;
+    session.write(slot, io * this.sectors, this.sectors, content.pool, content.next(block), load.ioBytes);
   }
 
-  private answered(slot: Slot): void {
-    const { command } = slot;
-    if (command.error !== undefined) {
-      this.finish(command.error);
+  private refused(session: LeanSession, slot: number, status: number, sense: Buffer | undefined): void {
+    const decoded = sense === undefined ? undefined : decodeSense(sense);
+    if (decoded?.key === SENSE_KEY.unitAttention && this.attentions < MAX_UNIT_ATTENTIONS) {
+      this.attentions += 1;
+      session.repeat(slot);
       return;
     }
-    if (command.status !== SCSI_STATUS.good) {
-      this.refused(slot);
-      return;
-    }
-    if (command.dataIn !== undefined) {
-      const wrong = wrongStamp(command.dataIn, slot.block);
-      if (wrong !== undefined) {
-        this.finish(new Error(wrong));
-        return;
-      }
-      this.blocksChecked += command.dataIn.length / BLOCK_BYTES;
-    }
-    if (this.request.load.flushEach && !slot.flushing) {
-      slot.flushing = true;
-      synchronizeCache16(command.cdb);
-      command.dataOut = undefined;
-      this.session.submit(command);
-      return;
-    }
-    slot.flushing = false;
-    if (this.measuring) {
-      this.operations += 1;
-      this.histogram.record(this.clock.monotonicMs() - slot.startedAt);
-    }
-    this.next(slot);
-  }
-
-  private refused(slot: Slot): void {
-    const { command } = slot;
-    const sense = command.sense === undefined ? undefined : decodeSense(command.sense);
-    const error = new ScsiError(`an operation of ${this.request.load.name}`, command.status, sense);
-    if (error.kind !== 'busy') {
-      this.finish(error);
-      return;
-    }
+    const error = new ScsiError(`an operation of ${this.request.load.name}`, status, decoded);
+    if (error.kind !== 'busy') throw error;
     // The latency goes on counting: a busy target is a slow one.
     this.busy += 1;
-    this.clock.startTimer(BUSY_PAUSE_MS, () => {
-      this.session.submit(command);
-    });
+    setTimeout(() => {
+      session.repeat(slot);
+      session.flush();
+    }, BUSY_PAUSE_MS);
   }
-}
-
-interface Slot {
-  readonly command: ScsiCommand;
-  readonly data: SlotData;
-  readonly into: Buffer;
-  block: number;
-  flushing: boolean;
-  startedAt: number;
 }
 
 /** Writes the whole LUN once, in order, with stamped incompressible blocks. */
-export async function fill(session: Session, lunBytes: number, sectorSize: number, clock: Clock): Promise<void> {
-  const ioBytes = 256 * 1024;
-  const depth = 8;
-  const ios = lunBytes / ioBytes;
-  let nextIo = 0;
-  let active = depth;
-  await new Promise<void>((resolve, reject) => {
-    for (let slot = 0; slot < depth; slot += 1) {
-      const command = new ScsiCommand();
-      const data = new SlotData(ioBytes);
-      const step = (): void => {
-        if (nextIo >= ios) {
-          active -= 1;
-          if (active === 0) resolve();
-          return;
-        }
-        const io = nextIo;
-        nextIo += 1;
-        write16(command.cdb, io * (ioBytes / sectorSize), ioBytes / sectorSize, false);
-        command.dataOut = data.next(io * (ioBytes / BLOCK_BYTES));
-        command.done = () => {
-          if (command.error !== undefined) {
-            reject(command.error);
-          } else if (command.status === SCSI_STATUS.busy || command.status === SCSI_STATUS.taskSetFull) {
-            clock.startTimer(BUSY_PAUSE_MS, () => {
-              session.submit(command);
-            });
-          } else if (command.status !== SCSI_STATUS.good) {
-            const sense = command.sense === undefined ? undefined : decodeSense(command.sense);
-            reject(new ScsiError('filling the LUN', command.status, sense));
-          } else {
-            step();
-          }
-        };
-        session.submit(command);
-      };
-      step();
-    }
-  });
+export async function fill(portal: Portal, lunBytes: number, sectorSize: number): Promise<void> {
+  const request = { load: FILLING, lunBytes, sectorSize, rampMs: 0, durationMs: 0, seed: 1 };
+  await new LoadGenerator(request).once(portal);
 }
+
+const FILLING: LoadCase = {
+  name: 'fill',
+  title: 'fill',
+  ioBytes: 256 * 1024,
+  depth: 8,
+  pattern: 'sequential',
+  reads: 0,
+  flushEach: false,
+};

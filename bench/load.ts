@@ -1,5 +1,4 @@
 /** The load generator's process: takes one request at a time over IPC and answers with figures. */
-import { systemClock } from '../gateway/base/clock.ts';
 import { describeError } from '../gateway/base/errors.ts';
 import { Initiator } from '../gateway/initiator/initiator.ts';
 import { LoadGenerator, fill } from './generator.ts';
@@ -26,17 +25,20 @@ export type LoadAnswer =
 
 async function obey(order: LoadOrder): Promise<LoadResult | undefined> {
   const { portal } = order;
-  // The initiator settles unit attentions and the capacity; the load runs on its bare session.
+  const sectorSize = await sectorSizeOf(portal);
+  switch (order.kind) {
+    case 'fill':
+      await fill(portal, order.lunBytes, sectorSize);
+      return undefined;
+    case 'run':
+      return await new LoadGenerator({ ...order.request, sectorSize }).run(portal);
+  }
+}
+
+async function sectorSizeOf(portal: Portal): Promise<number> {
   const disk = await Initiator.connect(portal);
   try {
-    const { sectorSize } = await disk.readCapacity();
-    switch (order.kind) {
-      case 'fill':
-        await fill(disk.session, order.lunBytes, sectorSize, systemClock);
-        return undefined;
-      case 'run':
-        return await new LoadGenerator(disk.session, { ...order.request, sectorSize }, systemClock).run();
-    }
+    return (await disk.readCapacity()).sectorSize;
   } finally {
     await disk.close();
   }

@@ -27,12 +27,26 @@ describe('the latency histogram', () => {
 describe('the data of the load', () => {
   it('stamps every block with its number, and a foreign or old block is noticed', () => {
     const slot = new SlotData(16384);
-    const data = slot.next(40);
-    expect(wrongStamp(data, 40)).toBeUndefined();
-    expect(wrongStamp(data, 41)).toMatch(/block 41 holds foreign bytes/);
-    expect(wrongStamp(Buffer.alloc(4096), 0)).toMatch(/block 0/);
+    const from = slot.next(40);
+    const data = slot.pool.subarray(from, from + 16384);
+    expect(wrongStamp(data, 0, 16384, 0, 40)).toBeUndefined();
+    expect(wrongStamp(data, 0, 16384, 0, 41)).toMatch(/block 41 holds foreign bytes/);
+    expect(wrongStamp(Buffer.alloc(4096), 0, 4096, 0, 0)).toMatch(/block 0/);
     data.writeUInt32BE(7, 4096 + 4);
-    expect(wrongStamp(data, 40)).toMatch(/block 41/);
+    expect(wrongStamp(data, 0, 16384, 0, 40)).toMatch(/block 41/);
+  });
+
+  it('is looked at in pieces of any length, and a stamp cut by the end of a piece is left out', () => {
+    const slot = new SlotData(16384);
+    const from = slot.next(7);
+    const data = Buffer.concat([Buffer.alloc(5), slot.pool.subarray(from, from + 16384)]);
+    for (const cut of [0, 1, 7, 8, 100, 4095, 4096, 4100, 16384]) {
+      expect(wrongStamp(data, 5, 5 + cut, 0, 7), String(cut)).toBeUndefined();
+      expect(wrongStamp(data, 5 + cut, 5 + 16384, cut, 7), String(cut)).toBeUndefined();
+    }
+    data.writeUInt32BE(99, 5 + 8192 + 4);
+    expect(wrongStamp(data, 5 + 4100, 5 + 8192 + 7, 4100, 7)).toBeUndefined();
+    expect(wrongStamp(data, 5 + 4100, 5 + 8192 + 8, 4100, 7)).toMatch(/block 9/);
   });
 
   it('scatters over the whole range', () => {
