@@ -33,6 +33,9 @@ interface Seen {
   readonly tick: number;
 }
 
+/** In place of a sector's id: its content was lost with a damaged disk, and it is said to be lost. Fits everything. */
+export const LOST = -1;
+
 const SECTORS_PER_BLOCK = 8;
 
 /**
@@ -118,6 +121,7 @@ export class History {
     const outside = new Map<Op, string>();
     const all = [...sectors];
     for (const sector of all) {
+      if (values(sector) === LOST) continue;
       const list = this.#bySector.get(sector) ?? [];
       const matches = this.#positionsOf(sector, values(sector));
       const lowest = matches[0];
@@ -161,10 +165,13 @@ export class History {
     return this.promises.some((promise) => promise.n <= n && op.ackedAt < promise.before);
   }
 
-  /** A restart has shown which ops exist: the others are lost for ever. */
-  settle(survivors: ReadonlySet<Op>, now: number): void {
+  /** A restart has shown which ops exist: the others are lost for ever, but for those that reach into sectors nobody can read, which may yet show. */
+  settle(survivors: ReadonlySet<Op>, now: number, isUnreadable: (sector: number) => boolean = () => false): void {
     for (const op of survivors) op.ackedAt = Math.min(op.ackedAt, now);
-    this.#rebuild(this.#ops.filter((op) => survivors.has(op)));
+    const doubtful = (op: Op): boolean => [...sectorsOf(op)].some(isUnreadable);
+    const kept = this.#ops.filter((op) => survivors.has(op) || doubtful(op));
+    for (const op of kept) if (!survivors.has(op)) Object.assign(op, { ackedAt: Infinity, durable: false });
+    this.#rebuild(kept);
   }
 
   /** Id per sector after the ops of a set that `matchPrefix` has found. */
@@ -196,7 +203,8 @@ export class History {
   /** Positions in the sector's list (−1: the baseline) after which it holds `value`. */
   #positionsOf(sector: number, value: number | undefined): number[] {
     const list = this.#bySector.get(sector) ?? [];
-    const positions = (this.#baseline.get(sector) ?? 0) === value ? [-1] : [];
+    const began = this.#baseline.get(sector) ?? 0;
+    const positions = began === value || began === LOST ? [-1] : [];
     list.forEach((op, index) => {
       if (valueOf(op) === value) positions.push(index);
     });
@@ -257,11 +265,12 @@ export class History {
     inside: ReadonlySet<Op>,
   ): { readonly sector: number; readonly op: Op | undefined } | undefined {
     for (const sector of sectors) {
+      if (values(sector) === LOST) continue;
       const list = this.#bySector.get(sector) ?? [];
       const last = list.findLastIndex((op) => inside.has(op));
       const lastOp = list[last];
       const holds = lastOp === undefined ? (this.#baseline.get(sector) ?? 0) : valueOf(lastOp);
-      if (holds === values(sector)) continue;
+      if (holds === values(sector) || holds === LOST) continue;
       return { sector, op: list.slice(last + 1).find((op) => valueOf(op) === values(sector)) };
     }
     return undefined;
@@ -279,6 +288,7 @@ function valueOf(op: Op): number {
 
 function nameOf(value: number | undefined): string {
   if (value === undefined) return 'bytes of no write';
+  if (value === LOST) return 'a lost block';
   return value === 0 ? 'zeros' : `write ${value}`;
 }
 

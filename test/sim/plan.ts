@@ -16,6 +16,11 @@ export type Trouble =
   | 'diskFull'
   | 'syncFails'
   | 'readFails'
+  | 'writeFails'
+  | 'noHandles'
+  | 'badSectors'
+  | 'bitsFlip'
+  | 'lyingDisk'
   | 'slowDisk'
   | 'snapshot'
   | 'rollBackDisk'
@@ -37,6 +42,8 @@ export interface Plan {
   readonly cacheChunks: number;
   readonly ramBlocks: number;
   readonly hydrate: boolean;
+  /** Chance that the disk answers a call in the turn in which it was made. */
+  readonly sameTurn: number;
   /** How long a write waits for space before it is refused. */
   readonly maxWaitMs: number;
   /** Segments in the log that make a gateway fold by itself. */
@@ -59,6 +66,11 @@ const CALM: Readonly<Record<Trouble, number>> = {
   diskFull: 0,
   syncFails: 0,
   readFails: 0,
+  writeFails: 0,
+  noHandles: 0,
+  badSectors: 0,
+  bitsFlip: 0,
+  lyingDisk: 0,
   slowDisk: 0.5,
   snapshot: 0,
   rollBackDisk: 0,
@@ -72,7 +84,10 @@ const THEMES: readonly Partial<Record<Trouble, number>>[] = [
   { powerCut: 12, cleanStop: 0, takeover: 0 },
   { processCrash: 10 },
   { takeover: 10, partition: 5 },
-  { diskFull: 3, syncFails: 3, readFails: 1, slowDisk: 2 },
+  { diskFull: 4, noHandles: 2, slowDisk: 2 },
+  { syncFails: 4, writeFails: 2, slowDisk: 2 },
+  { readFails: 3, badSectors: 3 },
+  { bitsFlip: 5, lyingDisk: 2 },
   { snapshot: 6, rollBackDisk: 4, runCopy: 3 },
   { fold: 8, lambdaFold: 8, loseGateway: 3 },
 ];
@@ -151,6 +166,7 @@ function makeMixedPlan(random: SimRandom): Plan {
     cacheChunks: random.pick([4, 6, 10]),
     ramBlocks: random.pick([0, 16, 256]),
     hydrate: random.chance(0.5),
+    sameTurn: random.pick([0, 0, 0.5, 1]),
     maxWaitMs: random.pick([500, 20_000]),
     foldAtSegments: random.pick([3, 8, 256]),
     versionSamples: 2,

@@ -3,9 +3,9 @@ import { BLOCK_SIZE } from '../../gateway/base/units.ts';
 import type { VolumeRef } from '../../gateway/cloud/version-log.ts';
 import { rawCompression } from '../../gateway/format/compression.ts';
 import { RemoteVolumeEngine } from '../../gateway/replication/remote-volume-engine.ts';
-import type { LogOrigin } from '../../gateway/replication/remote-volume.ts';
+import { LOST_BLOCK, type LogOrigin } from '../../gateway/replication/remote-volume.ts';
 import { SECTORS_PER_BLOCK, type VolumeShape } from './areas.ts';
-import { Violation } from './history.ts';
+import { LOST, Violation } from './history.ts';
 import { SimCloud } from './sim-cloud.ts';
 import type { SimClock } from './sim-clock.ts';
 import { SECTOR } from './sim-file.ts';
@@ -26,6 +26,8 @@ export interface RestoreTools {
   readonly ref: VolumeRef;
   readonly shape: VolumeShape;
   readonly volumeTag: number;
+  /** Disks have been damaged, so versions may say of blocks that they are lost. */
+  readonly mayLose: boolean;
 }
 
 /**
@@ -71,6 +73,11 @@ export async function restoreVersion(
       let taken = 0;
       for (let index = 0; index < blocks; index++) {
         const block = firstBlock + index;
+        if (present[index] === LOST_BLOCK) {
+          if (!tools.mayLose) throw new Violation(`${what} has lost block ${block}, and no disk was damaged`);
+          for (let at = 0; at < SECTORS_PER_BLOCK; at++) values.set(block * SECTORS_PER_BLOCK + at, LOST);
+          continue;
+        }
         const bytes = present[index] === 1 ? data.subarray(taken, (taken += BLOCK_SIZE)) : undefined;
         enterBlock(values, block, bytes, volumeTag, what);
       }

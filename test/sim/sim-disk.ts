@@ -1,7 +1,17 @@
 import { parentOf, type Disk, type DiskFile, type OpenMode } from '../../gateway/base/disk.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
+import {
+  DiskCalls,
+  failureOf,
+  HEALTHY_DISK,
+  type Act,
+  type CallFault,
+  type CallKind,
+  type DiskFaults,
+  type DiskProbe,
+} from './disk-calls.ts';
 import type { Life, SimClock } from './sim-clock.ts';
-import { SimFile, planWrite, type FileWrite, type PowerCutFate } from './sim-file.ts';
+import { SimFile, planWrite, withFlippedBit, type FileWrite, type PowerCutFate } from './sim-file.ts';
 import type { SimRandom } from './sim-random.ts';
 
 type Node = SimFile | 'directory';
@@ -13,70 +23,93 @@ interface DirectoryChange {
   readonly changes: readonly { readonly path: string; readonly node: Node | undefined }[];
 }
 
-/** Chances per operation; all zero to begin with. */
-export interface DiskFaults {
-  /** A read fails with EIO. */
-  readError: number;
-  /** A sync fails, and what it should have covered is arbitrary from then on. */
-  syncError: number;
-  /** A write fails with ENOSPC after some of it was written. */
-  noSpace: number;
-  /** Multiplies every delay. */
-  slowness: number;
-}
-
-export const HEALTHY_DISK: DiskFaults = { readError: 0, syncError: 0, noSpace: 0, slowness: 1 };
-
 const FATES: Readonly<Record<PowerCutFate, number>> = { lost: 2, kept: 1, writes: 2, sectors: 3, prefix: 2 };
 
-/** Base delays in milliseconds; each call takes between half of it and, rarely, twenty times it. */
-const DELAY_MS = { read: 0.1, write: 0.05, sync: 1, directory: 0.2 } as const;
-
-/** What an unanswered call may still have done when its process dies. */
-type LateEffect = () => void;
+/** How a process or a machine ends; what is left out is drawn. */
+export interface CrashOptions {
+  /** Chance that a call under way has happened. */
+  readonly late?: number | undefined;
+  /** What a power cut does to everything that was not synced. */
+  readonly fate?: PowerCutFate | undefined;
+}
 
 /**
  * A disk that outlives the processes using it. What it promises is what POSIX does: a write is volatile until fdatasync, a
  * directory entry until the directory is synced, and a power cut keeps any subset of the rest, by 512-byte sectors.
  */
 export class SimDisk {
-  readonly faults: DiskFaults = { ...HEALTHY_DISK };
   /** Syncs that have failed; from then on, until a restart was checked, only what was synced before is promised. */
   failedSyncs = 0;
-  failedReads = 0;
+  /** Bits that are not what was written. */
+  damages = 0;
+  /** Told when a read fails, or a bit becomes another one than was written. */
+  onDoubt: (() => void) | undefined;
   readonly #clock: SimClock;
   readonly #random: SimRandom;
-  readonly #name: string;
+  readonly #calls: DiskCalls;
   #entries = new Map<string, Node>([['', 'directory']]);
   #durable = new Map<string, Node>([['', 'directory']]);
   #unsynced: DirectoryChange[] = [];
   #nextChange = 1;
-  readonly #inFlight = new Set<LateEffect>();
 
   constructor(name: string, clock: SimClock, random: SimRandom) {
-    this.#name = name;
     this.#clock = clock;
     this.#random = random;
+    this.#calls = new DiskCalls(name, clock, random);
+  }
+
+  get faults(): DiskFaults {
+    return this.#calls.faults;
+  }
+
+  /** Calls so far. */
+  get calls(): number {
+    return this.#calls.count;
+  }
+
+  setProbe(probe: DiskProbe | undefined): void {
+    this.#calls.probe = probe;
+  }
+
+  /** No faults any more; what they did stays done. */
+  heal(): void {
+    Object.assign(this.faults, HEALTHY_DISK, { sameTurn: this.faults.sameTurn });
+    this.healSectors();
+  }
+
+  healSectors(): void {
+    for (const file of this.#files(this.#entries)) file.healSectors();
+  }
+
+  /** Flips bits of some files at rest; answers where. */
+  damage(paths: readonly string[], bits: number): void {
+    for (let bit = 0; bit < bits; bit++) {
+      const file = this.file(this.#random.pick(paths));
+      if (file?.damage(this.#random) === true) this.#noteDamage();
+    }
   }
 
   /** The disk as one process sees it. Once `life` has ended nothing is answered any more. */
   mount(life: Life): Disk {
     return {
       makeDirectory: (path) =>
-        this.#changing(life, `mkdir ${path}`, () => {
+        this.#changing(life, 'mkdir', path, () => {
           this.#makeDirectory(path);
         }),
-      list: (path) => this.#later(life, 'directory', `ls ${path}`, () => this.#list(path)),
+      list: (path) => this.#calls.ask(life, 'ls', path, () => this.#list(path)),
       open: async (path, mode) => {
-        const file = await this.#changing(life, `open ${path}`, () => this.#open(path, mode));
+        const open = (): SimFile => this.#open(path, mode);
+        const file = await (mode === 'create'
+          ? this.#changing(life, 'create', path, open)
+          : this.#calls.ask(life, 'open', path, faulty('open', path, open)));
         return this.#handle(life, path, file);
       },
       rename: (from, to) =>
-        this.#changing(life, `mv ${from}`, () => {
+        this.#changing(life, 'mv', from, () => {
           this.#rename(from, to);
         }),
       remove: (path) =>
-        this.#changing(life, `rm ${path}`, () => {
+        this.#changing(life, 'rm', path, () => {
           this.#remove(path);
         }),
       syncDirectory: (path) => this.#syncDirectory(life, path),
@@ -87,23 +120,23 @@ export class SimDisk {
    * Ends what the process left behind; the caller has ended its life before. `process`: all answered writes stay, those under
    * way may be cut short. `power`: what was not synced is kept or lost in any combination.
    */
-  crash(kind: 'process' | 'power'): void {
-    const late = [...this.#inFlight];
-    this.#inFlight.clear();
-    for (const effect of late) if (this.#random.chance(0.6)) effect();
+  crash(kind: 'process' | 'power', { late = 0.6, fate }: CrashOptions = {}): void {
+    this.#calls.crash(late);
     if (kind === 'process') {
       for (const file of this.#files(this.#entries)) file.processCrash(this.#random);
       return;
     }
-    this.#cutDirectories();
-    const fate = this.#random.weighted(FATES);
+    this.#cutDirectories(fate);
+    const drawn = this.#random.weighted(FATES);
     for (const file of new Set(this.#files(this.#entries)))
-      file.powerCut(this.#random.chance(0.3) ? this.#random.weighted(FATES) : fate, this.#random);
+      file.powerCut(fate ?? (this.#random.chance(0.3) ? this.#random.weighted(FATES) : drawn), this.#random);
   }
 
   /** An independent copy as of now, as a VM snapshot makes it. */
   copy(name: string): SimDisk {
     const copy = new SimDisk(name, this.#clock, this.#random.split(name));
+    copy.damages = this.damages;
+    copy.onDoubt = this.onDoubt;
     const copies = new Map<Node, Node>();
     const copyOf = (node: Node): Node => {
       if (node === 'directory') return node;
@@ -135,49 +168,18 @@ export class SimDisk {
     return node === 'directory' ? undefined : node;
   }
 
+  #noteDamage(): void {
+    this.damages++;
+    this.onDoubt?.();
+  }
+
   *#files(entries: ReadonlyMap<string, Node>): Iterable<SimFile> {
     for (const node of entries.values()) if (node !== 'directory') yield node;
   }
 
-  #later<T>(life: Life, kind: keyof typeof DELAY_MS, label: string, act: () => T): Promise<T> {
-    return new Promise((resolve, reject) => {
-      if (!life.alive) return;
-      this.#clock.schedule(this.#delay(kind), `${this.#name} ${label}`, life, () => {
-        try {
-          resolve(act());
-        } catch (error) {
-          reject(error instanceof Error ? error : new Error(String(error)));
-        }
-      });
-    });
-  }
-
-  /** A call that changes the namespace, or a file: it may have happened although a crash kept the answer back. */
-  #changing<T>(
-    life: Life,
-    label: string,
-    act: () => T,
-    late: LateEffect = act,
-    kind: keyof typeof DELAY_MS = 'directory',
-  ): Promise<T> {
-    const effect = (): void => {
-      try {
-        late();
-      } catch (error) {
-        if (!(error instanceof FarshoreError)) throw error;
-      }
-    };
-    if (life.alive) this.#inFlight.add(effect);
-    return this.#later(life, kind, label, () => {
-      this.#inFlight.delete(effect);
-      return act();
-    });
-  }
-
-  #delay(kind: keyof typeof DELAY_MS): number {
-    const base = DELAY_MS[kind] * this.faults.slowness;
-    const tail = this.#random.chance(0.02) ? 20 : 1;
-    return base * (0.5 + this.#random.fraction()) * tail;
+  /** A call that changes the namespace: when it fails, nothing has changed. */
+  #changing<T>(life: Life, kind: CallKind, path: string, act: () => T): Promise<T> {
+    return this.#calls.change(life, kind, path, faulty(kind, path, act), act);
   }
 
   #makeDirectory(path: string): void {
@@ -242,9 +244,14 @@ export class SimDisk {
     this.#change([{ path, node: undefined }]);
   }
 
+  /** A sync that fails has done nothing, and a later one may go well: entries that were not synced stay so. */
   #syncDirectory(life: Life, path: string): Promise<void> {
     const mark = this.#nextChange;
-    return this.#later(life, 'sync', `syncdir ${path}`, () => {
+    return this.#calls.ask(life, 'syncdir', path, (fault) => {
+      if (fault !== undefined) {
+        if (fault === 'EIO') this.failedSyncs++;
+        throw failureOf(fault, 'syncdir', path);
+      }
       this.#needDirectory(path);
       for (const op of this.#unsynced) if (op.directory === path && op.id < mark) applyChange(this.#durable, op);
       this.#unsynced = this.#unsynced.filter((op) => op.directory !== path || op.id >= mark);
@@ -263,10 +270,12 @@ export class SimDisk {
   }
 
   /** A journal keeps a prefix of the changes; a plain file system any of them. */
-  #cutDirectories(): void {
-    const prefix = this.#random.chance(0.6) ? this.#random.between(0, this.#unsynced.length) : undefined;
+  #cutDirectories(fate: PowerCutFate | undefined): void {
+    const share = fate === 'lost' ? 0 : fate === 'kept' ? 1 : 0.5;
+    const isPrefix = fate === undefined ? this.#random.chance(0.6) : fate === 'prefix';
+    const prefix = isPrefix ? this.#random.between(0, this.#unsynced.length) : undefined;
     this.#unsynced.forEach((op, index) => {
-      if (prefix === undefined ? this.#random.chance(0.5) : index < prefix) applyChange(this.#durable, op);
+      if (prefix === undefined ? this.#random.chance(share) : index < prefix) applyChange(this.#durable, op);
     });
     this.#unsynced = [];
     for (const path of [...this.#durable.keys()].sort())
@@ -275,61 +284,81 @@ export class SimDisk {
   }
 
   #handle(life: Life, path: string, file: SimFile): DiskFile {
+    const calls = this.#calls;
     let closed = false;
     const check = (): void => {
       if (closed) throw new FarshoreError('bug', `${path} is used after it was closed`);
     };
     return {
       size: () =>
-        this.#later(life, 'read', `size ${path}`, () => {
+        calls.ask(life, 'size', path, () => {
           check();
           return file.size;
         }),
       read: (into, position) =>
-        this.#later(life, 'read', `read ${path} ${position}+${into.length}`, () => {
-          check();
-          if (this.#random.chance(this.faults.readError)) {
-            this.failedReads++;
-            throw new FarshoreError('stopped', `EIO reading ${path}`);
-          }
-          if (!file.read(into, position))
-            throw new FarshoreError('damaged', `${path} ends before ${position + into.length}`);
-        }),
+        calls.ask(
+          life,
+          'read',
+          path,
+          (fault) => {
+            check();
+            this.#read(path, file, into, position, fault);
+          },
+          `${path} ${position}+${into.length}`,
+        ),
       write: (pieces, position) => this.#write(life, path, file, planWrite(pieces, position), check),
       sync: () => {
         const mark = file.syncMark();
-        return this.#later(life, 'sync', `sync ${path}`, () => {
+        return calls.ask(life, 'sync', path, (fault) => {
           check();
-          if (this.#random.chance(this.faults.syncError)) {
+          if (fault !== undefined) {
             file.failSync(this.#random);
             this.failedSyncs++;
-            throw new FarshoreError('stopped', `EIO syncing ${path}`);
+            throw failureOf(fault, 'sync', path);
           }
           file.completeSync(mark);
         });
       },
       close: () =>
-        this.#later(life, 'read', `close ${path}`, () => {
+        calls.ask(life, 'close', path, () => {
           closed = true;
         }),
     };
   }
 
+  #read(path: string, file: SimFile, into: Buffer, position: number, fault: CallFault | undefined): void {
+    if (this.#random.chance(this.faults.badSector)) file.spoilSector(position, into.length, this.#random);
+    if (fault !== undefined || file.isBad(position, into.length)) {
+      this.onDoubt?.();
+      throw failureOf(fault ?? 'EIO', 'read', path);
+    }
+    if (!file.read(into, position)) throw new FarshoreError('damaged', `${path} ends before ${position + into.length}`);
+  }
+
   #write(life: Life, path: string, file: SimFile, write: FileWrite, check: () => void): Promise<void> {
-    const act = (): void => {
+    const act = (fault: CallFault | undefined): void => {
       check();
-      if (this.#random.chance(this.faults.noSpace)) {
+      if (fault !== undefined) {
         file.writeTorn(write, this.#random);
-        throw new FarshoreError('busy', `ENOSPC writing ${path}`);
+        throw failureOf(fault, 'write', path);
       }
-      file.write(write);
+      const lies = this.#random.chance(this.faults.flipOnWrite);
+      if (lies) this.#noteDamage();
+      file.write(lies ? withFlippedBit(write, this.#random) : write);
     };
     const late = (): void => {
       if (this.#random.chance(0.5)) file.write(write);
       else file.writeTorn(write, this.#random);
     };
-    return this.#changing(life, `write ${path} ..${write.end}`, act, late, 'write');
+    return this.#calls.change(life, 'write', path, act, late, `${path} ..${write.end}`);
   }
+}
+
+function faulty<T>(kind: CallKind, path: string, act: () => T): Act<T> {
+  return (fault) => {
+    if (fault !== undefined) throw failureOf(fault, kind, path);
+    return act();
+  };
 }
 
 function applyChange(entries: Map<string, Node>, op: DirectoryChange): void {

@@ -56,6 +56,17 @@ export function planWrite(pieces: readonly Buffer[], position: number): FileWrit
   return { end: position + length, fragments };
 }
 
+/** The write as a lying cable delivers it: one bit is another. Zeros for a new file are delivered as they are. */
+export function withFlippedBit(write: FileWrite, random: SimRandom): FileWrite {
+  const victims = write.fragments.filter(({ bytes }) => bytes !== ZERO_PAGE);
+  if (victims.length === 0) return write;
+  const victim = random.pick(victims);
+  const bytes = Buffer.from(victim.bytes);
+  const at = random.between(0, bytes.length - 1);
+  bytes[at] = (bytes[at] ?? 0) ^ (1 << random.between(0, 7));
+  return { ...write, fragments: write.fragments.map((each) => (each === victim ? { ...each, bytes } : each)) };
+}
+
 class Pages {
   readonly #pages: Map<number, Buffer>;
 
@@ -117,6 +128,20 @@ class Pages {
   }
 }
 
+/** A fragment cut at the borders of sectors; zero pages stay whole pages. */
+function sectorsOf(fragment: Fragment): Fragment[] {
+  const { page, offset, bytes, pages } = fragment;
+  if (pages > 1) return Array.from({ length: pages }, (_, at) => ({ ...fragment, page: page + at, pages: 1 }));
+  const cut: Fragment[] = [];
+  const end = offset + bytes.length;
+  for (let from = offset; from < end;) {
+    const to = Math.min(end, (Math.floor(from / SECTOR) + 1) * SECTOR);
+    cut.push({ page, offset: from, bytes: Buffer.from(bytes.subarray(from - offset, to - offset)), pages: 1 });
+    from = to;
+  }
+  return cut;
+}
+
 function within(page: number, fragment: Fragment): boolean {
   return page >= fragment.page && page < fragment.page + fragment.pages;
 }
@@ -131,6 +156,8 @@ export class SimFile {
   #nextId = 1;
   /** After a failed sync the cache may show bytes that are not on the platter and never will be. */
   #doubtful = false;
+  /** What the disk can't read any more. */
+  readonly #badSectors = new Set<number>();
 
   get size(): number {
     return this.#seenSize;
@@ -153,17 +180,39 @@ export class SimFile {
     for (const fragment of write.fragments) this.#seen.apply(fragment);
     this.#seenSize = Math.max(this.#seenSize, write.end);
     this.#unsynced.push({ ...write, id: this.#nextId++ });
+    if (this.#badSectors.size > 0) this.#remapSectors(write);
   }
 
-  /** A write that was cut short, by a crash or a full disk: some of its sectors arrived. */
+  /** A write that was cut short, by a crash or a full disk: some of its pages, or of its sectors, arrived. */
   writeTorn(write: FileWrite, random: SimRandom): void {
-    const fragments = write.fragments.filter(() => random.chance(0.5));
+    const bySector = random.chance(0.5);
+    const share = random.pick([0.1, 0.5, 0.9]);
+    const keep = (): boolean => random.chance(share);
+    const fragments = write.fragments.flatMap((fragment) =>
+      bySector ? sectorsOf(fragment).filter(keep) : keep() ? [fragment] : [],
+    );
     const last = fragments.at(-1);
     if (last === undefined) return;
     this.write({
       end: Math.min(write.end, last.page * PAGE + last.offset + last.bytes.length * last.pages),
       fragments,
     });
+  }
+
+  /** From now on reads of one sector in [position, position + bytes) fail, until it is written or `healSectors` is called. */
+  spoilSector(position: number, bytes: number, random: SimRandom): void {
+    this.#badSectors.add(random.between(Math.floor(position / SECTOR), Math.floor((position + bytes - 1) / SECTOR)));
+  }
+
+  healSectors(): void {
+    this.#badSectors.clear();
+  }
+
+  /** Whether a read of this range meets a bad sector. */
+  isBad(position: number, bytes: number): boolean {
+    for (const sector of this.#badSectors)
+      if (sector * SECTOR < position + bytes && (sector + 1) * SECTOR > position) return true;
+    return false;
   }
 
   /** What a sync that starts now will cover. */
@@ -234,7 +283,18 @@ export class SimFile {
     copy.#unsynced = [...this.#unsynced];
     copy.#nextId = this.#nextId;
     copy.#doubtful = this.#doubtful;
+    for (const sector of this.#badSectors) copy.#badSectors.add(sector);
     return copy;
+  }
+
+  /** A disk puts a spare sector in the place of a bad one that is written. */
+  #remapSectors({ fragments }: FileWrite): void {
+    for (const { page, offset, bytes, pages } of fragments) {
+      const from = page * PAGE + offset;
+      const to = from + bytes.length * pages;
+      for (const sector of this.#badSectors)
+        if (sector * SECTOR >= from && (sector + 1) * SECTOR <= to) this.#badSectors.delete(sector);
+    }
   }
 
   #makeDurable(write: FileWrite): void {

@@ -33,9 +33,9 @@ export interface RunningVolume {
 export type StartProcess = (parts: ProcessParts) => () => Promise<RunningVolume>;
 
 /** How bad the end of the last process was for what it had answered. */
-export type Severity = 'none' | 'process' | 'power' | 'rolledBack';
+export type Severity = 'none' | 'process' | 'power' | 'damaged' | 'rolledBack';
 
-const SEVERITIES: readonly Severity[] = ['none', 'process', 'power', 'rolledBack'];
+const SEVERITIES: readonly Severity[] = ['none', 'process', 'power', 'damaged', 'rolledBack'];
 
 export function worse(a: Severity, b: Severity): Severity {
   return SEVERITIES.indexOf(a) > SEVERITIES.indexOf(b) ? a : b;

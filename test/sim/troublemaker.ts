@@ -1,7 +1,7 @@
 import { sleep } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { Trouble } from './plan.ts';
-import { SimDisk } from './sim-disk.ts';
+import type { SimDisk } from './sim-disk.ts';
 import type { SimGateway } from './sim-gateway.ts';
 import type { SimRandom } from './sim-random.ts';
 import type { World } from './world.ts';
@@ -79,15 +79,36 @@ export class Troublemaker {
         this.#later(() => (disk.faults.noSpace = 0), 10_000);
         return;
       case 'syncFails':
-        disk.faults.syncError = this.#random.pick([0.2, 1]);
+        disk.faults.syncError = this.#random.pick([0.05, 0.2, 1]);
         this.#later(() => (disk.faults.syncError = 0), 5_000);
         return;
+      case 'writeFails':
+        disk.faults.writeError = this.#random.pick([0.02, 1]);
+        this.#later(() => (disk.faults.writeError = 0), 2_000);
+        return;
+      case 'noHandles':
+        disk.faults.noHandles = this.#random.pick([0.3, 1]);
+        this.#later(() => (disk.faults.noHandles = 0), 10_000);
+        return;
+      case 'badSectors':
+        disk.faults.badSector = 0.01;
+        this.#later(() => {
+          disk.faults.badSector = 0;
+          disk.healSectors();
+        }, 20_000);
+        return;
+      case 'bitsFlip':
+        return this.#flipBits(gateway);
+      case 'lyingDisk':
+        disk.faults.flipOnWrite = 0.02;
+        this.#later(() => (disk.faults.flipOnWrite = 0), 5_000);
+        return;
       case 'readFails':
-        disk.faults.readError = 0.05;
+        disk.faults.readError = this.#random.pick([0.05, 0.3]);
         this.#later(() => (disk.faults.readError = 0), 5_000);
         return;
       case 'slowDisk':
-        disk.faults.slowness = this.#random.pick([10, 100]);
+        disk.faults.slowness = this.#random.pick([10, 100, 1000]);
         this.#later(() => (disk.faults.slowness = 1), 10_000);
         return;
       case 'snapshot':
@@ -100,7 +121,7 @@ export class Troublemaker {
         this.#runCopy(gateway);
         return;
       case 'loseGateway':
-        this.#lose(gateway);
+        this.#world.replaceMachine(gateway);
         return;
       case 'rollBackVolume':
         return;
@@ -112,6 +133,18 @@ export class Troublemaker {
     else if (kind === 'power') gateway.disk.crash('process');
     await this.#pause(this.#random.pick([10, 1000, 20_000]));
     if (this.#random.chance(0.8)) this.#startIfDown(gateway, this.#random.chance(0.1));
+  }
+
+  /** While the machine is down, or under a running process. */
+  #flipBits(gateway: SimGateway): void {
+    const isDown = this.#random.chance(0.7);
+    if (isDown && gateway.state !== 'down') this.#world.kill(gateway, this.#random.pick(['process', 'power']));
+    const { disk } = gateway;
+    const cache = disk.paths().filter((path) => path.startsWith('cache/'));
+    const states = cache.filter((path) => path.endsWith('pool.state'));
+    if (cache.length > 0)
+      disk.damage(this.#random.chance(0.2) && states.length > 0 ? states : cache, this.#random.pick([1, 1, 3, 20]));
+    if (isDown) this.#startIfDown(gateway, false);
   }
 
   #startIfDown(gateway: SimGateway, takeover: boolean): void {
@@ -192,16 +225,6 @@ export class Troublemaker {
     gateway.line = line?.copy(line.name);
     gateway.base = base;
     gateway.severity = 'rolledBack';
-  }
-
-  #lose(gateway: SimGateway): void {
-    if (gateway.state !== 'down') this.#world.kill(gateway, 'power');
-    gateway.disk = new SimDisk(gateway.label, this.#world.clock, this.#random.split(`new disk ${this.#world.tick()}`));
-    gateway.line = undefined;
-    gateway.base = '';
-    gateway.severity = 'none';
-    gateway.snapshot = undefined;
-    this.#world.start(gateway, true);
   }
 
   #later(act: () => void, longestMs: number): void {

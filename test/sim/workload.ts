@@ -1,6 +1,6 @@
 import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
-import { FarshoreError } from '../../gateway/base/errors.ts';
+import { FarshoreError, isKind } from '../../gateway/base/errors.ts';
 import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, type VolumeShape } from './areas.ts';
 import { Violation, type History, type Op, type SectorSpan } from './history.ts';
 import { SECTOR } from './sim-file.ts';
@@ -18,8 +18,8 @@ export interface WorkloadWorld {
   /** Never used before. */
   nextWriteId(): number;
   note(text: string): void;
-  /** Whether disks have refused reads. */
-  readsFail(): boolean;
+  /** Whether disks have refused reads, or given other bits than were written. */
+  readonly mayLose: boolean;
   readonly work: Record<Action | 'refused', number>;
   readonly shape: VolumeShape;
   /** Number of the volume in stamps. */
@@ -255,7 +255,7 @@ export class Workload {
     }
   }
 
-  /** undefined when the volume has stopped. */
+  /** undefined when the volume has stopped, or a block of it is damaged. */
   async #isZero(spans: readonly SectorSpan[]): Promise<boolean | undefined> {
     for (const { lba, sectors } of spans) {
       let data: Buffer | undefined;
@@ -264,7 +264,7 @@ export class Workload {
           data = Buffer.concat(await this.#device.read(lba, sectors));
         } catch (error) {
           this.#refused('read', error);
-          if (this.stoppedBy !== undefined) return undefined;
+          if (this.stoppedBy !== undefined || isKind(error, 'damaged')) return undefined;
           await sleep(this.#clock, RETRY_MS);
         }
       }
@@ -309,11 +309,8 @@ export class Workload {
         this.stoppedBy ??= error;
         return;
       case 'damaged':
-        // An unreadable block that no version has yet is lost until a restart reads it again; nothing else excuses it.
-        if (this.#world.readsFail()) {
-          this.stoppedBy ??= error;
-          return;
-        }
+        // A block that no version has yet is gone with the place where it lies; nothing else excuses it.
+        if (this.#world.mayLose) return;
         throw error;
       case 'bug':
       case 'in-use':

@@ -5,8 +5,8 @@ import type { VolumeItem, VolumeRef } from '../../gateway/cloud/version-log.ts';
 import { rawCompression } from '../../gateway/format/compression.ts';
 import { foldVolume } from '../../gateway/maintenance/fold.ts';
 import type { LogOrigin, OpenedRemote } from '../../gateway/replication/remote-volume.ts';
-import { sectorsOfAreas } from './areas.ts';
-import { History, Violation, type Op } from './history.ts';
+import { SECTORS_PER_BLOCK, sectorsOfAreas } from './areas.ts';
+import { History, LOST, Violation, type Op } from './history.ts';
 import type { Plan } from './plan.ts';
 import { restoreVersion, type Restored, type RestoreTools } from './restore-check.ts';
 import { SimClock, type Life } from './sim-clock.ts';
@@ -38,9 +38,11 @@ export class World implements WorkloadWorld {
   /** Who wrote the versions of an epoch. */
   readonly lines = new Map<number, History>();
   readonly sectors: readonly number[];
-  readonly counts = { opens: 0, resumed: 0, foreign: 0, crashes: 0, restores: 0, folds: 0 };
+  readonly counts = { givenUp: 0, opens: 0, resumed: 0, foreign: 0, crashes: 0, restores: 0, folds: 0 };
   /** Calls of all workloads. */
   readonly work = newCounts();
+  /** Disks have refused reads or given other bits than were written: blocks that no version had may be told to be lost. */
+  mayLose = false;
   /** The first broken promise. */
   failure: unknown;
   readonly #start: StartProcess;
@@ -75,8 +77,11 @@ export class World implements WorkloadWorld {
     this.clock.note(text);
   }
 
-  readsFail(): boolean {
-    return this.gateways.some(({ disk }) => disk.failedReads > 0);
+  makeDisk(name: string, random: SimRandom): SimDisk {
+    const disk = new SimDisk(name, this.clock, random);
+    disk.faults.sameTurn = this.plan.sameTurn;
+    disk.onDoubt = () => (this.mayLose = true);
+    return disk;
   }
 
   fail(error: unknown): void {
@@ -94,7 +99,7 @@ export class World implements WorkloadWorld {
       label,
       faults: { ...this.plan.cloud },
       skewMs: this.random.between(-5000, 5000),
-      disk: new SimDisk(label, this.clock, this.random.split(`disk ${label}`)),
+      disk: this.makeDisk(label, this.random.split(`disk ${label}`)),
       life: { name: label, alive: false },
       starts: 0,
       state: 'down',
@@ -159,8 +164,16 @@ export class World implements WorkloadWorld {
   }
 
   restoreTools(): RestoreTools {
-    const { clock, cloud, shape } = this;
-    return { clock, random: this.random.split(`restore ${this.#tick}`), cloud, ref: REF, shape, volumeTag: VOLUME_TAG };
+    const { clock, cloud, shape, mayLose } = this;
+    return {
+      mayLose,
+      clock,
+      random: this.random.split(`restore ${this.#tick}`),
+      cloud,
+      ref: REF,
+      shape,
+      volumeTag: VOLUME_TAG,
+    };
   }
 
   async restore(options: { readonly n?: number; readonly verify?: boolean } = {}): Promise<Restored> {
@@ -203,8 +216,12 @@ export class World implements WorkloadWorld {
           case 'stopped':
             this.kill(gateway, 'process');
             return;
-          case 'bug':
           case 'damaged':
+            if (gateway.disk.damages === 0) throw error;
+            this.kill(gateway, 'process');
+            this.#giveUpLocal(gateway, takeover);
+            return;
+          case 'bug':
           case 'in-use':
           case 'input':
           case 'not-found':
@@ -213,6 +230,24 @@ export class World implements WorkloadWorld {
       }
       await sleep(clock, REOPEN_MS);
     }
+  }
+
+  /** What somebody does who reads that the cache log is damaged: restores the volume with --takeover, and if that does not help either, anew. */
+  #giveUpLocal(gateway: SimGateway, hadTakenOver: boolean): void {
+    this.counts.givenUp++;
+    if (hadTakenOver) this.replaceMachine(gateway);
+    else this.start(gateway, true);
+  }
+
+  /** The gateway's machine is gone for ever, and another one takes over in its name. */
+  replaceMachine(gateway: SimGateway): void {
+    if (gateway.state !== 'down') this.kill(gateway, 'power');
+    gateway.disk = this.makeDisk(gateway.label, this.random.split(`new disk ${this.tick()}`));
+    gateway.line = undefined;
+    gateway.base = '';
+    gateway.severity = 'none';
+    gateway.snapshot = undefined;
+    this.start(gateway, true);
   }
 
   /** The volume is open: finds out what it continues, reads all of it, and sets initiators to work. */
@@ -231,6 +266,7 @@ export class World implements WorkloadWorld {
     }
     this.counts.opens++;
     const restored = await this.restore();
+    if (gateway.disk.damages > 0) gateway.severity = worse(gateway.severity, 'damaged');
     const before = { line: gateway.line, severity: gateway.severity };
     const own = this.#isOwn(gateway, opened.lastData, restored.values);
     const remoteLine = this.#lineOf(opened.lastData);
@@ -253,7 +289,7 @@ export class World implements WorkloadWorld {
         required,
       );
       this.note(`${life.name} resumed epoch ${opened.epoch}: ${survivors.size} of ${line.ops.length} writes`);
-      line.settle(survivors, this.tick());
+      line.settle(survivors, this.tick(), (sector) => shown.get(sector) === LOST);
     } else {
       this.counts.foreign++;
       this.#mustEqual(life, shown, restored.values);
@@ -307,6 +343,7 @@ export class World implements WorkloadWorld {
         return (op) => op.ackedAt !== Infinity || remote.has(op);
       case 'power':
         return (op) => op.durable || remote.has(op);
+      case 'damaged':
       case 'rolledBack':
         return (op) => remote.has(op);
     }
@@ -320,9 +357,10 @@ export class World implements WorkloadWorld {
   ): Promise<ReadonlyMap<number, number> | undefined> {
     const shown = new Map<number, number>();
     for (const { firstBlock, blocks } of this.shape.areas) {
-      const end = (firstBlock + blocks) * 8;
-      for (let lba = firstBlock * 8; lba < end;) {
-        const sectors = Math.min(CHECK_SECTORS, end - lba);
+      const end = (firstBlock + blocks) * SECTORS_PER_BLOCK;
+      let most = CHECK_SECTORS;
+      for (let lba = firstBlock * SECTORS_PER_BLOCK; lba < end;) {
+        const sectors = Math.min(most, end - lba);
         try {
           const data = Buffer.concat(await device.read(lba, sectors));
           for (let at = 0; at < sectors; at++) {
@@ -339,6 +377,15 @@ export class World implements WorkloadWorld {
           if (error.kind === 'fenced' || error.kind === 'stopped') {
             this.kill(gateway, 'process');
             return undefined;
+          }
+          if (error.kind === 'damaged' && this.mayLose) {
+            // Block by block, to find out which of them it is.
+            if (most === SECTORS_PER_BLOCK) {
+              for (let at = 0; at < sectors; at++) shown.set(lba + at, LOST);
+              lba += sectors;
+            }
+            most = SECTORS_PER_BLOCK;
+            continue;
           }
           if (error.kind !== 'retry') throw error;
           await sleep(clock, REOPEN_MS);
@@ -379,7 +426,7 @@ export class World implements WorkloadWorld {
   heal(): void {
     for (const gateway of this.gateways) {
       Object.assign(gateway.faults, HEALTHY_CLOUD);
-      Object.assign(gateway.disk.faults, { readError: 0, syncError: 0, noSpace: 0, slowness: 1 });
+      gateway.disk.heal();
     }
   }
 }

@@ -1,5 +1,5 @@
 import { isKind } from '../../gateway/base/errors.ts';
-import { HEALTHY_DISK } from '../sim/sim-disk.ts';
+import { HEALTHY_DISK } from '../sim/disk-calls.ts';
 import { SimRandom } from '../sim/sim-random.ts';
 import { VolumeBench, type BenchOptions } from './volume-bench.ts';
 

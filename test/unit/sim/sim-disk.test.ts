@@ -159,8 +159,105 @@ describe('the simulated disk', () => {
     Object.assign(disk.faults, { readError: 1, noSpace: 1 });
     await expect(clock.settle(file.read(Buffer.alloc(1), 0))).rejects.toMatchObject({ kind: 'stopped' });
     await expect(clock.settle(file.write([Buffer.alloc(512)], 0))).rejects.toMatchObject({ kind: 'busy' });
+    disk.heal();
     await expect(clock.settle(mounted.open('a', 'create'))).rejects.toMatchObject({ kind: 'in-use' });
     await expect(clock.settle(mounted.open('none', 'write'))).rejects.toMatchObject({ kind: 'not-found' });
+  });
+
+  it('is full in every place where something new is to be kept, and changes nothing then', async () => {
+    const { clock, disk, mounted } = setup;
+    await durableFile(setup, 'a', 1, 1);
+    disk.faults.noSpace = 1;
+    const refusals: (() => Promise<unknown>)[] = [
+      () => mounted.open('b', 'create'),
+      () => mounted.makeDirectory('d'),
+      () => mounted.rename('a', 'c'),
+      () => mounted.syncDirectory(''),
+    ];
+    for (const refused of refusals) await expect(clock.settle(refused())).rejects.toMatchObject({ kind: 'busy' });
+    expect(disk.paths()).toEqual(['a']);
+    await clock.settle(mounted.remove('a'));
+    expect(disk.paths()).toEqual([]);
+  });
+
+  it('has no handles left when told to', async () => {
+    const { clock, disk, mounted } = setup;
+    await durableFile(setup, 'a', 1, 1);
+    disk.faults.noHandles = 1;
+    await expect(clock.settle(mounted.open('a', 'read'))).rejects.toMatchObject({ kind: 'busy' });
+    await expect(clock.settle(mounted.syncDirectory(''))).rejects.toMatchObject({ kind: 'busy' });
+  });
+
+  it('reads a bad sector again only after it was written, or after the disk was healed', async () => {
+    const { clock, disk } = setup;
+    const file = await durableFile(setup, 'a', 4, 1);
+    const read = (sector: number, count = 1): Promise<void> =>
+      clock.settle(file.read(Buffer.alloc(512 * count), 512 * sector));
+    disk.faults.badSector = 1;
+    await expect(read(2)).rejects.toMatchObject({ kind: 'stopped' });
+    disk.faults.badSector = 0;
+    await expect(read(0, 4)).rejects.toMatchObject({ kind: 'stopped' });
+    await read(0, 2);
+    await read(3);
+    await clock.settle(file.write([Buffer.alloc(512, 7)], 1024));
+    await read(0, 4);
+    disk.faults.badSector = 1;
+    await expect(read(1)).rejects.toMatchObject({ kind: 'stopped' });
+    disk.heal();
+    await read(0, 4);
+  });
+
+  it('answers in the same turn when told to, and dies at any call its probe chooses, before or after its effect', async () => {
+    for (const moment of ['begun', 'done'] as const) {
+      const one = setUp(1);
+      const file = await durableFile(one, 'a', 1, 1);
+      one.disk.faults.sameTurn = 1;
+      const before = one.clock.monotonicMs();
+      await file.write([Buffer.alloc(512, 2)], 0);
+      expect(one.clock.monotonicMs()).toBe(before);
+      const n = one.disk.calls + 1;
+      one.disk.setProbe({
+        [moment]: (call: { readonly n: number }) => {
+          if (call.n !== n) return;
+          one.life.alive = false;
+          one.disk.crash('process', { late: 0 });
+        },
+      });
+      let isAnswered = false;
+      void file.write([Buffer.alloc(512, 3)], 0).then(() => (isAnswered = true));
+      await one.clock.run();
+      one.disk.setProbe(undefined);
+      expect(isAnswered).toBe(false);
+      expect((await contentAfterRestart(one, 'a'))?.[0]).toBe(moment === 'begun' ? 2 : 3);
+    }
+  });
+
+  it('tears a write at any sector', async () => {
+    const outcomes = new Set<string>();
+    for (let seed = 0; seed < 300; seed++) {
+      const one = setUp(seed);
+      const file = await durableFile(one, 'a', 3, 1);
+      one.disk.faults.noSpace = 1;
+      await expect(one.clock.settle(file.write([Buffer.alloc(1536, 2)], 0))).rejects.toMatchObject({ kind: 'busy' });
+      const content = await contentAfterRestart(one, 'a');
+      outcomes.add([0, 1, 2].map((sector) => content?.[sector * 512]).join(''));
+    }
+    expect([...outcomes].sort()).toEqual(['111', '112', '121', '122', '211', '212', '221', '222']);
+  });
+
+  it('tells when bits are not what was written, at rest or on their way', async () => {
+    const { clock, disk } = setup;
+    let doubts = 0;
+    disk.onDoubt = () => doubts++;
+    const file = await durableFile(setup, 'a', 8, 1);
+    disk.damage(['a'], 1);
+    expect([disk.damages, doubts]).toEqual([1, 1]);
+    disk.faults.flipOnWrite = 1;
+    await clock.settle(file.write([Buffer.alloc(4096, 2)], 0));
+    const back = Buffer.alloc(4096);
+    await clock.settle(file.read(back, 0));
+    expect(back.filter((byte) => byte !== 2)).toHaveLength(1);
+    expect([disk.damages, doubts]).toEqual([2, 2]);
   });
 
   it('copies as a snapshot that later writes leave alone', async () => {
