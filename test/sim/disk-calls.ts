@@ -131,7 +131,7 @@ export class DiskCalls {
       const call: DiskCall = { n: ++this.count, kind, path };
       if (late !== undefined) this.#underWay.add(late);
       this.probe?.begun?.(call);
-      if (!life.alive) return;
+      if (!isAlive(life)) return;
       const happen = (): void => {
         if (late !== undefined) this.#underWay.delete(late);
         let settle: () => void;
@@ -174,6 +174,11 @@ export class DiskCalls {
     if (NEEDS_HANDLE.has(kind) && this.#random.chance(faults.noHandles)) return 'EMFILE';
     return undefined;
   }
+}
+
+/** Asked anew: a probe may have ended it. */
+function isAlive(life: Life): boolean {
+  return life.alive;
 }
 
 /** As the adapter for a real disk translates it. */

@@ -1,7 +1,6 @@
 import { sleep } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { Trouble } from './plan.ts';
-import type { SimDisk } from './sim-disk.ts';
 import type { SimGateway } from './sim-gateway.ts';
 import type { SimRandom } from './sim-random.ts';
 import type { World } from './world.ts';
@@ -98,7 +97,8 @@ export class Troublemaker {
         }, 20_000);
         return;
       case 'bitsFlip':
-        return this.#flipBits(gateway);
+        this.#flipBits(gateway);
+        return;
       case 'lyingDisk':
         disk.faults.flipOnWrite = 0.02;
         this.#later(() => (disk.faults.flipOnWrite = 0), 5_000);
