@@ -1,3 +1,4 @@
+import type { MaybePromise } from '../../gateway/base/block-device.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { Life, SimClock } from './sim-clock.ts';
 import type { SimRandom } from './sim-random.ts';
@@ -102,12 +103,12 @@ export class DiskCalls {
   }
 
   /** Makes a call that changes nothing, or whose effect a crash keeps back with its answer. */
-  ask<T>(life: Life, kind: CallKind, path: string, act: Act<T>, label = path): Promise<T> {
+  ask<T>(life: Life, kind: CallKind, path: string, act: Act<T>, label = path): MaybePromise<T> {
     return this.#make(life, kind, path, label, act, undefined);
   }
 
   /** Makes a call that may have taken effect although a crash kept the answer back: then `late` happens. */
-  change<T>(life: Life, kind: CallKind, path: string, act: Act<T>, late: LateEffect, label = path): Promise<T> {
+  change<T>(life: Life, kind: CallKind, path: string, act: Act<T>, late: LateEffect, label = path): MaybePromise<T> {
     const effect = (): void => {
       try {
         late();
@@ -125,34 +126,29 @@ export class DiskCalls {
     label: string,
     act: Act<T>,
     late: LateEffect | undefined,
-  ): Promise<T> {
-    return new Promise((resolve, reject) => {
-      if (!life.alive) return;
-      const call: DiskCall = { n: ++this.count, kind, path };
-      if (late !== undefined) this.#underWay.add(late);
-      this.probe?.begun?.(call);
-      if (!isAlive(life)) return;
-      const happen = (): void => {
-        if (late !== undefined) this.#underWay.delete(late);
-        let settle: () => void;
-        try {
-          const result = act(this.#faultOf(call));
-          settle = () => {
-            resolve(result);
-          };
-        } catch (error) {
-          settle = () => {
-            reject(error instanceof Error ? error : new Error(String(error)));
-          };
-        }
-        this.probe?.done?.(call);
-        if (life.alive) settle();
-      };
-      const name = `${this.#name} ${kind} ${label}`;
-      if (this.#random.chance(this.faults.sameTurn)) {
-        this.#clock.note(name);
-        happen();
-      } else this.#clock.schedule(this.#delay(kind), name, life, happen);
+  ): MaybePromise<T> {
+    if (!life.alive) return never();
+    const call: DiskCall = { n: ++this.count, kind, path };
+    if (late !== undefined) this.#underWay.add(late);
+    this.probe?.begun?.(call);
+    if (!isAlive(life)) return never();
+    const happen = (): MaybePromise<T> => {
+      if (late !== undefined) this.#underWay.delete(late);
+      const answer = settled(() => act(this.#faultOf(call)));
+      this.probe?.done?.(call);
+      if (isAlive(life)) return answer;
+      if (answer instanceof Promise) answer.catch(() => undefined);
+      return never();
+    };
+    const name = `${this.#name} ${kind} ${label}`;
+    if (this.#random.chance(this.faults.sameTurn)) {
+      this.#clock.note(name);
+      return happen();
+    }
+    return new Promise((resolve) => {
+      this.#clock.schedule(this.#delay(kind), name, life, () => {
+        resolve(happen());
+      });
     });
   }
 
@@ -173,6 +169,20 @@ export class DiskCalls {
     if (NO_SPACE.has(kind) && this.#random.chance(faults.noSpace)) return 'ENOSPC';
     if (NEEDS_HANDLE.has(kind) && this.#random.chance(faults.noHandles)) return 'EMFILE';
     return undefined;
+  }
+}
+
+/** A dead process hears nothing any more. Each call has its own: a shared one would keep all who ever waited. */
+function never(): Promise<never> {
+  return new Promise<never>(() => undefined);
+}
+
+/** A failure is a rejection, never thrown. */
+function settled<T>(act: () => T): MaybePromise<T> {
+  try {
+    return act();
+  } catch (error) {
+    return Promise.reject(error instanceof Error ? error : new Error(String(error)));
   }
 }
 

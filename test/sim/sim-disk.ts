@@ -1,3 +1,4 @@
+import type { MaybePromise } from '../../gateway/base/block-device.ts';
 import { parentOf, type Disk, type DiskFile, type OpenMode } from '../../gateway/base/disk.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import {
@@ -96,7 +97,7 @@ export class SimDisk {
         this.#changing(life, 'mkdir', path, () => {
           this.#makeDirectory(path);
         }),
-      list: (path) => this.#calls.ask(life, 'ls', path, () => this.#list(path)),
+      list: async (path) => this.#calls.ask(life, 'ls', path, () => this.#list(path)),
       open: async (path, mode) => {
         const open = (): SimFile => this.#open(path, mode);
         const file = await (mode === 'create'
@@ -178,7 +179,7 @@ export class SimDisk {
   }
 
   /** A call that changes the namespace: when it fails, nothing has changed. */
-  #changing<T>(life: Life, kind: CallKind, path: string, act: () => T): Promise<T> {
+  async #changing<T>(life: Life, kind: CallKind, path: string, act: () => T): Promise<T> {
     return this.#calls.change(life, kind, path, faulty(kind, path, act), act);
   }
 
@@ -245,7 +246,7 @@ export class SimDisk {
   }
 
   /** A sync that fails has done nothing, and a later one may go well: entries that were not synced stay so. */
-  #syncDirectory(life: Life, path: string): Promise<void> {
+  async #syncDirectory(life: Life, path: string): Promise<void> {
     const mark = this.#nextChange;
     return this.#calls.ask(life, 'syncdir', path, (fault) => {
       if (fault !== undefined) {
@@ -290,7 +291,7 @@ export class SimDisk {
       if (closed) throw new FarshoreError('bug', `${path} is used after it was closed`);
     };
     return {
-      size: () =>
+      size: async () =>
         calls.ask(life, 'size', path, () => {
           check();
           return file.size;
@@ -307,7 +308,7 @@ export class SimDisk {
           `${path} ${position}+${into.length}`,
         ),
       write: (pieces, position) => this.#write(life, path, file, planWrite(pieces, position), check),
-      sync: () => {
+      sync: async () => {
         const mark = file.syncMark();
         return calls.ask(life, 'sync', path, (fault) => {
           check();
@@ -319,7 +320,7 @@ export class SimDisk {
           file.completeSync(mark);
         });
       },
-      close: () =>
+      close: async () =>
         calls.ask(life, 'close', path, () => {
           closed = true;
         }),
@@ -335,7 +336,7 @@ export class SimDisk {
     if (!file.read(into, position)) throw new FarshoreError('damaged', `${path} ends before ${position + into.length}`);
   }
 
-  #write(life: Life, path: string, file: SimFile, write: FileWrite, check: () => void): Promise<void> {
+  #write(life: Life, path: string, file: SimFile, write: FileWrite, check: () => void): MaybePromise<void> {
     const act = (fault: CallFault | undefined): void => {
       check();
       if (fault !== undefined) {
