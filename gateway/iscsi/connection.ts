@@ -21,6 +21,7 @@ import type { IscsiSettings } from './settings.ts';
 import type { ChapRequirement, Proof } from './target-registry.ts';
 import { formatText } from './text.ts';
 import type { SessionParameters } from './text-keys.ts';
+import { Turn } from './turn.ts';
 
 const NOBODY: Claim = { initiatorName: undefined, targetName: undefined };
 
@@ -92,6 +93,7 @@ export class Connection implements SessionLink {
   #window: CommandWindow | undefined;
   #receiving = false;
   #flushPlanned = false;
+  readonly #turn = new Turn();
   #paused = false;
   /** Seconds in the present phase, seconds of silence, seconds the backlog has not moved. */
   #phaseSeconds = 0;
@@ -147,7 +149,8 @@ export class Connection implements SessionLink {
     this.#receiving = true;
     this.#framer.push(chunk);
     this.#receiving = false;
-    this.#flush();
+    if (this.#turn.isSentAfter(chunk.length)) this.#flush();
+    else this.sendSoon();
   }
 
   #receive(header: Buffer, data: Buffer, intact: boolean): void {
@@ -368,6 +371,7 @@ export class Connection implements SessionLink {
 
   /** Sends what was gathered. Answers of reads that had to wait for room come in further rounds. */
   #flush(): void {
+    this.#turn.sent();
     for (;;) {
       if (this.#phase.kind === 'closed') return;
       const taken = this.#sender.flush();
