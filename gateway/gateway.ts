@@ -22,7 +22,9 @@ import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 import { KEEP_DELETED_MS } from './maintenance/purge.ts';
 import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
+import { flushInTime } from './flush-in-time.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
+import { resizeServed } from './resize-served.ts';
 import { SerialByKey } from './serial.ts';
 import { ServedVolume, type OpenVolume } from './served-volume.ts';
 import type { VolumeTargets } from './target-directory.ts';
@@ -55,8 +57,6 @@ export interface GatewayDeps {
   readonly examine: () => Promise<Finding[]>;
 }
 
-/** A deletion gives up when what was acked is not in the cloud after this long. */
-const DELETE_FLUSH_MS = 60_000;
 const FLUSH_PROGRESS_MS = 250;
 /** How long a start waits for its volumes before it opens the portals. */
 const START_PATIENCE_MS = 10_000;
@@ -75,6 +75,7 @@ const VOLUME_CHANGES: ReadonlySet<Operation> = new Set([
   'volume-undelete',
   'volume-purge',
   'volume-forget',
+  'volume-resize',
   'restore',
 ]);
 
@@ -123,6 +124,7 @@ export class Gateway implements GatewayApi {
     'volume-purge': ({ name, confirm }: ArgumentsOf<'volume-purge'>, onProgress: OnProgress) =>
       this.#purge(name, confirm, onProgress),
     'volume-forget': ({ name }: Named) => this.#forget(name),
+    'volume-resize': (args: ArgumentsOf<'volume-resize'>) => this.#resize(args),
     flush: ({ name }: Named, onProgress: OnProgress) => this.#flush(this.#require(name).serving(), onProgress),
     versions: ({ name, limit }: ArgumentsOf<'versions'>) => this.#require(name).remote().versions(limit),
     fold: ({ name }: Named) => this.#require(name).remote().fold(),
@@ -305,7 +307,7 @@ export class Gateway implements GatewayApi {
       entries.push({
         name,
         id: item.volume,
-        bytes: item.bytes,
+        bytes: served?.isServing() === true ? served.serving().bytes : item.bytes,
         owner: item.owner,
         here: item.owner === catalogue.gateway,
         state:
@@ -314,6 +316,12 @@ export class Gateway implements GatewayApi {
       });
     }
     return entries;
+  }
+
+  async #resize({ name, bytes, force }: ArgumentsOf<'volume-resize'>): Promise<VolumeReport> {
+    const served = this.#require(name);
+    await resizeServed(this.#deps, served, bytes, force);
+    return served.report();
   }
 
   /** Tells how much of what was dirty at the call is in the cloud; with the cloud away that is where it stays. */
@@ -346,10 +354,10 @@ export class Gateway implements GatewayApi {
     const served = this.#require(name);
     const volume = served.serving();
     await itemOf(this.#deps.table, served.entry);
-    await this.#flushInTime(served.entry, volume);
+    await flushInTime(this.#deps, served.entry, volume, 'deleted');
     await served.withdraw();
     try {
-      await this.#flushInTime(served.entry, volume);
+      await flushInTime(this.#deps, served.entry, volume, 'deleted');
       const item = await itemOf(this.#deps.table, served.entry);
       const deletedAt = clock.now();
       await unlessFenced(table.changeVolume(served.entry, item.epoch, { deletedAt }), name);
@@ -362,22 +370,6 @@ export class Gateway implements GatewayApi {
     } catch (error) {
       served.offer();
       throw error;
-    }
-  }
-
-  async #flushInTime(entry: CatalogueVolume, volume: Volume): Promise<void> {
-    const timeUp = new AbortController();
-    const late = sleep(this.#deps.clock, DELETE_FLUSH_MS, timeUp.signal).then(() => {
-      if (timeUp.signal.aborted) return;
-      throw new FarshoreError(
-        'retry',
-        `volume ${entry.name} still has data that is not in the cloud, and it is not getting there; it was not deleted. See farshore status, then try again`,
-      );
-    });
-    try {
-      await Promise.race([Promise.all([volume.flushRemote(), this.#deps.targets.settled(entry)]), late]);
-    } finally {
-      timeUp.abort();
     }
   }
 

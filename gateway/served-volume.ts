@@ -165,7 +165,7 @@ export class ServedVolume {
     return {
       name: this.entry.name,
       id: item.volume,
-      bytes: item.bytes,
+      bytes: volume.bytes,
       sectorSize: item.sectorSize,
       replication: item.replication,
       target: item.targetName,

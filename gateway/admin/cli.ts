@@ -168,7 +168,7 @@ function buildProgram(programs: Programs, version: string): Command {
     if (failed.length > 0) throw new FarshoreError('input', `${failed.length} of ${findings.length} checks failed`);
   });
 
-  const volume = command(program, 'volume', 'create, list, show, delete, undelete, forget volumes');
+  const volume = command(program, 'volume', 'create, list, show, resize, delete, undelete, forget volumes');
   command(volume, 'create <name>', 'create a volume and serve it')
     .requiredOption('--size <size>', 'like 100M, 10G, 16T')
     .addOption(
@@ -209,6 +209,11 @@ function buildProgram(programs: Programs, version: string): Command {
       options.purge === true
         ? tell('volume-purge', { name, confirm: options.confirm ?? '' }, show.purged(name))
         : tell('volume-delete', { name }, show.deleted(name)),
+    );
+  command(volume, 'resize <name> <size>', 'make a volume larger (or smaller) while it is served')
+    .option('--force', 'also to a smaller size, if no data lies beyond the new end')
+    .action((name: string, size: string, options: { force?: boolean }) =>
+      tell('volume-resize', { name, bytes: parseSize(size, 'SIZE'), force: options.force === true }, show.volume),
     );
   command(volume, 'undelete <name>', 'take a deletion back').action((name: string) =>
     tell('volume-undelete', { name }, show.volume),

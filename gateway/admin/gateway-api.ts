@@ -161,6 +161,8 @@ export const ARGUMENTS = {
   verify: volume,
   doctor: z.strictObject({}),
   'volume-forget': volume,
+  /** `force`: also to a smaller size. */
+  'volume-resize': z.strictObject({ name, bytes: z.number().int().positive(), force: z.boolean() }),
   'target-create': z.strictObject({ name: iscsiName }),
   'target-list': z.strictObject({}),
   'target-delete': z.strictObject({ name: iscsiName }),
@@ -212,6 +214,7 @@ export interface Results {
   verify: VerifyReport;
   doctor: readonly Finding[];
   'volume-forget': { readonly salvage: string | undefined };
+  'volume-resize': VolumeReport;
   'target-create': TargetReport;
   'target-list': readonly TargetReport[];
   'target-delete': { readonly name: string };

@@ -18,7 +18,7 @@ export interface TakeoverProof {
 }
 
 /** `moved`: made by maintenance of blocks that lay elsewhere; the payload of no version, so no record is made of it. */
-export type PayloadOrigin = 'moved' | 'write' | 'restore';
+export type PayloadOrigin = 'moved' | 'write' | 'resize' | 'restore';
 
 /** What the payload of a version says about the version it is meant for; with the payload itself it gives the record. */
 export interface VersionIdentity {
@@ -43,10 +43,11 @@ const FIXED_BYTES = 7 * 8 + 2 + 2 + 2 * HASH_BYTES;
 /** Some 75 records: as many starts in a row of a gateway that writes nothing. */
 export const MAX_TAKEOVER_BYTES = 12 * 1024;
 export const MAX_IDENTITY_BYTES = FIXED_BYTES + 3 * 65 + MAX_TAKEOVER_BYTES;
-const KIND_CODES: Readonly<Record<PayloadOrigin, number>> = { moved: 0, write: 1, restore: 6 };
+const KIND_CODES: Readonly<Record<PayloadOrigin, number>> = { moved: 0, write: 1, resize: 3, restore: 6 };
 const KIND_BY_CODE = new Map<number, PayloadOrigin>([
   [0, 'moved'],
   [1, 'write'],
+  [3, 'resize'],
   [6, 'restore'],
 ]);
 

@@ -1,5 +1,5 @@
 import { FarshoreError, isKind } from '../base/errors.ts';
-import type { VersionNumber } from '../base/units.ts';
+import type { ByteCount, VersionNumber } from '../base/units.ts';
 import type { VolumeItem } from '../cloud/version-log.ts';
 import type { Checkpoint } from '../format/checkpoint.ts';
 import { checkpointKey, parseKey } from '../format/keys.ts';
@@ -25,6 +25,8 @@ export interface PastMap {
   readonly records: readonly TailRecord[];
   /** The chain before the first of them. */
   readonly baseChain: Buffer;
+  /** Size of the volume then. */
+  readonly volumeBytes: ByteCount;
 }
 
 /**
@@ -43,7 +45,8 @@ export async function loadPastMap(deps: MaintenanceDeps, item: VolumeItem, n: Ve
   const images = new InlineImages();
   const base = new CheckpointMap(source, checkpoint);
   const map = await loadMap(source, base, records, images, PAST_SHARD_CACHE_BYTES);
-  return { map, images, records, baseChain };
+  const volumeBytes = records.at(-1)?.record.volumeBytes ?? checkpoint?.bytes ?? item.bytes;
+  return { map, images, records, baseChain, volumeBytes };
 }
 
 /** Checkpoints rise with their keys, so the place is found by halving; damaged ones and those that are not of this history are passed over. */

@@ -74,7 +74,8 @@ export function isPayloadOf(ref: VolumeRef, record: VersionRecord, identity: Ver
     identity.epoch === record.epoch &&
     identity.kind === record.kind &&
     identity.logId === record.logId &&
-    identity.throughSeq === record.throughSeq
+    identity.throughSeq === record.throughSeq &&
+    identity.volumeBytes === record.volumeBytes
   );
 }
 

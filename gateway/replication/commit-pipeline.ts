@@ -166,19 +166,20 @@ export class CommitPipeline {
       const takeover = await this.proveTakeover();
       this.#throwIfFailed();
       const slot = this.#writer.reserve();
+      const kind = batch.volumeBytes === undefined ? ('write' as const) : ('resize' as const);
       const identity = {
         ...this.#ref,
         number,
         n: slot.n,
         epoch: slot.epoch,
-        kind: 'write' as const,
+        kind,
         previousChain: slot.previousChain,
         logId: slot.logId,
         firstSeq: batch.firstSeq,
         throughSeq: batch.throughSeq,
         newestWriteAt: Math.max(slot.newestWriteNotBefore, batch.newestWriteAt),
         sealedAt: slot.sealedAt,
-        volumeBytes: this.#writer.item.bytes,
+        volumeBytes: batch.volumeBytes ?? this.#writer.volumeBytes,
         takeover,
       };
       let encoded: EncodedSegment;
@@ -190,7 +191,7 @@ export class CommitPipeline {
       }
       const { header } = encoded;
       const version = slot.seal({
-        kind: 'write',
+        kind,
         payload: payloadOf(encoded),
         throughSeq: batch.throughSeq,
         blocks: header.blocks,

@@ -2,7 +2,7 @@ import type { Clock, Random } from '../base/clock.ts';
 import { sleep } from '../base/clock.ts';
 import { FarshoreError, assertNever, invariant, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Epoch, WallMillis } from '../base/units.ts';
+import type { ByteCount, Epoch, WallMillis } from '../base/units.ts';
 import type { VersionItem, VersionLog, VolumeItem, VolumeRef } from '../cloud/version-log.ts';
 import { chainAfter, encodeRecord } from '../format/version-record.ts';
 import { WALK_PAGE, chainOfItem, entryOf, tailRecord, viewOf } from '../maintenance/walk.ts';
@@ -29,10 +29,10 @@ export interface TakeoverRequest extends WalkVisitor {
   /** Gives up with `stopped` when aborted. */
   readonly signal?: AbortSignal;
   /**
-   * The times of the last record in the volume's checkpoint, for when there is none after it; undefined when the checkpoint is gone (it has
+   * What the volume's checkpoint says of the last record in it, for when there is none after it; undefined when the checkpoint is gone (it has
    * moved on, and the walk begins again). Rejects as the store does.
    */
-  readonly checkpointTimes?: (item: VolumeItem) => Promise<RecordTimes | undefined>;
+  readonly checkpointEnd?: (item: VolumeItem) => Promise<LogEnd | undefined>;
 }
 
 /** Times in records never run backwards. */
@@ -41,12 +41,20 @@ export interface RecordTimes {
   readonly sealedAt: WallMillis;
 }
 
+/** What the next record goes on from. */
+export interface LogEnd extends RecordTimes {
+  /** Size of the volume. */
+  readonly bytes: ByteCount;
+}
+
 export interface Takeover {
   readonly machine: FenceMachine<VersionItem>;
   readonly state: Extract<FenceState, { phase: 'active' }>;
   /** As read last, after the takeover. */
   readonly item: VolumeItem;
   readonly times: RecordTimes;
+  /** Size of the volume as the log has it: what the item says is a copy, made after the version that changed the size. */
+  readonly bytes: ByteCount;
 }
 
 /** Requests in a row that may fail before a takeover gives up with the last failure; the caller calls again, with a new epoch. */
@@ -72,6 +80,7 @@ class TakeoverRun {
   #item: VolumeItem | undefined;
   #page: readonly VersionItem[] = [];
   #times: RecordTimes = { newestWriteAt: 0, sealedAt: 0 };
+  #bytes: ByteCount = 0;
   #takeover: VersionItem | undefined;
 
   constructor(deps: FenceDeps, request: TakeoverRequest) {
@@ -87,7 +96,7 @@ class TakeoverRun {
       let event: FenceEvent<VersionItem> | undefined;
       for (const effect of effects) event = (await this.#execute(effect)) ?? event;
       if (state.phase === 'active')
-        return { machine: this.#machine, state, item: this.#lastItem(), times: this.#times };
+        return { machine: this.#machine, state, item: this.#lastItem(), times: this.#times, bytes: this.#bytes };
       invariant(event, `a takeover in phase ${state.phase} waits for nothing`);
       step = this.#machine.next(state, event);
     }
@@ -116,6 +125,7 @@ class TakeoverRun {
       case 'restart': {
         const item = this.#lastItem();
         this.#times = { newestWriteAt: 0, sealedAt: item.createdAt };
+        this.#bytes = item.bytes;
         this.#accepted = 0;
         this.#request.onRestart(item);
         return undefined;
@@ -129,7 +139,7 @@ class TakeoverRun {
         return undefined;
       }
       case 'compose': {
-        if (this.#accepted === 0) this.#raiseTimes(await this.#checkpointTimes());
+        if (this.#accepted === 0) this.#goOnFrom(await this.#checkpointEnd());
         const item = this.#compose(effect.after, effect.epoch);
         this.#takeover = item;
         return { type: 'send', n: item.n, chain: item.chain.toString('hex') };
@@ -154,24 +164,26 @@ class TakeoverRun {
   }
 
   #accept(tail: TailRecord): void {
-    this.#raiseTimes(tail.record);
+    const { record } = tail;
+    this.#goOnFrom({ ...record, bytes: record.volumeBytes });
     this.#accepted += 1;
     this.#request.onRecord(tail);
   }
 
-  #raiseTimes(times: RecordTimes | undefined): void {
-    if (times === undefined) return;
+  #goOnFrom(end: LogEnd | undefined): void {
+    if (end === undefined) return;
     this.#times = {
-      newestWriteAt: Math.max(this.#times.newestWriteAt, times.newestWriteAt),
-      sealedAt: Math.max(this.#times.sealedAt, times.sealedAt),
+      newestWriteAt: Math.max(this.#times.newestWriteAt, end.newestWriteAt),
+      sealedAt: Math.max(this.#times.sealedAt, end.sealedAt),
     };
+    this.#bytes = end.bytes;
   }
 
-  /** After a fold of the whole log nothing else says how far time has come. */
-  async #checkpointTimes(): Promise<RecordTimes | undefined> {
+  /** After a fold of the whole log nothing else says how far time has come, and how large the volume is. */
+  async #checkpointEnd(): Promise<LogEnd | undefined> {
     const item = this.#lastItem();
-    if (item.checkpoint === undefined || this.#request.checkpointTimes === undefined) return undefined;
-    const ask = this.#request.checkpointTimes;
+    if (item.checkpoint === undefined || this.#request.checkpointEnd === undefined) return undefined;
+    const ask = this.#request.checkpointEnd;
     return this.#persist(() => ask(item));
   }
 
@@ -192,7 +204,7 @@ class TakeoverRun {
       bytes: 0,
       newestWriteAt: this.#times.newestWriteAt,
       sealedAt,
-      volumeBytes: this.#lastItem().bytes,
+      volumeBytes: this.#bytes,
     });
     const chain = chainAfter(Buffer.from(after.chain, 'hex'), record);
     return { n, epoch, record, chain, inline: Buffer.alloc(0) };

@@ -25,7 +25,7 @@ import { mappedExtent, nextMappedBlocks } from './block-queries.ts';
 import { CommitPipeline } from './commit-pipeline.ts';
 import type { EngineSettings } from './engine-settings.ts';
 import { DEFAULT_ENGINE_SETTINGS } from './engine-settings.ts';
-import type { RecordTimes } from './fence-takeover.ts';
+import type { LogEnd } from './fence-takeover.ts';
 import { FoldBacklog } from './fold-backlog.ts';
 import { readBlocks } from './frames.ts';
 import { openMap } from './open-map.ts';
@@ -40,10 +40,12 @@ import type {
   RemoteBlocks,
   RemoteStatus,
   RemoteVolume,
+  RolledBack,
   VerifyReport,
   VersionSummary,
 } from './remote-volume.ts';
 import { rollBack } from './roll-back.ts';
+import { SizeMirror } from './size-mirror.ts';
 import { readTakeoverProof, silentEnd } from './takeover-proof.ts';
 import { VersionWriter } from './version-writer.ts';
 import { volumeName } from './volume-name.ts';
@@ -79,6 +81,7 @@ interface Open {
   readonly backlog: FoldBacklog;
   readonly pipeline: CommitPipeline;
   readonly folding: BackgroundFold;
+  readonly size: SizeMirror;
 }
 
 /**
@@ -129,7 +132,10 @@ export class RemoteVolumeEngine implements RemoteVolume {
   }
 
   async commit(batch: CommitBatch): Promise<Committed> {
-    return this.#opened().pipeline.commit(batch);
+    const { pipeline, size } = this.#opened();
+    const committed = await pipeline.commit(batch);
+    if (batch.volumeBytes !== undefined) void size.tell(batch.volumeBytes);
+    return committed;
   }
 
   async read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks> {
@@ -155,8 +161,8 @@ export class RemoteVolumeEngine implements RemoteVolume {
     return this.#reading(({ map }) => nextMappedBlocks(map, from, limit));
   }
 
-  async rollBackTo(n: VersionNumber): Promise<{ readonly n: VersionNumber }> {
-    const { ref, writer, map, images, backlog, pipeline } = this.#opened();
+  async rollBackTo(n: VersionNumber): Promise<RolledBack> {
+    const { ref, writer, map, images, backlog, pipeline, size } = this.#opened();
     invariant(!pipeline.used, 'a volume is rolled back before its first commit');
     const { signal } = this.#abort;
     const takeover = await pipeline.proveTakeover();
@@ -164,7 +170,8 @@ export class RemoteVolumeEngine implements RemoteVolume {
     const version: VersionChanges = { kind: 'manifest', run: made.run };
     enterVersion(map, images, made.n, version);
     backlog.add(made.n, version);
-    return { n: made.n };
+    void size.tell(made.volumeBytes);
+    return { n: made.n, volumeBytes: made.volumeBytes };
   }
 
   async fold(): Promise<FoldOutcome> {
@@ -235,7 +242,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
         onRecord: (record) => {
           tail.push(record);
         },
-        checkpointTimes: (found) => this.#checkpointTimes(ref, found),
+        checkpointEnd: (found) => this.#checkpointEnd(ref, found),
       },
     );
     guard.lower();
@@ -264,14 +271,15 @@ export class RemoteVolumeEngine implements RemoteVolume {
       const silent = silentEnd(tail, item.checkpoint?.chain ?? EMPTY_CHAIN);
       const { versions } = this.#maintenance;
       this.#start({ ref, writer, map, images, backlog }, () => readTakeoverProof(versions, ref, writer, silent));
-      return { item: writer.item, epoch: writer.epoch, n: writer.takeoverN, lastData };
+      const { volumeBytes: bytes, epoch, takeoverN } = writer;
+      return { item: { ...writer.item, bytes }, epoch, n: takeoverN, lastData };
     } catch (error) {
       writer.close();
       throw error;
     }
   }
 
-  async #checkpointTimes(ref: VolumeRef, { checkpoint }: VolumeItem): Promise<RecordTimes | undefined> {
+  async #checkpointEnd(ref: VolumeRef, { checkpoint }: VolumeItem): Promise<LogEnd | undefined> {
     const { store, compression } = this.#maintenance;
     try {
       return (await CheckpointMap.load({ store, compression, ref }, checkpoint)).checkpoint;
@@ -318,7 +326,10 @@ export class RemoteVolumeEngine implements RemoteVolume {
       writer,
     );
     const frames = new FrameReader(store, compression, ref.lineage, this.#settings.frameCacheBytes);
-    this.#open = { ...parts, frames, pipeline, folding };
+    const size = new SizeMirror(this.#maintenance, ref, writer.epoch, writer.item.bytes, this.#abort.signal);
+    this.#open = { ...parts, frames, pipeline, folding, size };
+    // The gateway that changed it may have died before it came to that.
+    void size.tell(writer.volumeBytes);
     void writer.stopped.then((error) => {
       this.#end(error);
     });

@@ -33,9 +33,9 @@ export interface RemoteVolume {
   nextMapped(from: BlockNumber, limit: BlockCount): Promise<{ readonly blocks: readonly BlockNumber[] } | undefined>;
   /**
    * Makes the volume what it was as of version `n` by committing one new version whose manifest undoes everything since; history stays.
-   * Only right after `open`, before the first commit. Resolves with the new version.
+   * Only right after `open`, before the first commit. Resolves with the new version, and the size that the volume had then and has again.
    */
-  rollBackTo(n: VersionNumber): Promise<{ readonly n: VersionNumber }>;
+  rollBackTo(n: VersionNumber): Promise<RolledBack>;
   /** Folds the committed log into a checkpoint now (maintenance/fold); also runs by itself at the design's thresholds. */
   fold(): Promise<FoldOutcome>;
   /** Reads S3 back: every object the present version needs, its checksums, the frames of every mapped block, the chain. Bounded memory. */
@@ -68,7 +68,13 @@ export interface LogOrigin {
   readonly throughSeq: WriteSeq;
 }
 
+export interface RolledBack {
+  readonly n: VersionNumber;
+  readonly volumeBytes: ByteCount;
+}
+
 export interface OpenedRemote {
+  /** `bytes` is the size as the log has it. */
   readonly item: VolumeItem;
   readonly epoch: Epoch;
   /** The takeover record's n. */
@@ -93,6 +99,11 @@ export interface CommitBatch {
   /** Pairs (first block, count), ascending and disjoint, of ranges that read zero after this version (never overlapping `blocks`). */
   readonly unmaps: Float64Array;
   readonly newestWriteAt: WallMillis;
+  /**
+   * The version is one of kind `resize`: the volume has this size from it on. Of such a batch there are no blocks, `unmaps` may be what lies
+   * beyond the new end, and `firstSeq` and `throughSeq` are the `throughSeq` of the batch before (0: none).
+   */
+  readonly volumeBytes?: ByteCount | undefined;
 }
 
 export interface Committed {

@@ -1,5 +1,5 @@
 import { FarshoreError } from '../base/errors.ts';
-import type { BlockCount, VersionNumber } from '../base/units.ts';
+import type { BlockCount, ByteCount, VersionNumber } from '../base/units.ts';
 import { putOnce } from '../cloud/put-once.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
 import { manifestKey } from '../format/keys.ts';
@@ -30,8 +30,10 @@ export interface RollBackRequest {
   readonly signal: AbortSignal;
 }
 
-export interface RolledBack {
+export interface RollBack {
   readonly n: VersionNumber;
+  /** Size of the volume as of then. */
+  readonly volumeBytes: ByteCount;
   /** The manifest. */
   readonly run: RunReader;
 }
@@ -40,7 +42,7 @@ export interface RolledBack {
  * Commits one version whose manifest maps every block that changed after version n back to where it was then. The data is not copied, the
  * history stays. Rejects with `input` for a version that does not exist (any more) or lies too far back.
  */
-export async function rollBack(deps: MaintenanceDeps, request: RollBackRequest, n: VersionNumber): Promise<RolledBack> {
+export async function rollBack(deps: MaintenanceDeps, request: RollBackRequest, n: VersionNumber): Promise<RollBack> {
   const { ref, writer, map } = request;
   const newest = writer.lastCommitted().n;
   if (!Number.isSafeInteger(n) || n < 1 || n > newest) {
@@ -58,7 +60,7 @@ export async function rollBack(deps: MaintenanceDeps, request: RollBackRequest, 
   const past = await loadPastMap(deps, writer.item, n);
   await relocatePast(deps, writer, past, request.signal);
   const sections = await differences(past.map, map, ref);
-  return commitManifest(deps, request, sections);
+  return commitManifest(deps, request, sections, past.volumeBytes);
 }
 
 /** A manifest can only point into segments. */
@@ -131,11 +133,11 @@ async function commitManifest(
   deps: MaintenanceDeps,
   { ref, writer, takeover, signal }: RollBackRequest,
   sections: readonly RunSection[],
-): Promise<RolledBack> {
+  volumeBytes: ByteCount,
+): Promise<RollBack> {
   const slot = writer.reserve();
   const { n, epoch } = slot;
   const key = manifestKey(ref.lineage, ref.volume, epoch, n);
-  const volumeBytes = writer.item.bytes;
   const newestWriteAt = slot.newestWriteNotBefore;
   const identity = {
     ...ref,
@@ -164,7 +166,7 @@ async function commitManifest(
   version.markReady();
   await version.committed;
   const place = { key, ...ref, throughN: n, headerBytes, objectBytes: bytes.length };
-  return { n, run: new RunReader(deps.store, deps.compression, place) };
+  return { n, volumeBytes, run: new RunReader(deps.store, deps.compression, place) };
 }
 
 function mappedIn({ entries }: RunSection): BlockCount {

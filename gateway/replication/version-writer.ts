@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { sleep } from '../base/clock.ts';
 import { FarshoreError, assertNever, describeError, invariant, isKind } from '../base/errors.ts';
-import type { Epoch, VersionNumber, WallMillis } from '../base/units.ts';
+import type { ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
 import type { VersionItem, VolumeItem } from '../cloud/version-log.ts';
 import { chainAfter, encodeRecord } from '../format/version-record.ts';
 import type { VersionRecord } from '../format/version-record.ts';
@@ -86,6 +86,7 @@ export class VersionWriter {
   readonly #abort = new AbortController();
   #state: FenceState;
   #times: RecordTimes;
+  #volumeBytes: ByteCount;
   #sealed: { n: VersionNumber; chain: Buffer };
   #unsealed = false;
   /** From the first uncommitted n to the last sealed one. */
@@ -111,6 +112,7 @@ export class VersionWriter {
     this.#machine = taken.machine;
     this.#state = taken.state;
     this.#times = taken.times;
+    this.#volumeBytes = taken.bytes;
     this.#sealed = { n: committed.n, chain: Buffer.from(committed.chain, 'hex') };
     this.#sentN = committed.n;
     this.#last = { ...this.#sealed, epoch: this.epoch, at: deps.clock.now() };
@@ -179,6 +181,11 @@ export class VersionWriter {
     return this.#last;
   }
 
+  /** Size of the volume as of the last sealed version. */
+  get volumeBytes(): ByteCount {
+    return this.#volumeBytes;
+  }
+
   /** Versions sealed and not yet committed. */
   get uncommitted(): number {
     return this.#pending.size;
@@ -243,6 +250,7 @@ export class VersionWriter {
     });
     const chain = chainAfter(this.#sealed.chain, record);
     this.#times = { newestWriteAt, sealedAt };
+    this.#volumeBytes = fields.volumeBytes;
     this.#sealed = { n, chain };
     const committed = new Promise<void>((resolve, reject) => {
       const item = { n, epoch: this.epoch, record, chain, inline };

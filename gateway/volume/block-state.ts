@@ -2,7 +2,8 @@ import type { CacheLog } from '../cache/cache-log.ts';
 import type { FillOwner } from '../cache/fill-writer.ts';
 import type { LogOp } from '../cache/log-op.ts';
 import type { VolumeLog } from '../cache/volume-log.ts';
-import type { BlockCount, BlockNumber } from '../base/units.ts';
+import { FarshoreError } from '../base/errors.ts';
+import { BLOCK_SIZE, MAX_VOLUME_BYTES, type BlockCount, type BlockNumber } from '../base/units.ts';
 import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
 import { KIND_WRITE } from '../cache/descriptor.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
@@ -42,6 +43,8 @@ export class Miss implements FillOwner {
 export class BlockState {
   readonly cache: CacheLog;
   readonly log: VolumeLog;
+  /** Size of the volume; nothing is staged beyond it. */
+  volumeBlocks: BlockCount;
   /** Newest operation in flight per block. */
   readonly #staged = new Map<BlockNumber, LogOp>();
   readonly #damaged: Set<BlockNumber>;
@@ -52,9 +55,16 @@ export class BlockState {
   readonly #misses = new Map<BlockNumber, Miss>();
 
   /** `damaged` and `unmaps` as recovery found them. */
-  constructor(cache: CacheLog, log: VolumeLog, damaged: Set<BlockNumber>, unmaps: PendingUnmaps) {
+  constructor(
+    cache: CacheLog,
+    log: VolumeLog,
+    volumeBlocks: BlockCount,
+    damaged: Set<BlockNumber>,
+    unmaps: PendingUnmaps,
+  ) {
     this.cache = cache;
     this.log = log;
+    this.volumeBlocks = volumeBlocks;
     this.#damaged = damaged;
     this.#unmaps = unmaps;
   }
@@ -108,6 +118,15 @@ export class BlockState {
 
   // ---- writes and unmaps
 
+  /** Why these blocks can't be written: the volume was made smaller after the command was let in. */
+  beyondEnd(block: BlockNumber, count: BlockCount): FarshoreError | undefined {
+    if (block + count <= this.volumeBlocks) return undefined;
+    return new FarshoreError(
+      'retry',
+      `blocks ${block} to ${block + count - 1} lie beyond the end of the volume by now`,
+    );
+  }
+
   /** From now on reads see the write. */
   stageWrite(op: LogOp): void {
     const end = op.block + op.slots;
@@ -156,6 +175,15 @@ export class BlockState {
   /** Everything up to the log's committedThrough is in a version. */
   noteCommitted(): void {
     this.#unmaps.dropThrough(this.log.committedThrough);
+  }
+
+  /** What is cached from there on, where nothing is mapped, is given up. */
+  forgetFrom(first: BlockNumber): void {
+    const count = MAX_VOLUME_BYTES / BLOCK_SIZE - first;
+    if (count === 0) return;
+    deleteRange(this.#misses, first, count);
+    this.cache.ram.removeRange(this.log.number, first, count);
+    this.log.index.clearRange(first, count);
   }
 
   // ---- reads

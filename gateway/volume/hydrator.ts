@@ -40,7 +40,6 @@ export class Hydrator {
   readonly #reads: ReadPath;
   readonly #remote: RemoteVolume;
   readonly #clock: Clock;
-  readonly #total: BlockCount;
   readonly #stop = new AbortController();
   /** Blocks from the start of the volume that were looked at: also the next one to look at. */
   #looked = 0;
@@ -49,16 +48,15 @@ export class Hydrator {
   #progress: HydrationState = 'running';
   #running: Promise<void> | undefined;
 
-  constructor(state: BlockState, reads: ReadPath, remote: RemoteVolume, clock: Clock, total: BlockCount) {
+  constructor(state: BlockState, reads: ReadPath, remote: RemoteVolume, clock: Clock) {
     this.#state = state;
     this.#reads = reads;
     this.#remote = remote;
     this.#clock = clock;
-    this.#total = total;
   }
 
   get progress(): HydrationProgress {
-    return { state: this.#progress, done: this.#looked, total: this.#total, fetched: this.#fetched };
+    return { state: this.#progress, done: this.#looked, total: this.#state.volumeBlocks, fetched: this.#fetched };
   }
 
   start(): void {
@@ -88,7 +86,7 @@ export class Hydrator {
     const next = await this.#remote.nextMapped(this.#looked, MAP_BLOCKS);
     const last = next?.blocks.at(-1);
     if (next === undefined || last === undefined) {
-      this.#looked = this.#total;
+      this.#looked = this.#state.volumeBlocks;
       this.#progress = 'finished';
       return;
     }

@@ -58,7 +58,7 @@ export async function reconcileVolume(deps: OpenDeps, request: OpenVolumeRequest
   const { ref, gateway, takeover = false } = request;
   const recovered = await recoverLocal(deps, request);
   const logId = random.bytes(16).toString('hex');
-  const opened = await remote.open({ ref, gateway, takeover, lastEpoch: recovered?.state.epoch ?? 0, logId });
+  let opened = await remote.open({ ref, gateway, takeover, lastEpoch: recovered?.state.epoch ?? 0, logId });
   const local = recovered && { logId: recovered.state.logId, base: recovered.state.base, lastSeq: recovered.lastSeq };
   const decision = reconcile(local, opened.lastData);
   if (decision.kind === 'history-lost' && request.takeover !== true) throw historyLost(ref);
@@ -70,7 +70,11 @@ export async function reconcileVolume(deps: OpenDeps, request: OpenVolumeRequest
     log = { number, firstSeq, lastSeq: recovered.lastSeq, committedThrough: decision.through };
   } else {
     if (recovered !== undefined) await salvage(deps, request, opened, recovered, decision);
-    if (request.rollBackTo !== undefined) n = (await remote.rollBackTo(request.rollBackTo)).n;
+    if (request.rollBackTo !== undefined) {
+      const made = await remote.rollBackTo(request.rollBackTo);
+      n = made.n;
+      opened = { ...opened, item: { ...opened.item, bytes: made.volumeBytes } };
+    }
     log = await newLog(deps, ref, recovered, opened);
   }
   await saveVolumeState(disk, ref, {

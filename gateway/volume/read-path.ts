@@ -19,17 +19,15 @@ const MAX_ATTEMPTS = 8;
 export class ReadPath {
   readonly #state: BlockState;
   readonly #remote: RemoteVolume;
-  readonly #volumeBlocks: BlockCount;
   readonly #diary: Log;
   /** Remote reads that initiators wait for. */
   foregroundMisses = 0;
   remoteReads = 0;
   repaired = 0;
 
-  constructor(state: BlockState, remote: RemoteVolume, volumeBlocks: BlockCount, diary: Log) {
+  constructor(state: BlockState, remote: RemoteVolume, diary: Log) {
     this.#state = state;
     this.#remote = remote;
-    this.#volumeBlocks = volumeBlocks;
     this.#diary = diary;
   }
 
@@ -226,7 +224,7 @@ export class ReadPath {
   /** Reads the blocks and, on either side, up to the borders of their windows. */
   #startMiss(block: BlockNumber, count: BlockCount): Miss {
     const first = block - (block % MISS_WINDOW);
-    const end = Math.min(this.#volumeBlocks, Math.ceil((block + count) / MISS_WINDOW) * MISS_WINDOW);
+    const end = Math.min(this.#state.volumeBlocks, Math.ceil((block + count) / MISS_WINDOW) * MISS_WINDOW);
     const most = Math.min(end - first, MAX_REMOTE_BLOCKS);
     this.remoteReads++;
     const answer = this.#remote.read(first, most);

@@ -38,6 +38,12 @@ export interface CommittedVersion {
 
 interface InFlight {
   readonly batch: SealedBatch;
+  /** The version gives the volume this size. */
+  readonly volumeBytes?: ByteCount;
+  /** Called when the version is committed, in order. */
+  readonly done?: () => void;
+  /** Called instead when replication has stopped. */
+  readonly failed?: (error: Error) => void;
   result: Committed | undefined;
 }
 
@@ -90,7 +96,9 @@ export class Sealer {
 
   /** Arrival of the oldest write that no version has, on the monotonic clock; undefined when there is none. */
   get oldestMs(): number | undefined {
-    return this.#inFlight[0]?.batch.oldestMs ?? this.#backlog.oldestMs;
+    return (
+      this.#inFlight.find(({ volumeBytes }) => volumeBytes === undefined)?.batch.oldestMs ?? this.#backlog.oldestMs
+    );
   }
 
   /** Recovery has told of all that is dirty; from now on batches go to the remote. */
@@ -122,13 +130,39 @@ export class Sealer {
     this.#backlog.addFoundUnmap(seq, wallSeconds, ranges);
   }
 
-  /** Resolves when everything up to `through`, which is in the log, is in a committed version; rejects when replication has stopped. */
+  /** Resolves when everything up to `through`, which is in the log or on its way there, is in a committed version; rejects when replication has stopped. */
   flush(through: WriteSeq): Promise<CommittedVersion> {
     if (this.#committed.throughSeq >= through) return Promise.resolve(this.#committed);
     if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
     return new Promise((resolve, reject) => {
       this.#waiters.push({ through, resolve, reject });
       this.#look();
+    });
+  }
+
+  /**
+   * Commits a version that gives the volume another size, behind every batch that is on its way; `unmaps` read zeros from it on. Resolves when it
+   * is committed; rejects when replication has stopped, and then only a later start tells what became of it.
+   */
+  resize(volumeBytes: ByteCount, unmaps: readonly BlockRange[]): Promise<void> {
+    const remote = this.#remote;
+    if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
+    if (remote === undefined) return Promise.reject(new FarshoreError('bug', 'a volume is resized when it is open'));
+    const through = this.#inFlight.at(-1)?.batch.throughSeq ?? this.#committed.throughSeq;
+    const batch: SealedBatch = {
+      firstSeq: through,
+      throughSeq: through,
+      blocks: new Float64Array(0),
+      places: new Float64Array(0),
+      seqs: new Float64Array(0),
+      unmaps: Float64Array.from(unmaps.flatMap(({ block, count }) => [block, count])),
+      newestWriteAt: 0,
+      oldestMs: 0,
+    };
+    return new Promise((done, failed) => {
+      const inFlight: InFlight = { batch, volumeBytes, done, failed, result: undefined };
+      this.#inFlight.push(inFlight);
+      void this.#commit(remote, inFlight);
     });
   }
 
@@ -145,6 +179,7 @@ export class Sealer {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
     for (const { reject } of this.#waiters.splice(0)) reject(error);
+    for (const { failed } of this.#inFlight) failed?.(error);
   }
 
   /** Asks the policy, and acts on it. */
@@ -224,6 +259,7 @@ export class Sealer {
       seqs,
       unmaps,
       newestWriteAt,
+      ...(inFlight.volumeBytes === undefined ? {} : { volumeBytes: inFlight.volumeBytes }),
     };
     try {
       inFlight.result = await remote.commit(batch);
@@ -234,6 +270,7 @@ export class Sealer {
     for (let first = this.#inFlight[0]; first?.result !== undefined; first = this.#inFlight[0]) {
       this.#inFlight.shift();
       this.#noteCommitted(first.batch, first.result);
+      first.done?.();
     }
     this.#look();
     this.#startPump();

@@ -30,6 +30,7 @@ import { reconcileVolume, startOver, type LocalLog, type OpenDeps, type OpenVolu
 import { provisioningOf } from './provisioning.ts';
 import { ReadPath } from './read-path.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
+import { resizeVolume } from './resize.ts';
 import { Sealer } from './sealer.ts';
 import { OP_BYTES, WritePath } from './write-path.ts';
 
@@ -94,7 +95,10 @@ export class Volume implements BlockDevice, LogOpOwner {
   readonly #deps: VolumeDeps;
   readonly #diary: Log;
   readonly #epoch: Epoch;
-  readonly #geometry: DeviceGeometry;
+  #geometry: DeviceGeometry;
+  /** Size that the geometry was made for. */
+  #geometryBlocks: BlockCount;
+  #resizing = false;
   readonly #blocks: BlockState;
   readonly #reads: ReadPath;
   readonly #writes: WritePath;
@@ -149,7 +153,13 @@ export class Volume implements BlockDevice, LogOpOwner {
         late.volume?.onLogStopped(error);
       },
     });
-    const blocks = new BlockState(deps.cache, log, dirt.damaged, dirt.unmaps);
+    const blocks = new BlockState(
+      deps.cache,
+      log,
+      Math.ceil(opened.item.bytes / BLOCK_SIZE),
+      dirt.damaged,
+      dirt.unmaps,
+    );
     const volume = new Volume(deps, opened, blocks, sealer);
     late.volume = volume;
     volume.#diary.info(
@@ -176,23 +186,45 @@ export class Volume implements BlockDevice, LogOpOwner {
       history: `${deps.cache.poolId}.${blocks.log.number}`,
     };
     this.#epoch = opened.epoch;
-    this.#geometry = {
-      sectorSize: item.sectorSize,
-      sectors: Math.floor(item.bytes / item.sectorSize),
-      physicalSize: item.physicalSize ?? BLOCK_SIZE,
-    };
+    this.#geometry = geometryOf(item, item.bytes);
+    this.#geometryBlocks = blocks.volumeBlocks;
     this.#blocks = blocks;
     this.#sealer = sealer;
-    const volumeBlocks = Math.ceil(item.bytes / BLOCK_SIZE);
-    this.#reads = new ReadPath(blocks, deps.remote, volumeBlocks, this.#diary);
+    this.#reads = new ReadPath(blocks, deps.remote, this.#diary);
     this.#writes = new WritePath(blocks, this.#reads, deps.clock, this, () => this.#refusal());
-    this.#hydrator = deps.settings.hydrate
-      ? new Hydrator(blocks, this.#reads, deps.remote, deps.clock, volumeBlocks)
-      : undefined;
+    this.#hydrator = deps.settings.hydrate ? new Hydrator(blocks, this.#reads, deps.remote, deps.clock) : undefined;
   }
 
   geometry(): DeviceGeometry {
+    if (this.#blocks.volumeBlocks !== this.#geometryBlocks) {
+      this.#geometryBlocks = this.#blocks.volumeBlocks;
+      this.#geometry = geometryOf(this.item, this.bytes);
+    }
     return this.#geometry;
+  }
+
+  /** Present size; a resize changes it. */
+  get bytes(): ByteCount {
+    return this.#blocks.volumeBlocks * BLOCK_SIZE;
+  }
+
+  /**
+   * Makes the volume larger or smaller (whole blocks) by a version of the log; resolves when it is committed. Rejects with `input` when data lies
+   * beyond the new end, `busy` when another resize is under way, and as flushRemote does.
+   */
+  async resize(bytes: ByteCount): Promise<void> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    if (this.#resizing) throw new FarshoreError('busy', `volume ${this.identity.name} is being resized`);
+    this.#resizing = true;
+    const before = this.bytes;
+    try {
+      const { remote } = this.#deps;
+      await resizeVolume({ name: this.identity.name, state: this.#blocks, remote, sealer: this.#sealer }, bytes);
+    } finally {
+      this.#resizing = false;
+    }
+    this.#diary.info({ before, bytes }, 'the volume has another size');
   }
 
   read(lba: Lba, sectors: SectorCount): MaybePromise<readonly Buffer[]> {
@@ -366,4 +398,8 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#diary[isAsked ? 'info' : 'warn']({ state: state.kind, reason }, 'the volume has changed its state');
     this.#deps.onStateChange?.(state.kind, reason);
   }
+}
+
+function geometryOf({ sectorSize, physicalSize }: OpenedRemote['item'], bytes: ByteCount): DeviceGeometry {
+  return { sectorSize, sectors: Math.floor(bytes / sectorSize), physicalSize: physicalSize ?? BLOCK_SIZE };
 }

@@ -126,7 +126,7 @@ export class WritePath {
   }
 
   #writeBlocks(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[]): Promise<void> {
-    const refusal = this.#check();
+    const refusal = this.#check() ?? this.#state.beyondEnd(block, count);
     if (refusal !== undefined) return Promise.reject(refusal);
     const reserved = this.#state.cache.reserve(count);
     if (reserved === undefined && this.#locks.isFree(block, count)) return this.#stage(block, count, pieces).answered;
@@ -175,7 +175,11 @@ export class WritePath {
     if (reserved !== undefined) await reserved;
     const first = Math.min(...ranges.map(({ block }) => block));
     const end = Math.max(...ranges.map(({ block, count }) => block + count));
-    const op = await this.#withLock(first, end - first, 1, async () => this.#stageUnmap(first, ranges));
+    const op = await this.#withLock(first, end - first, 1, async () => {
+      const tooLate = this.#state.beyondEnd(first, end - first);
+      if (tooLate !== undefined) throw tooLate;
+      return this.#stageUnmap(first, ranges);
+    });
     await op.answered;
   }
 
@@ -204,6 +208,8 @@ export class WritePath {
 
   /** The moment a write takes its place in the volume's history. */
   #stage(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[]): LogOp {
+    const refusal = this.#state.beyondEnd(block, count);
+    if (refusal !== undefined) throw refusal;
     const op = this.#newOp({ kind: KIND_WRITE, block, slots: count, data: pieces });
     this.#state.stageWrite(op);
     this.#state.cache.append(op);

@@ -68,7 +68,7 @@ export interface VersionParts {
   readonly newestWriteAt: number;
   readonly sealedAt: number;
   readonly volumeBytes: number;
-  readonly kind: 'moved' | 'write' | 'restore';
+  readonly kind: 'moved' | 'write' | 'resize' | 'restore';
   readonly previousChain: Buffer;
   readonly lineage: string;
   readonly volume: string;
@@ -80,7 +80,7 @@ export function buildVersionPart(parts: VersionParts): Buffer {
   const { takeover, kind, ...fields } = parts;
   return assemble('version-part', {
     ...fields,
-    kind: { moved: 0, write: 1, restore: 6 }[kind],
+    kind: { moved: 0, write: 1, resize: 3, restore: 6 }[kind],
     takeoverBytes: takeover?.record.length ?? 0,
     takeoverChain: takeover?.previousChain ?? NO_HASH,
     takeover: takeover?.record ?? Buffer.alloc(0),

@@ -223,6 +223,15 @@ function manifestRecord(object: Buffer): Buffer {
   });
 }
 
+/** Shrunk: what lies beyond the new end is unmapped by the version itself. */
+export const RESIZE_SEGMENT: SegmentParts = {
+  number: 5,
+  version: { ...VERSION, n: 44, kind: 'resize', firstSeq: 1900, throughSeq: 1900, volumeBytes: 2 ** 30, takeover: undefined },
+  frames: [],
+  extents: [],
+  unmaps: [{ block: 2 ** 18, count: 2 ** 20 }],
+};
+
 const resizeRecord = buildRecord('resize', 'none', {
   ...recordFields({ ...VERSION, n: 44, throughSeq: 0, volumeBytes: 2 ** 40 }),
   blocks: 0,
@@ -240,6 +249,7 @@ export function goldenFiles(): ReadonlyMap<string, Buffer> {
     ['frame-zstd.bin', buildFrame(ZSTD_FRAME)],
     ['segment.bin', segment],
     ['segment-unmap.bin', buildSegment(UNMAP_SEGMENT)],
+    ['segment-resize.bin', buildSegment(RESIZE_SEGMENT)],
     ['inline.bin', inline],
     ['run.bin', buildRun(RUN)],
     ['manifest.bin', manifest],

@@ -212,6 +212,42 @@ describe('one gateway, as its administrator uses it', () => {
     expect(farshore('volume', 'create', 'gone', '--size', '16M', '--config', configFile).status).toBe(0);
   });
 
+  it('makes a served volume larger, and smaller only with --force and no data beyond; it is in the audit log and outlives a crash', async () => {
+    const { configFile } = site.gateway;
+    site.gateway.createVolume('sized', '16M');
+    const disk = await connect(site.gateway, 'sized');
+    const old = randomBytes(MIB);
+    await disk.write(0, old);
+    expect(farshore('volume', 'resize', 'sized', '48M', '--config', configFile).stdout).toContain('48.0 MiB');
+    expect(await disk.readCapacity()).toMatchObject({ bytes: 48 * MIB });
+    await disk.write((47 * MIB) / 512, old);
+    const sizeOf = (words: readonly string[]) =>
+      farshore('volume', 'resize', 'sized', ...words, '--config', configFile);
+    expect(sizeOf(['24M'])).toMatchObject({ status: 2, stderr: expect.stringContaining('--force') as string });
+    const refused = sizeOf(['24M', '--force']);
+    expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining('data in 256 blocks') as string });
+    expect(digest(await disk.read((47 * MIB) / 512, MIB / 512))).toBe(digest(old));
+    await disk.unmap([{ lba: (47 * MIB) / 512, sectors: MIB / 512 }]);
+    expect(sizeOf(['24M', '--force'])).toMatchObject({ status: 0, stderr: '' });
+    await expect(disk.read((47 * MIB) / 512, 8)).rejects.toThrow('additional sense 21h 00h');
+    await site.gateway.end('SIGKILL');
+    await site.gateway.start();
+    const again = await connect(site.gateway, 'sized');
+    expect(await again.readCapacity()).toMatchObject({ bytes: 24 * MIB });
+    expect(sizeOf(['48M'])).toMatchObject({ status: 0 });
+    expect((await again.read((47 * MIB) / 512, MIB / 512)).every((byte) => byte === 0)).toBe(true);
+    expect(digest(await again.read(0, MIB / 512))).toBe(digest(old));
+    await again.close();
+    const kinds = (await site.gateway.call('versions', { name: 'sized', limit: 20 })).map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind === 'resize')).toHaveLength(3);
+    const audit = readdirSync(join(site.gateway.stateDirectory, 'audit'))
+      .map((file) => readFileSync(join(site.gateway.stateDirectory, 'audit', file), 'utf8'))
+      .join('');
+    expect(audit).toContain('"event":"volume-resize"');
+    expect(audit).toContain('"event":"volume-resize-failed"');
+    expect(farshore('volume', 'list', '--config', configFile).stdout).toMatch(/sized\s+48\.0 MiB/);
+  });
+
   it('asks nothing of S3 and renews its lease once in ten seconds while idle', async () => {
     await site.gateway.call('flush', { name: 'data' });
     const before = (await site.gateway.call('status', {})).cloud.requests;

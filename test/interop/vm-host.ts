@@ -50,6 +50,12 @@ async function perform(site: Site, volume: string, word: string): Promise<string
       await gateway.start();
       return 'started';
     }
+    case 'grow': {
+      const { bytes } = await gateway.call('volume-show', { name: volume });
+      console.log('[host] the volume is made twice as large');
+      gateway.cli('volume', 'resize', volume, String(2 * bytes));
+      return 'grown';
+    }
     case 'live': {
       // The blocks of the newest version, each read back and checked.
       gateway.cli('flush', volume);

@@ -67,6 +67,7 @@ const TESTS: readonly VmTest[] = [
     guests: ['sg-utils.sh', 'reservations.sh', 'trim.sh'],
   },
   { title: 'a restart and two kills of the gateway under load', guests: ['survive.sh'] },
+  { title: 'growing under a mounted file system', guests: ['resize.sh'] },
   {
     title: 'mutual CHAP',
     environment: {

@@ -13,6 +13,7 @@ import {
   type RemoteBlocks,
   type RemoteStatus,
   type RemoteVolume,
+  type RolledBack,
   type VerifyReport,
   type VersionSummary,
 } from '../../gateway/replication/remote-volume.ts';
@@ -22,7 +23,7 @@ export class MemoryShore {
   readonly blocks = new Map<number, Buffer>();
   /** Blocks whose newest content could not be read. */
   readonly lost = new Set<number>();
-  readonly item: VolumeItem;
+  item: VolumeItem;
   epoch = 0;
   n = 0;
   lastData: LogOrigin | undefined;
@@ -124,10 +125,10 @@ export class MemoryRemote implements RemoteVolume {
     return blocks.length === 0 ? undefined : { blocks: blocks.slice(0, limit) };
   }
 
-  async rollBackTo(): Promise<{ n: number }> {
+  async rollBackTo(): Promise<RolledBack> {
     await this.#wait();
     this.#shore.lastData = { epoch: this.#epoch, logId: this.#logId, throughSeq: 0 };
-    return { n: ++this.#shore.n };
+    return { n: ++this.#shore.n, volumeBytes: this.#shore.item.bytes };
   }
 
   fold(): Promise<FoldOutcome> {
@@ -174,7 +175,9 @@ export class MemoryRemote implements RemoteVolume {
       shore.blocks.delete(block);
       shore.lost.add(block);
     }
-    shore.lastData = { epoch: this.#epoch, logId: this.#logId, throughSeq: batch.throughSeq };
+    if (batch.volumeBytes === undefined) {
+      shore.lastData = { epoch: this.#epoch, logId: this.#logId, throughSeq: batch.throughSeq };
+    } else shore.item = { ...shore.item, bytes: batch.volumeBytes };
     shore.batches.push(batch);
     return {
       n: ++shore.n,

@@ -198,6 +198,21 @@ export class TestGateway {
     return this.engine.commit(this.batch(batch));
   }
 
+  /** As the volume asks for another size: behind the batches before, with nothing but what it cuts off. */
+  resize(volumeBytes: number, unmaps: readonly number[] = []): Promise<Committed> {
+    const batch = this.batch({ unmaps: [] });
+    this.#seq -= 1;
+    const throughSeq = this.#seq;
+    return this.engine.commit({
+      ...batch,
+      firstSeq: throughSeq,
+      throughSeq,
+      unmaps: Float64Array.from(unmaps),
+      newestWriteAt: 0,
+      volumeBytes,
+    });
+  }
+
   /** The value of each of `count` blocks; 0 for one never written. Checks that the content is that block's. */
   async values(block: number, count: number): Promise<number[]> {
     const { data, present } = await this.engine.read(block, count);

@@ -26,6 +26,7 @@ import {
   SHARD,
   SHARD_MAP,
   TAKEOVER,
+  RESIZE_SEGMENT,
   UNMAP_SEGMENT,
   VERSION,
   ZSTD_FRAME,
@@ -72,6 +73,7 @@ describe('the golden files', () => {
   it.each([
     ['segment.bin', SEGMENT],
     ['segment-unmap.bin', UNMAP_SEGMENT],
+    ['segment-resize.bin', RESIZE_SEGMENT],
     ['inline.bin', INLINE],
   ] as const)('have a %s that decodes to its parts and encodes to the same bytes', (name, parts) => {
     const bytes = golden(name);

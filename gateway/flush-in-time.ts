@@ -1,0 +1,36 @@
+import type { Clock } from './base/clock.ts';
+import { sleep } from './base/clock.ts';
+import { FarshoreError } from './base/errors.ts';
+import type { CatalogueVolume } from './catalogue.ts';
+import type { VolumeTargets } from './target-directory.ts';
+import type { Volume } from './volume/volume.ts';
+
+export interface FlushDeps {
+  readonly clock: Clock;
+  readonly targets: VolumeTargets;
+}
+
+/** A change gives up when what was acked before it is not in the cloud after this long. */
+const FLUSH_WITHIN_MS = 60_000;
+
+/** Resolves when everything acked, and the volume's access control, is in the cloud; rejects with `retry` when it does not get there: the volume was not `changed`. */
+export async function flushInTime(
+  { clock, targets }: FlushDeps,
+  entry: CatalogueVolume,
+  volume: Volume,
+  changed: string,
+): Promise<void> {
+  const timeUp = new AbortController();
+  const late = sleep(clock, FLUSH_WITHIN_MS, timeUp.signal).then(() => {
+    if (timeUp.signal.aborted) return;
+    throw new FarshoreError(
+      'retry',
+      `volume ${entry.name} still has data that is not in the cloud, and it is not getting there; it was not ${changed}. See farshore status, then try again`,
+    );
+  });
+  try {
+    await Promise.race([Promise.all([volume.flushRemote(), targets.settled(entry)]), late]);
+  } finally {
+    timeUp.abort();
+  }
+}
