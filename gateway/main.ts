@@ -62,7 +62,11 @@ const DIRTY_REPORT_MS = 5_000;
 export async function startGateway(
   settings: Settings,
   log: Log,
-  options: { readonly stop?: Promise<unknown> } = {},
+  options: {
+    readonly stop?: Promise<unknown>;
+    /** The disk that the state directory lies on; tests have others. */
+    readonly diskAt?: (stateDir: string) => Disk;
+  } = {},
 ): Promise<RunningGateway> {
   makePrivateDirectory(settings.stateDir);
   const cleanups: (() => Promise<void> | void)[] = [];
@@ -79,7 +83,8 @@ export async function startGateway(
     if (failures.length > 0) throw failures[0];
   };
   try {
-    return await start(settings, log, cleanups, undo, options.stop);
+    const diskAt = options.diskAt ?? ((stateDir) => new NodeDisk(stateDir));
+    return await start(settings, log, cleanups, undo, { stop: options.stop, diskAt });
   } catch (error) {
     await undo();
     throw error;
@@ -91,7 +96,7 @@ async function start(
   log: Log,
   cleanups: (() => Promise<void> | void)[],
   close: () => Promise<void>,
-  stop: Promise<unknown> | undefined,
+  { stop, diskAt }: { readonly stop: Promise<unknown> | undefined; readonly diskAt: (stateDir: string) => Disk },
 ): Promise<RunningGateway> {
   const clock = systemClock;
   const random = systemRandom;
@@ -99,7 +104,7 @@ async function start(
   cleanups.push(() => {
     lock.release();
   });
-  const disk = new NodeDisk(settings.stateDir);
+  const disk = diskAt(settings.stateDir);
   const catalogue = await Catalogue.open(disk, random);
   const cache = await CacheLog.open(
     { disk, clock, random, log: log.child({ part: 'cache' }) },

@@ -42,11 +42,14 @@ function callGateway<Op extends Operation>(
           resolve(line.result as Results[Op]); // the result of the operation that was called
         }
       });
-      lines.on('close', () => {
+      const gone = (): void => {
         if (!answered)
           fail(new FarshoreError('retry', `the gateway in ${stateDir} went away before it answered; see its log`));
-      });
-      response.on('error', fail);
+      };
+      lines.on('close', gone);
+      // The lines tell of an answer that was torn off as well, and an error that nobody listens for would end the program.
+      lines.on('error', gone);
+      response.on('error', gone);
     });
     call.on('error', (error: NodeJS.ErrnoException) => {
       if (answered) return;

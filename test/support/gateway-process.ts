@@ -79,6 +79,8 @@ export interface GatewayOptions {
   readonly rpoSeconds?: number;
   /** For Node itself, like `--cpu-prof`. */
   readonly nodeFlags?: readonly string[];
+  /** The words for Node that run it; without, the bundle that is shipped. Asked at every start. */
+  readonly program?: (configFile: string) => readonly string[];
 }
 
 /** `farshore serve` as a process of its own, on a port that stays the same over restarts. */
@@ -89,10 +91,12 @@ export class GatewayProcess {
   readonly configFile: string;
   readonly logFile: string;
   private readonly nodeFlags: readonly string[];
+  private readonly program: (configFile: string) => readonly string[];
   private process: LoggedProcess | undefined;
 
   private constructor(options: GatewayOptions, port: number) {
     this.nodeFlags = options.nodeFlags ?? [];
+    this.program = options.program ?? ((configFile) => [PROGRAM, 'serve', '--config', configFile]);
     const name = options.name ?? 'gateway';
     this.port = port;
     this.stateDirectory = join(options.directory, name);
@@ -110,9 +114,7 @@ export class GatewayProcess {
 
   /** Starts it, or starts it again on the same state directory; resolves once its volumes are served. */
   async start(): Promise<void> {
-    const words = [...this.nodeFlags, PROGRAM, 'serve', '--config', this.configFile];
-    const started = new LoggedProcess(process.execPath, words, this.logFile, ENVIRONMENT);
-    this.process = started;
+    const started = this.launch();
     await eventually(
       async () => {
         if (!started.isRunning()) throw new Error(`farshore serve has ended:\n${started.logTail()}`);
@@ -121,6 +123,13 @@ export class GatewayProcess {
       READY_LIMIT_MS,
       () => `farshore serve did not get ready:\n${started.logTail()}`,
     );
+  }
+
+  /** Starts it and waits for nothing. */
+  launch(): LoggedProcess {
+    const words = [...this.nodeFlags, ...this.program(this.configFile)];
+    this.process = new LoggedProcess(process.execPath, words, this.logFile, ENVIRONMENT);
+    return this.process;
   }
 
   isRunning(): boolean {

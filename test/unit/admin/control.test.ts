@@ -1,5 +1,6 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { request } from 'node:http';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -54,6 +55,25 @@ function post(path: string, body: string, method = 'POST'): Promise<string> {
 }
 
 describe('the control socket', () => {
+  it('tells a gateway that dies in the middle of an answer by a failure that may be tried again', async () => {
+    await listen();
+    const dying = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.once('data', () => {
+        socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"p', () => socket.destroy());
+      });
+    });
+    await server?.close();
+    server = undefined;
+    await new Promise<void>((resolve) => dying.listen(controlSocketPath(folder), resolve));
+    const call = connectToGateway(folder).call('flush', { name: 'office' }, () => undefined);
+    await expect(call).rejects.toMatchObject({
+      kind: 'retry',
+      message: expect.stringContaining('went away') as string,
+    });
+    await new Promise((resolve) => dying.close(resolve));
+  });
+
   it('carries a call, its progress and its result', async () => {
     await listen();
     const progress: Progress[] = [];

@@ -1,0 +1,21 @@
+import { pino } from 'pino';
+import { loadSettings } from '../../gateway/config.ts';
+import { startGateway } from '../../gateway/main.ts';
+import { PowerCutDisk } from './power-cut-disk.ts';
+
+/**
+ * `farshore serve` on a disk that SIGKILL cuts the power of: node power-cut-gateway.js CONFIG JOURNAL SEED.
+ * Everything else is the gateway as it is shipped.
+ */
+const [config = '', journal = '', seed = ''] = process.argv.slice(2);
+const log = pino({ level: 'info', base: null }, pino.destination({ dest: 2, sync: true }));
+const asked = new Promise((resolve) => {
+  process.once('SIGTERM', resolve);
+});
+const gateway = await startGateway(loadSettings(config), log, {
+  stop: asked,
+  diskAt: (stateDir) => new PowerCutDisk(stateDir, journal, seed),
+});
+process.stdout.write(`serving on ${gateway.portals().join(', ')}\n`);
+await Promise.race([asked, gateway.failed]);
+await gateway.close();
