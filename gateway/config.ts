@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
+import { parseBitRate, type BitRate } from './base/bit-rate.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
 import { parseSize } from './base/size.ts';
 import { GIB, MIB, type ByteCount } from './base/units.ts';
@@ -30,6 +31,8 @@ export interface Settings {
   readonly cacheBytes: ByteCount;
   readonly ramBytes: ByteCount;
   readonly cloud: FarShoreSettings;
+  /** What all volumes together may upload, in bits per second; undefined: no limit. */
+  readonly uploadLimit: BitRate | undefined;
   readonly rpoSeconds: number;
   /** An iSNS server (RFC 4171). */
   readonly isns: { readonly host: string; readonly port: number } | undefined;
@@ -79,6 +82,7 @@ const schema = z.strictObject({
     table: z.string().min(1),
     s3Endpoint: z.string().optional(),
     dynamodbEndpoint: z.string().optional(),
+    uploadLimit: z.string().optional(),
   }),
   replication: z.strictObject({ rpoSeconds: z.number().min(1).max(3600).default(5) }).default({ rpoSeconds: 5 }),
   isns: z.strictObject({ server: z.string().min(1) }).optional(),
@@ -161,6 +165,10 @@ export function parseSettings(text: string, path: string): Settings {
       s3Endpoint,
       dynamodbEndpoint,
     }),
+    uploadLimit:
+      config.cloud.uploadLimit === undefined
+        ? undefined
+        : parseBitRate(config.cloud.uploadLimit, `${path}: cloud.uploadLimit`),
     rpoSeconds: config.replication.rpoSeconds,
     isns: config.isns === undefined ? undefined : parseIsns(config.isns.server, path),
     accessKeyFile: config.access.keyFile === undefined ? undefined : resolve(config.access.keyFile),

@@ -23,11 +23,13 @@ import type { Settings } from './config.ts';
 import { KEEP_DELETED_MS } from './maintenance/purge.ts';
 import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
 import { flushInTime } from './flush-in-time.ts';
+import type { ProcessReport } from './process-figures.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
 import { resizeServed } from './resize-served.ts';
 import { SerialByKey } from './serial.ts';
 import { ServedVolume, type OpenVolume } from './served-volume.ts';
 import type { VolumeTargets } from './target-directory.ts';
+import type { UploadLimit } from './upload-limit.ts';
 import { VERSION } from './version.ts';
 import { claimName, itemOf, requireVersion, resolveVolume, unlessFenced } from './volume-lookup.ts';
 import type { Volume } from './volume/volume.ts';
@@ -52,6 +54,9 @@ export interface GatewayDeps {
   readonly forgetVolume: (ref: VolumeRef) => Promise<void>;
   readonly cacheReport: () => GatewayReport['cache'];
   readonly cloudReport: () => Promise<GatewayReport['cloud']>;
+  readonly uploadLimit: UploadLimit;
+  /** The figures of this process; `newInterval`: they begin anew. */
+  readonly processReport: (newInterval: boolean) => ProcessReport;
   readonly isnsReport: () => GatewayReport['isns'];
   readonly portals: () => readonly string[];
   readonly examine: () => Promise<Finding[]>;
@@ -115,7 +120,7 @@ export class Gateway implements GatewayApi {
   }
 
   readonly #volumeHandlers = () => ({
-    status: () => this.#status(),
+    status: ({ newInterval }: ArgumentsOf<'status'>) => this.#status(newInterval === true),
     'volume-create': (args: ArgumentsOf<'volume-create'>) => this.#create(args),
     'volume-list': () => this.#list(),
     'volume-show': ({ name }: Named) => this.#require(name).report(),
@@ -126,6 +131,8 @@ export class Gateway implements GatewayApi {
     'volume-forget': ({ name }: Named) => this.#forget(name),
     'volume-resize': (args: ArgumentsOf<'volume-resize'>) => this.#resize(args),
     flush: ({ name }: Named, onProgress: OnProgress) => this.#flush(this.#require(name).serving(), onProgress),
+    'upload-limit': ({ limit }: ArgumentsOf<'upload-limit'>, _: OnProgress, caller: Caller) =>
+      this.#limitUploads(limit, caller),
     versions: ({ name, limit }: ArgumentsOf<'versions'>) => this.#require(name).remote().versions(limit),
     fold: ({ name }: Named) => this.#require(name).remote().fold(),
     restore: ({ name, version }: ArgumentsOf<'restore'>) => this.#restore(name, version),
@@ -206,7 +213,14 @@ export class Gateway implements GatewayApi {
     );
   }
 
-  async #status(): Promise<GatewayReport> {
+  /** Until the next start; recorded, since a gateway that does not upload keeps the only copy. */
+  async #limitUploads(limit: number | undefined, caller: Caller): Promise<Results['upload-limit']> {
+    await this.#deps.access.audit.change({ event: 'upload-limit', by: caller.by, limit: limit ?? null });
+    await this.#deps.uploadLimit.set(limit);
+    return { limit };
+  }
+
+  async #status(newInterval: boolean): Promise<GatewayReport> {
     const { settings, catalogue, cacheReport, cloudReport, portals } = this.#deps;
     return {
       gateway: catalogue.gateway,
@@ -219,6 +233,7 @@ export class Gateway implements GatewayApi {
       access: { problems: this.#accessProblems() },
       isns: this.#deps.isnsReport(),
       volumes: await Promise.all([...this.#served.values()].map((served) => served.report())),
+      process: this.#deps.processReport(newInterval),
     };
   }
 

@@ -28,10 +28,12 @@ import { credentialsOf, examine, timeOf } from './doctor.ts';
 import { Gateway } from './gateway.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
 import { DEFAULT_ISCSI_SETTINGS, type IscsiSettings } from './iscsi/settings.ts';
+import { ProcessFigures } from './process-figures.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
 import type { OpenVolume } from './served-volume.ts';
 import { VolumeTargets } from './target-directory.ts';
+import { UploadLimit, uploadRateOf } from './upload-limit.ts';
 import { VERSION } from './version.ts';
 import { forgetVolume, surrenderVolume } from './volume/open-volume.ts';
 import { Volume } from './volume/volume.ts';
@@ -100,6 +102,10 @@ async function start(
 ): Promise<RunningGateway> {
   const clock = systemClock;
   const random = systemRandom;
+  const figures = new ProcessFigures(clock);
+  cleanups.push(() => {
+    figures.close();
+  });
   const lock = lockForThisProcess(join(settings.stateDir, 'lock'), `the state directory ${settings.stateDir}`);
   cleanups.push(() => {
     lock.release();
@@ -120,10 +126,12 @@ async function start(
       version: VERSION,
       shardCacheBytes: SHARD_CACHE_BYTES,
       frameCacheBytes: FRAME_CACHE_BYTES,
+      uploadRate: uploadRateOf(settings.uploadLimit),
     },
     log.child({ part: 'replication' }),
   );
   cleanups.push(() => worker.close());
+  const uploadLimit = new UploadLimit(worker, settings.uploadLimit);
   await checkCloud(worker, stop, log);
   // Before any volume is taken over: a mistyped address must not cost them an epoch.
   for (const portal of settings.portals) await probePortal(portal);
@@ -181,7 +189,9 @@ async function start(
         state: status.state.kind === 'stopped' ? `stopped: ${status.state.reason}` : (status.problem ?? 'serving'),
       };
     },
-    cloudReport: () => cloudReport(worker),
+    cloudReport: () => cloudReport(worker, uploadLimit),
+    uploadLimit,
+    processReport: (newInterval) => figures.report(newInterval),
     portals: () => portals,
     examine: () =>
       examine({
@@ -345,19 +355,24 @@ async function checkCloud(worker: ReplicationWorker, stop: Promise<unknown> | un
 }
 
 /** From the lease and the counters there are anyway: asking for the status costs no request. */
-async function cloudReport(worker: ReplicationWorker): Promise<GatewayReport['cloud']> {
-  const [{ answeredAt, problem }, requests] = await Promise.all([worker.health(), worker.traffic()]);
+async function cloudReport(worker: ReplicationWorker, limit: UploadLimit): Promise<GatewayReport['cloud']> {
+  const [{ answeredAt, problem }, requests, { waiting }] = await Promise.all([
+    worker.health(),
+    worker.traffic(),
+    worker.uploads(),
+  ]);
+  const told = { requests, uploads: { limit: limit.current, waiting } };
   const ago = answeredAt === undefined ? undefined : formatDuration(Math.max(0, systemClock.now() - answeredAt));
   if (problem !== undefined) {
     return {
       reachable: false,
       detail: `away${ago === undefined ? '' : `, last answered ${ago} ago`}: ${problem}`,
-      requests,
+      ...told,
     };
   }
   return ago === undefined
-    ? { reachable: undefined, detail: 'not asked yet', requests }
-    : { reachable: true, detail: `answered ${ago} ago`, requests };
+    ? { reachable: undefined, detail: 'not asked yet', ...told }
+    : { reachable: true, detail: `answered ${ago} ago`, ...told };
 }
 
 function reportDirty(worker: ReplicationWorker, dirtyBlocks: () => number): () => void {

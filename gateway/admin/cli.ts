@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { PHYSICAL_SIZES, type PhysicalSize } from '../base/block-device.ts';
+import { parseBitRate } from '../base/bit-rate.ts';
 import { describeError, EXIT_CODES, FarshoreError, isKind } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import { loadSettings, type Settings } from '../config.ts';
@@ -161,6 +162,14 @@ function buildProgram(programs: Programs, version: string): Command {
     });
 
   command(program, 'status', 'how the gateway and its volumes are').action(() => tell('status', {}, show.status));
+  command(
+    program,
+    'upload-limit <rate>',
+    'limit uploads to a rate like 200Mbit/s, `none` or `pause`, until the next start',
+  ).action(async (rate: string) => {
+    const limit = rate === 'none' ? undefined : rate === 'pause' ? 0 : parseBitRate(rate, 'the rate');
+    await tell('upload-limit', limit === undefined ? {} : { limit }, show.uploadLimit);
+  });
   command(program, 'doctor', 'check configuration, disk, clock, credentials, bucket and table').action(async () => {
     const findings = await examineAnyhow(settings(), programs);
     process.stdout.write(`${json() ? toJson(findings) : show.findings(inVisibleText(findings))}\n`);

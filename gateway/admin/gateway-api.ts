@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { PHYSICAL_SIZES } from '../base/block-device.ts';
+import type { BitRate } from '../base/bit-rate.ts';
 import type { BlockCount, ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
 import type { InitiatorReport, TargetReport } from '../access/access-admin.ts';
 import type { LunMap } from '../access/document.ts';
@@ -7,6 +8,7 @@ import type { AccessReport } from '../access/report.ts';
 import type { ReservationReport } from '../scsi/reservations/report.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import type { ReplicationMode } from '../cloud/version-log.ts';
+import type { ProcessReport } from '../process-figures.ts';
 import type { FoldOutcome, VerifyReport, VersionSummary } from '../replication/remote-volume.ts';
 
 /** Where a volume of this gateway stands. */
@@ -60,6 +62,8 @@ export interface GatewayReport {
     readonly reachable: boolean | undefined;
     readonly detail: string;
     readonly requests: Readonly<CloudMeter>;
+    /** What all volumes together may upload, in bits per second (0: paused; undefined: no limit), and how many uploads wait for it. */
+    readonly uploads: { readonly limit: BitRate | undefined; readonly waiting: number };
   };
   readonly access: {
     /** What keeps somebody out who should be let in, or cannot be recorded; one sentence each. */
@@ -68,6 +72,7 @@ export interface GatewayReport {
   /** undefined: no iSNS server is configured. */
   readonly isns: { readonly server: string; readonly state: string; readonly problem: string | undefined } | undefined;
   readonly volumes: readonly VolumeReport[];
+  readonly process: ProcessReport;
 }
 
 /** A session as people see it; `id` is what `session kill` takes. */
@@ -140,7 +145,8 @@ export const MAX_VERSIONS_LISTED = 10_000;
 
 /** What each operation takes; the server checks it, the command line is typed by it. */
 export const ARGUMENTS = {
-  status: z.strictObject({}),
+  /** `newInterval`: the figures of the process begin anew with this answer. */
+  status: z.strictObject({ newInterval: z.literal(true).optional() }),
   'volume-create': z.strictObject({
     name,
     bytes: z.number().int().positive(),
@@ -155,6 +161,8 @@ export const ARGUMENTS = {
   'volume-undelete': volume,
   'volume-purge': z.strictObject({ name, confirm: z.string() }),
   flush: volume,
+  /** Bits per second; 0 pauses uploads; without one there is no limit. */
+  'upload-limit': z.strictObject({ limit: z.number().int().min(0).optional() }),
   versions: z.strictObject({ name, limit: z.number().int().min(1).max(MAX_VERSIONS_LISTED) }),
   fold: volume,
   restore: z.strictObject({ name, version: z.number().int().min(0).optional() }),
@@ -208,6 +216,7 @@ export interface Results {
   'volume-undelete': VolumeReport;
   'volume-purge': { readonly objects: number };
   flush: { readonly n: VersionNumber };
+  'upload-limit': { readonly limit: BitRate | undefined };
   versions: readonly VersionSummary[];
   fold: FoldOutcome;
   restore: VolumeReport;

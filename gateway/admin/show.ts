@@ -1,3 +1,4 @@
+import { formatBitRate } from '../base/bit-rate.ts';
 import { formatDuration, formatSize } from '../base/size.ts';
 import type { CatalogueEntry, Finding, GatewayReport, Results, VolumeReport } from './gateway-api.ts';
 import { formatTable, formatTime } from './output.ts';
@@ -10,7 +11,7 @@ export function status(report: GatewayReport): string {
   const lines = [
     `gateway   ${report.gateway} (Farshore ${report.version}), ${report.portals.length === 0 ? 'starting: no portal is open yet' : `serving on ${report.portals.join(', ')}`}`,
     `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud${unread ? ' (volumes that are not open yet not counted)' : ''}; ${cache.state}`,
-    `cloud     ${cloud.detail}`,
+    `cloud     ${cloud.detail}${uploads(cloud.uploads)}`,
     ...(report.isns === undefined
       ? []
       : [
@@ -42,6 +43,18 @@ export function status(report: GatewayReport): string {
     formatTable(['volume', 'size', 'state', 'lag', 'version', 'sessions', 'access', 'target'], rows),
     ...reasons,
   ].join('\n');
+}
+
+function uploads({ limit, waiting }: GatewayReport['cloud']['uploads']): string {
+  if (limit === undefined) return '';
+  const wait = waiting === 0 ? '' : `, ${waiting} waiting`;
+  return limit === 0 ? `; uploads are paused${wait}` : `; uploads limited to ${formatBitRate(limit)}${wait}`;
+}
+
+export function uploadLimit({ limit }: Results['upload-limit']): string {
+  if (limit === undefined) return 'uploads have no limit until the gateway starts again';
+  if (limit === 0) return 'uploads are paused until the gateway starts again: what is written stays here alone';
+  return `uploads are limited to ${formatBitRate(limit)} until the gateway starts again`;
 }
 
 export function volume(report: VolumeReport): string {

@@ -13,6 +13,8 @@ import { PARALLEL_UPLOADS, RemoteVolumeEngine } from './remote-volume-engine.ts'
 import type { CommitBatch, OpenRequest } from './remote-volume.ts';
 import type { Answer, RpcPort } from './rpc.ts';
 import { sendEvent, serveCalls, withBuffers } from './rpc.ts';
+import { throttledObjectStore, throttledPutVersion, UploadThrottle } from './throttle.ts';
+import type { UploadRate } from './throttle.ts';
 
 /** Call targets: the host itself, the table, the bucket; volumes are numbered from FIRST_VOLUME on. */
 export const HOST = 0;
@@ -34,6 +36,8 @@ export interface HostSettings {
   readonly shardCacheBytes: ByteCount;
   /** Memory for decoded frames of all volumes together. */
   readonly frameCacheBytes: ByteCount;
+  /** Bytes per second that all volumes together may upload; undefined: no limit. */
+  readonly uploadRate?: UploadRate;
 }
 
 export type HostDeps = Omit<EngineDeps, 'segmentsInMemory' | 'onFenced'>;
@@ -54,6 +58,10 @@ export class ReplicationHost {
   readonly #meter = newMeter();
   readonly #store: ObjectStore;
   readonly #versions: VersionLog;
+  readonly #throttle: UploadThrottle;
+  /** What the engines write through. The administrator's few bytes and the lease go beside the throttle. */
+  readonly #throttledStore: ObjectStore;
+  readonly #throttledVersions: VersionLog;
   readonly #lease: GatewayLease;
   readonly #segmentsInMemory = new Semaphore(Math.max(MAX_SEGMENTS_IN_MEMORY, PARALLEL_UPLOADS));
   readonly #members = new Map<number, Member>();
@@ -65,6 +73,10 @@ export class ReplicationHost {
     this.#port = port;
     this.#store = meteredObjectStore(deps.store, this.#meter);
     this.#versions = meteredVersionLog(deps.versions, this.#meter);
+    this.#throttle = new UploadThrottle(deps.clock, settings.uploadRate);
+    this.#throttledStore = throttledObjectStore(this.#store, this.#throttle);
+    // The metered log is made of functions that need no `this`.
+    this.#throttledVersions = { ...this.#versions, putVersion: throttledPutVersion(this.#versions, this.#throttle) };
     const { clock, random, log } = deps;
     const { gateway, host, version } = settings;
     this.#lease = new GatewayLease(
@@ -77,6 +89,7 @@ export class ReplicationHost {
   /** Ends every engine and the lease; what is under way rejects with `stopped`. */
   close(): void {
     for (const [target, member] of this.#members) this.#forget(target, member);
+    this.#throttle.close();
     this.#lease.close();
   }
 
@@ -93,6 +106,11 @@ export class ReplicationHost {
         return { ...this.#meter };
       case 'health':
         return this.#lease.health;
+      case 'uploads':
+        return { waiting: this.#throttle.waiting };
+      case 'limitUploads':
+        this.#throttle.setRate(args[0] as UploadRate); // as worker-client sends it
+        return undefined;
       case 'dirty':
         this.#dirtyBlocks = args[0] as BlockCount; // as worker-client sends it
         return undefined;
@@ -154,8 +172,8 @@ export class ReplicationHost {
     const engine = new RemoteVolumeEngine(
       {
         ...this.#deps,
-        store: this.#store,
-        versions: this.#versions,
+        store: this.#throttledStore,
+        versions: this.#throttledVersions,
         log: this.#deps.log.child({ volume: ref.volume }),
         segmentsInMemory: this.#segmentsInMemory,
         onFenced: (error) => {

@@ -15,6 +15,7 @@ import type { RemoteVolume } from './remote-volume.ts';
 import { BUCKET, FIRST_VOLUME, HOST, TABLE } from './replication-host.ts';
 import type { RpcPort } from './rpc.ts';
 import { RpcClient } from './rpc.ts';
+import type { UploadRate, UploadState } from './throttle.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
 /** How long a worker that was asked to close may take before it is ended. */
@@ -62,6 +63,10 @@ export interface ReplicationWorker {
   traffic(): Promise<CloudMeter>;
   /** What the last lease renewal said of the cloud; asking makes no request. */
   health(): Promise<CloudHealth>;
+  /** Uploads that wait because of the limit. */
+  uploads(): Promise<UploadState>;
+  /** All volumes together, from now on; see UploadThrottle. */
+  limitUploads(rate: UploadRate): Promise<void>;
   /** For the gateway's heartbeat. */
   reportDirty(blocks: BlockCount): void;
   /**
@@ -147,6 +152,10 @@ export function connectReplication(port: RpcPort, log: Log, thread: WorkerThread
     store: portProxy<ObjectStore>(client, BUCKET, BUCKET_METHODS),
     traffic: async () => (await client.call(HOST, 'traffic', [])) as CloudMeter,
     health: async () => (await client.call(HOST, 'health', [])) as CloudHealth,
+    uploads: async () => (await client.call(HOST, 'uploads', [])) as UploadState,
+    limitUploads: async (rate) => {
+      await client.call(HOST, 'limitUploads', [rate]);
+    },
     reportDirty: (blocks) => {
       // A report that is lost with its worker is not missed.
       client.call(HOST, 'dirty', [blocks]).catch(() => undefined);

@@ -89,6 +89,11 @@ describe('the configuration', () => {
     ['an unknown key', good + 'colour: red\n', 'gateway.yaml: unknown key colour'],
     ['an unknown nested key', good.replace('ram: 256M', 'rom: 256M'), 'unknown key cache.rom'],
     ['a missing key', good.replace(/iqn: .*\n/, ''), 'gateway.yaml: iqn is missing'],
+    [
+      'an upload limit without a unit',
+      good.replace('replication:', '  uploadLimit: 200M\nreplication:'),
+      'cloud.uploadLimit "200M" is not a rate; write it like 200Mbit/s',
+    ],
     ['a wrong type', good.replace('rpoSeconds: 5', 'rpoSeconds: soon'), 'replication.rpoSeconds must be a number'],
     ['a bad size', good.replace('20G', '20 bananas'), 'cache.size "20 bananas" is not a size'],
     ['a tiny cache', good.replace('20G', '1M'), 'cache.size must be at least 256M'],

@@ -14,6 +14,7 @@ import { blockOf, REF, RemoteWorld } from '../../support/remote-world.ts';
 function hosted(
   world: RemoteWorld,
   log: Log = silentLog,
+  uploadRate?: number,
 ): { worker: ReplicationWorker; crash: (error: Error) => void } {
   const { port1, port2 } = new MessageChannel();
   const reader: LogReader = {
@@ -23,7 +24,14 @@ function hosted(
     },
   };
   const { store, versions, compression, clock, random } = world;
-  const settings = { gateway: 'gw', host: 'test', version: '0', shardCacheBytes: 1 << 20, frameCacheBytes: 1 << 20 };
+  const settings = {
+    gateway: 'gw',
+    host: 'test',
+    version: '0',
+    shardCacheBytes: 1 << 20,
+    frameCacheBytes: 1 << 20,
+    uploadRate,
+  };
   const host = new ReplicationHost(
     { store, versions, reader, compression, clock, random, log: portLog(port2) },
     settings,
@@ -125,6 +133,35 @@ describe('replication behind a message port', () => {
     const next = hosted(world).worker;
     expect((await next.openVolume(() => undefined).open({ ...OPEN, takeover: false })).epoch).toBe(2);
     await next.close();
+  });
+
+  it('uploads nothing while that is paused, but takes volumes over and renews the lease; then all of it', async () => {
+    const world = new RemoteWorld();
+    const { worker } = hosted(world, silentLog, 0);
+    const volume = worker.openVolume(() => undefined);
+    await volume.open(OPEN);
+    const puts = (): number => world.requests.filter((request) => request.startsWith('put ')).length;
+    const before = puts();
+    const commits = Promise.all([volume.commit(batch(1, 5, 50)), volume.commit(batch(2, 6, 60))]);
+    while ((await worker.uploads()).waiting === 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(puts()).toBe(before);
+    expect((await volume.status()).committedN).toBe(1);
+    await worker.limitUploads(undefined);
+    expect(await commits).toMatchObject([{ n: 2 }, { n: 3 }]);
+    expect(await worker.uploads()).toEqual({ waiting: 0 });
+    await worker.close();
+  });
+
+  it('ends also while uploads are paused', async () => {
+    const world = new RemoteWorld();
+    const { worker } = hosted(world, silentLog, 0);
+    const volume = worker.openVolume(() => undefined);
+    await volume.open(OPEN);
+    const commit = volume.commit(batch(1, 5, 50));
+    commit.catch(() => undefined);
+    while ((await worker.uploads()).waiting === 0) await new Promise((resolve) => setImmediate(resolve));
+    await worker.close();
+    await expect(commit).rejects.toMatchObject({ kind: 'stopped' });
   });
 
   it('rejects what is under way with stopped when it is closed', async () => {
