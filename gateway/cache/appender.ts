@@ -39,7 +39,7 @@ export class Appender {
 
   /** `noSpaceMs`: how long a disk that is full in spite of preallocation is put up with. */
   constructor(geometry: ChunkGeometry, clock: Clock, noSpaceMs: number, hooks: AppenderHooks) {
-    this.#lane = new Lane(geometry);
+    this.#lane = new Lane(geometry, 'main');
     this.#clock = clock;
     this.#noSpaceMs = noSpaceMs;
     this.#hooks = hooks;

@@ -4,7 +4,7 @@ import { LEAF_BLOCKS, type LeafOwner, type LeafSlab } from './leaf-slab.ts';
 
 /** The entry's content is not in a committed version yet. */
 const DIRTY = 1;
-/** Read since it was placed; reclaim will move such blocks on instead of dropping them. */
+/** Read since it was placed (or before, if it was written again since): reclaim moves such blocks on instead of dropping them. */
 const VISITED = 2;
 
 /**
@@ -44,11 +44,19 @@ export class BlockIndex implements LeafOwner {
     return (this.#entry(block) & DIRTY) !== 0;
   }
 
+  /** A clean block begins anew as one that nobody has read; one that is written stays what it was. */
   set(block: BlockNumber, place: number, dirty: boolean): void {
     invariant(place > 0 && place < 2 ** 30, 'a place has 30 bits and is not 0');
     const leafNo = Math.floor(block / LEAF_BLOCKS);
     const leaf = this.#leaf(leafNo) ?? this.#newLeaf(leafNo);
-    this.#replace(leaf, block & (LEAF_BLOCKS - 1), ((place << 2) | (dirty ? DIRTY : 0)) >>> 0);
+    const at = block & (LEAF_BLOCKS - 1);
+    const flags = dirty ? DIRTY | (this.#slab.get(leaf, at) & VISITED) : 0;
+    this.#replace(leaf, at, ((place << 2) | flags) >>> 0);
+  }
+
+  /** Whether the block was read since it was placed (see `set`). */
+  isVisited(block: BlockNumber): boolean {
+    return (this.#entry(block) & VISITED) !== 0;
   }
 
   /** Notes that the block was read. */
@@ -75,9 +83,11 @@ export class BlockIndex implements LeafOwner {
     if (this.#slab.used(leaf) === 0) this.#dropLeaf(leafNo, leaf);
   }
 
-  /** Clears the entry if it still points to `place`. */
-  clearIfAt(block: BlockNumber, place: number): void {
-    if (this.place(block) === place) this.clear(block);
+  /** Clears the entry if it still points to `place`; answers whether it did. */
+  clearIfAt(block: BlockNumber, place: number): boolean {
+    if (this.place(block) !== place) return false;
+    this.clear(block);
+    return true;
   }
 
   clearRange(first: BlockNumber, count: BlockCount): void {

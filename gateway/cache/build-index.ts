@@ -3,6 +3,7 @@ import type { BlockNumber, WriteSeq } from '../base/units.ts';
 import type { BlockIndex } from './block-index.ts';
 import type { Chunk } from './chunk.ts';
 import { KIND_UNMAP } from './descriptor.ts';
+import { rowsOfFills } from './fill-streams.ts';
 import type { ChunkGeometry } from './layout.ts';
 import { placesOf, readRanges } from './logged-op.ts';
 import { type KeyLimit, RecordStream, takeOp, type LoggedOp } from './record-stream.ts';
@@ -42,7 +43,7 @@ export async function buildIndex(
     throw lostWrites(marks.committedThrough + 1, marks.reclaimedThrough);
   const writes = new RecordStream(chunks, volume, geometry, 'writes', 0, limit);
   // Fills of a volume nobody has written to yet are as of sequence 0.
-  const fills = new RecordStream(chunks, volume, geometry, 'fills', -1, limit);
+  const rows = rowsOfFills(chunks, volume).map((row) => new RecordStream(row, volume, geometry, 'fills', -1, limit));
   let previous = firstSeq - 1;
   let dirtyOps = 0;
   let distrusted = 0;
@@ -56,9 +57,9 @@ export async function buildIndex(
   };
   for (;;) {
     if (writes.mustLoad) await writes.load();
-    if (fills.mustLoad) await fills.load();
-    if (writes.ended && fills.ended) break;
-    if (writes.ended || (!fills.ended && fills.key < writes.key)) {
+    const fills = await lowestOf(rows);
+    if (writes.ended && fills === undefined) break;
+    if (fills !== undefined && (writes.ended || fills.key < writes.key)) {
       if (judgeRecord('fill', fills.key, marks) === 'clean') index.set(fills.block, fills.place, false);
       fills.next();
       continue;
@@ -76,6 +77,16 @@ export async function buildIndex(
   }
   passGap(marks.lastSeq + 1);
   return { dirtyOps, distrusted };
+}
+
+/** The row whose next record has the lowest key; undefined when all have ended. */
+async function lowestOf(rows: readonly RecordStream[]): Promise<RecordStream | undefined> {
+  let lowest: RecordStream | undefined;
+  for (const row of rows) {
+    if (row.mustLoad) await row.load();
+    if (!row.ended && (lowest === undefined || row.key < lowest.key)) lowest = row;
+  }
+  return lowest;
 }
 
 function applyWrite(op: LoggedOp, index: BlockIndex, marks: RecoveryMarks, sink: DirtySink | undefined): void {

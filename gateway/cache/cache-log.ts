@@ -9,7 +9,8 @@ import { Appender } from './appender.ts';
 import { BlockIndex } from './block-index.ts';
 import { buildIndex, type BuiltIndex, type DirtySink } from './build-index.ts';
 import { ChunkPool } from './chunk-pool.ts';
-import { FillWriter, type Fill } from './fill-writer.ts';
+import type { Chunk } from './chunk.ts';
+import { FillWriter, type Fill, type FillHooks } from './fill-writer.ts';
 import {
   CACHE_DIRECTORY,
   chunkGeometry,
@@ -20,6 +21,7 @@ import {
 } from './layout.ts';
 import { LeafSlab } from './leaf-slab.ts';
 import type { LogOp } from './log-op.ts';
+import { moveOn } from './move-on.ts';
 import { MAX_ENDS, PoolState } from './pool-state.ts';
 import { RamTier } from './ram-tier.ts';
 import { readRun } from './reader.ts';
@@ -27,6 +29,7 @@ import type { KeyLimit } from './record-stream.ts';
 import { finishCuts, recoverTail, type RecoveredTail } from './recover-tail.ts';
 import { replay, type ReplayedOp } from './replay.ts';
 import { scanPool, type PoolScan } from './scan.ts';
+import { Ghosts, queueSizes, type QueueSizes } from './s3-fifo.ts';
 import { chunksOf, type CacheSettings } from './settings.ts';
 import { readTail, type TailOp } from './tail-reader.ts';
 import { SyncGroup } from './sync-group.ts';
@@ -55,6 +58,9 @@ export interface CacheStatus {
   /** Writes that wait for space. */
   readonly waitingWrites: number;
   readonly fills: number;
+  /** Blocks that were used and so outlived their chunk, and those that left the log with it. */
+  readonly movedBlocks: BlockCount;
+  readonly evictedBlocks: BlockCount;
   readonly reclaimedChunks: number;
   /** Why the pool is smaller than it was meant to be. */
   readonly problem: string | undefined;
@@ -92,7 +98,12 @@ export class CacheLog {
   readonly #pool: ChunkPool;
   readonly #admission: Admission;
   readonly #appender: Appender;
+  /** What is fetched goes to small, or to main when it has just left small; and to main what reclaim moves on. */
   readonly #fills: FillWriter;
+  readonly #mainFills: FillWriter;
+  readonly #queues: QueueSizes;
+  readonly #ghosts: Ghosts;
+  #moved: BlockCount = 0;
   readonly #sync: SyncGroup;
   #stopped: FarshoreError | undefined;
 
@@ -131,7 +142,9 @@ export class CacheLog {
     this.geometry = geometry;
     this.#synced = scan.synced;
     this.#firstGeneration = scan.nextGeneration;
-    this.ram = new RamTier(settings.ramBytes);
+    this.ram = new RamTier(settings.ramBytes, (number, block) => this.#volumes.get(number)?.index.visit(block));
+    this.#queues = queueSizes(maxChunks, geometry.dataSlots);
+    this.#ghosts = new Ghosts(this.#queues.ghosts);
     this.#slab = new LeafSlab(settings.indexBytes);
     this.#pool = new ChunkPool({
       disk: deps.disk,
@@ -143,6 +156,11 @@ export class CacheLog {
       volumes: this.#volumes,
       onSpace: () => {
         this.#admission.poke();
+      },
+      queues: this.#queues,
+      moveOn: (chunk, words) => this.#moveOn(chunk, words),
+      evicted: (chunk, volume, block) => {
+        if (chunk.queue === 'small') this.#ghosts.add(volume, block);
       },
     });
     this.#admission = new Admission(deps.clock, settings.maxWaitMs, {
@@ -163,7 +181,7 @@ export class CacheLog {
         this.#stop(error);
       },
     });
-    this.#fills = new FillWriter(geometry, deps.log, {
+    const fillHooks: FillHooks = {
       takeSpare: () => (this.#hasSpare() ? this.#pool.takeFree() : undefined),
       seal: (chunk) => {
         this.#pool.seal(chunk);
@@ -171,7 +189,9 @@ export class CacheLog {
       retire: (chunk) => {
         this.#pool.retire(chunk);
       },
-    });
+    };
+    this.#fills = new FillWriter(geometry, 'small', deps.log, fillHooks);
+    this.#mainFills = new FillWriter(geometry, 'main', deps.log, fillHooks);
     this.#sync = new SyncGroup({
       chunks: () => this.#pool.chunks.values(),
       volumes: () => this.#volumes.values(),
@@ -361,8 +381,12 @@ export class CacheLog {
     return this.#pool.dropped;
   }
 
-  fill(fill: Fill): void {
-    this.#fills.submit(fill);
+  /** `wanted`: somebody has asked for the block, it did not just come along. */
+  fill(fill: Fill, wanted: boolean): void {
+    const returns = wanted && this.#queues.mostMoved > 0 && this.#ghosts.take(fill.log.number, fill.block);
+    // Better among the new ones than nowhere.
+    const hasRoom = this.#mainFills.hasRoomInChunk || this.#hasSpare();
+    (returns && hasRoom ? this.#mainFills : this.#fills).submit(fill);
   }
 
   // ---- reading
@@ -400,7 +424,9 @@ export class CacheLog {
       indexBytes: this.#slab.bytes,
       ramBytes: this.ram.blocks * 4096,
       waitingWrites: this.#admission.waiting,
-      fills: this.#fills.fills,
+      fills: this.#fills.fills + this.#mainFills.fills - this.#moved,
+      movedBlocks: this.#moved,
+      evictedBlocks: this.#pool.evicted,
       reclaimedChunks: this.#pool.reclaimed,
       problem: this.#stopped?.message ?? this.#pool.problem,
     };
@@ -411,8 +437,10 @@ export class CacheLog {
     const closing = new FarshoreError('stopped', 'the gateway is stopping');
     this.#admission.stop(closing);
     this.#fills.stop();
+    this.#mainFills.stop();
     await this.#appender.idle();
     await this.#fills.idle();
+    await this.#mainFills.idle();
     if (this.#stopped === undefined) await this.#sync.sync();
     this.#stopped ??= closing;
     await this.#pool.close();
@@ -425,6 +453,7 @@ export class CacheLog {
     this.#deps.log.error({ reason: error.message, cause: String(error.cause) }, 'the cache log has stopped');
     this.#appender.stop(error);
     this.#fills.stop();
+    this.#mainFills.stop();
     this.#sync.stop(error);
     this.#admission.stop(error);
     for (const log of [...this.#volumes.values()]) log.onStopped(error);
@@ -437,6 +466,17 @@ export class CacheLog {
   #press(): void {
     this.#pool.kick();
     for (const log of this.#volumes.values()) log.onPressure();
+  }
+
+  async #moveOn(chunk: Chunk, words: Uint32Array): Promise<void> {
+    this.#moved += await moveOn(chunk, words, {
+      geometry: this.geometry,
+      volumes: this.#volumes,
+      ram: this.ram,
+      writer: this.#mainFills,
+      mostMoved: this.#queues.mostMoved,
+      mayGoOn: () => this.#stopped === undefined && this.#admission.waiting === 0,
+    });
   }
 
   /** A chunk beyond what admitted writes and the next ones need. */

@@ -2,18 +2,23 @@ import type { Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { describeError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { MIB, type WriteSeq } from '../base/units.ts';
+import { MIB, type BlockCount, type BlockNumber, type WriteSeq } from '../base/units.ts';
 import { Chunk } from './chunk.ts';
 import { encodeChunkHeader } from './chunk-header.ts';
 import { CACHE_DIRECTORY, chunkPath, MAX_CHUNKS, type ChunkGeometry } from './layout.ts';
 import { Mutex } from './mutex.ts';
 import type { PoolState } from './pool-state.ts';
-import { clearIndexOf } from './reclaim.ts';
+import { clearIndexOf, tableOf } from './reclaim.ts';
+import { nextVictim, type QueueSizes } from './s3-fifo.ts';
 import type { VolumeLog } from './volume-log.ts';
 
-/** Chunks kept ready ahead of demand: an eighth of a small pool (a fill takes one only when another is left for writes). */
+/**
+ * Chunks kept ready ahead of demand: an eighth of a small pool (a fill takes one only when another is left for writes). Of a pool that moves
+ * blocks on when it reclaims, three: while one is made ready, what moves may take one and leave one.
+ */
 const MOST_READY = 4;
 const LEAST_READY = 2;
+const LEAST_READY_TO_MOVE = 3;
 
 /** After the disk was found full, growing is tried again no sooner. */
 const GROW_RETRY_MS = 30_000;
@@ -31,11 +36,16 @@ export interface PoolDeps {
   readonly volumes: ReadonlyMap<number, VolumeLog>;
   /** There may be more room now. */
   readonly onSpace: () => void;
+  readonly queues: QueueSizes;
+  /** Gives what was used in a chunk that is about to go a place elsewhere, as far as there is one. `words`: its descriptor table. */
+  readonly moveOn: (chunk: Chunk, words: Uint32Array) => Promise<unknown>;
+  /** The block has left the log with the chunk. */
+  readonly evicted: (chunk: Chunk, volume: number, block: BlockNumber) => void;
 }
 
 /**
- * The chunks: grows the pool up to its size by really writing new ones, and reclaims the oldest chunk without dirty blocks when it is
- * full grown, so that a few are always ready. One maintenance loop at a time.
+ * The chunks: grows the pool up to its size by really writing new ones, and reclaims chunks without dirty blocks when it is
+ * full grown (see s3-fifo), so that a few are always ready. One maintenance loop at a time.
  */
 export class ChunkPool {
   readonly #deps: PoolDeps;
@@ -55,12 +65,15 @@ export class ChunkPool {
   #growProblem: string | undefined;
   #retired = 0;
   reclaimed = 0;
+  /** Blocks that left the log with their chunk. */
+  evicted: BlockCount = 0;
   /** Reclaimed chunks that held blocks somebody might have read again. */
   dropped = 0;
 
   constructor(deps: PoolDeps) {
     this.#deps = deps;
-    this.#readyTarget = Math.min(MOST_READY, Math.max(LEAST_READY, Math.floor(deps.maxChunks / 8)));
+    const least = deps.queues.mostMoved === 0 ? LEAST_READY : LEAST_READY_TO_MOVE;
+    this.#readyTarget = Math.min(MOST_READY, Math.max(least, Math.floor(deps.maxChunks / 8)));
   }
 
   get chunks(): ReadonlyMap<number, Chunk> {
@@ -167,10 +180,15 @@ export class ChunkPool {
 
   #reclaimOne(): Promise<boolean> {
     return this.mutex.run(async () => {
-      const free = this.#sealed.filter((chunk) => this.#isReclaimable(chunk));
-      const victim = free.find((chunk) => this.#isNobodys(chunk)) ?? (this.canGrow ? undefined : free[0]);
+      const victim = this.#victim();
       return victim !== undefined && (await this.#reclaim(victim));
     });
+  }
+
+  #victim(): Chunk | undefined {
+    const mayGo = (chunk: Chunk): boolean => this.#isReclaimable(chunk);
+    const nobodys = this.#sealed.find((chunk) => this.#isNobodys(chunk) && mayGo(chunk));
+    return nobodys ?? (this.canGrow ? undefined : nextVictim(this.#sealed, mayGo, this.#deps.queues));
   }
 
   #isReclaimable(chunk: Chunk): boolean {
@@ -240,11 +258,15 @@ export class ChunkPool {
           ({ number, committedThrough, syncedThrough }) => [number, { committedThrough, syncedThrough }] as const,
         ),
         ...[...chunk.shares].map(
-          ([number, share]) => [number, { forgetThrough: share.maxKey, reclaimedThrough: share.maxSeq }] as const,
+          // Only a write or unmap makes older copies wrong. Those of the same content elsewhere outlive a fill that goes.
+          ([number, share]) => [number, { forgetThrough: share.maxSeq, reclaimedThrough: share.maxSeq }] as const,
         ),
       ]);
-      // Here S3-FIFO will move blocks that were visited to the fill lane, before their entries go.
-      await clearIndexOf(chunk, geometry, this.#deps.volumes);
+      const words = await tableOf(chunk, geometry);
+      if (words !== undefined && this.#deps.queues.mostMoved > 0) await this.#deps.moveOn(chunk, words);
+      this.evicted += clearIndexOf(chunk, words, geometry, this.#deps.volumes, (volume, block) => {
+        this.#deps.evicted(chunk, volume, block);
+      });
       const generation = this.#nextGeneration++;
       await chunk.file.write([this.#header(chunk.number, generation)], 0);
       await chunk.file.sync();

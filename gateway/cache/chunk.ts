@@ -1,5 +1,6 @@
 import type { DiskFile } from '../base/disk.ts';
 import type { WriteSeq } from '../base/units.ts';
+import type { Queue } from './s3-fifo.ts';
 
 /** What a chunk holds of one volume. */
 export interface ChunkShare {
@@ -23,6 +24,8 @@ export class Chunk {
   readonly file: DiskFile;
   generation: number;
   state: ChunkState = 'free';
+  /** Where it stands when it is full. What a start finds is main's: which of it was fetched for the first time, nobody knows any more. */
+  queue: Queue = 'main';
   readonly shares = new Map<number, ChunkShare>();
   /** The descriptor table as written so far, while the chunk is open. */
   table: Buffer | undefined;

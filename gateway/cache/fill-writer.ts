@@ -6,6 +6,7 @@ import type { Chunk } from './chunk.ts';
 import { KIND_FILL, type DescriptorFields } from './descriptor.ts';
 import { Lane, writePart, type LanePart } from './lane.ts';
 import { placeOf, type ChunkGeometry } from './layout.ts';
+import type { Queue } from './s3-fifo.ts';
 import type { VolumeLog } from './volume-log.ts';
 
 /** Fills that wait to be written (8 MiB); more are dropped, they can be fetched again. */
@@ -18,11 +19,11 @@ const MAX_BATCH_FILLS = 512;
 export interface FillOwner {
   /** Still the block's newest content, and nowhere in the log? Asked in the tick in which the fill takes its place, and before the index is set. */
   isFillWanted(block: BlockNumber): boolean;
-  /** Placed or forgotten. */
-  fillEnded(block: BlockNumber): void;
+  /** `placed`: the index leads to it now; otherwise it is forgotten. */
+  fillEnded(block: BlockNumber, placed: boolean): void;
 }
 
-/** A clean block, fetched from the remote, that may go into the log. */
+/** A clean block, fetched from the remote or about to lose its chunk, that may go into the log. */
 export interface Fill {
   readonly log: VolumeLog;
   readonly block: BlockNumber;
@@ -48,8 +49,9 @@ export class FillWriter {
   fills = 0;
   dropped = 0;
 
-  constructor(geometry: ChunkGeometry, diary: Log, hooks: FillHooks) {
-    this.#lane = new Lane(geometry);
+  /** `queue`: what its chunks are part of. */
+  constructor(geometry: ChunkGeometry, queue: Queue, diary: Log, hooks: FillHooks) {
+    this.#lane = new Lane(geometry, queue);
     this.#diary = diary;
     this.#hooks = hooks;
   }
@@ -85,11 +87,11 @@ export class FillWriter {
 
   #drop(fill: Fill): void {
     this.dropped++;
-    this.#end(fill);
+    this.#end(fill, false);
   }
 
-  #end(fill: Fill): void {
-    fill.owner.fillEnded(fill.block);
+  #end(fill: Fill, placed: boolean): void {
+    fill.owner.fillEnded(fill.block, placed);
     fill.log.end();
   }
 
@@ -129,11 +131,12 @@ export class FillWriter {
       return;
     }
     for (const { fill, slot } of placed) {
-      if (fill.owner.isFillWanted(fill.block)) {
+      const isWanted = fill.owner.isFillWanted(fill.block);
+      if (isWanted) {
         fill.log.index.set(fill.block, placeOf(chunk.number, slot), false);
         this.fills++;
       }
-      this.#end(fill);
+      this.#end(fill, isWanted);
     }
     chunk.pending--;
     if (this.#lane.room > 0) return;

@@ -2,6 +2,7 @@ import { invariant } from '../base/errors.ts';
 import type { Chunk } from './chunk.ts';
 import { encodeDescriptor, newTable, wordsOf, type DescriptorFields } from './descriptor.ts';
 import { descriptorPosition, slotPosition, type ChunkGeometry } from './layout.ts';
+import type { Queue } from './s3-fifo.ts';
 
 /** A stretch of one chunk that is being written: data slots [from, to) and their descriptors. */
 export interface LanePart {
@@ -16,13 +17,16 @@ export interface LanePart {
 /** The end of a log: the open chunk and the next slot of it. */
 export class Lane {
   readonly #geometry: ChunkGeometry;
+  readonly #queue: Queue;
   #chunk: Chunk | undefined;
   #table: Buffer | undefined;
   #words: Uint32Array | undefined;
   #next = 0;
 
-  constructor(geometry: ChunkGeometry) {
+  /** `queue`: of which its chunks become part. */
+  constructor(geometry: ChunkGeometry, queue: Queue) {
     this.#geometry = geometry;
+    this.#queue = queue;
   }
 
   get chunk(): Chunk | undefined {
@@ -38,6 +42,7 @@ export class Lane {
   open(chunk: Chunk): void {
     invariant(chunk.state === 'free', 'a lane goes on in a free chunk');
     chunk.state = 'open';
+    chunk.queue = this.#queue;
     this.#chunk = chunk;
     this.#table = newTable(this.#geometry.tableBytes);
     this.#words = wordsOf(this.#table);

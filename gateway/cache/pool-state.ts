@@ -43,7 +43,7 @@ const schema = z.strictObject({
 
 /** What the pool remembers of a volume beside its records. Each only rises. */
 export interface VolumeMarks {
-  /** Highest key (sequence, or what a fill was as of) that was in a reclaimed chunk: clean records below it may be outdated. */
+  /** Highest sequence of a write or unmap that was in a reclaimed chunk: clean records below it may be outdated. */
   readonly forgetThrough: WriteSeq;
   /** Highest sequence of a write or unmap that was in a reclaimed chunk: all up to it is committed, and may be gone. */
   readonly reclaimedThrough: WriteSeq;

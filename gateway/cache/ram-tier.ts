@@ -5,6 +5,13 @@ const SLAB_BYTES = 64 * MIB;
 const SLAB_BLOCKS = SLAB_BYTES / BLOCK_SIZE;
 const TWO_32 = 0x1_0000_0000;
 
+/** What became of a block since it was put: nobody read it, or somebody did. */
+const UNUSED = 0;
+const USED = 1;
+/** Came along with what somebody wanted, or was read ahead: its first reader is what brings others in, and does not make it a block that is used again. */
+export const CAME_ALONG = 2;
+export const READ_AHEAD = 3;
+
 /**
  * Copies of recently used blocks. No object per block: slabs of 4 KiB slots (made when first needed), an open-addressing hash over
  * typed arrays, CLOCK for eviction. What it holds is the block's newest logged content; blocks in flight are the volume's to know.
@@ -23,10 +30,15 @@ export class RamTier {
   #freeCount = 0;
   #used = 0;
   #hand = 0;
+  readonly #noteUsed: (volume: number, block: BlockNumber) => void;
   hits = 0;
+  /** Blocks read ahead: how many met a reader, and how many went without. */
+  aheadUsed = 0;
+  aheadWasted = 0;
 
-  /** `bytes` rounded down to whole blocks; 0 switches the tier off. */
-  constructor(bytes: ByteCount) {
+  /** `bytes` rounded down to whole blocks; 0 switches the tier off. `noteUsed` hears of blocks whose use the tier forgets. */
+  constructor(bytes: ByteCount, noteUsed: (volume: number, block: BlockNumber) => void = () => undefined) {
+    this.#noteUsed = noteUsed;
     this.#slots = Math.floor(bytes / BLOCK_SIZE);
     let table = 16;
     while (table < this.#slots * 2) table *= 2;
@@ -47,28 +59,39 @@ export class RamTier {
     const at = this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32));
     if (at < 0) return undefined;
     const slot = (this.#table[at] ?? 0) - 1;
-    this.#visited[slot] = 1;
+    if ((this.#visited[slot] ?? 0) >= CAME_ALONG) {
+      if (this.#visited[slot] === READ_AHEAD) this.aheadUsed++;
+      this.#visited[slot] = UNUSED;
+    } else this.#visited[slot] = USED;
     this.hits++;
     return this.#view(slot);
+  }
+
+  /** Whether the block is here and was read since it came. */
+  isVisited(volume: number, block: BlockNumber): boolean {
+    const at = this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32));
+    return at >= 0 && this.#visited[(this.#table[at] ?? 0) - 1] === USED;
   }
 
   has(volume: number, block: BlockNumber): boolean {
     return this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32)) >= 0;
   }
 
-  /** Copies the block in, replacing what was there. */
-  put(volume: number, block: BlockNumber, data: Buffer): void {
+  /** Copies the block in, replacing what was there. `why`: CAME_ALONG and READ_AHEAD when nobody has asked for it yet. */
+  put(volume: number, block: BlockNumber, data: Buffer, why = UNUSED): void {
     if (this.#slots === 0) return;
     const low = block % TWO_32;
     const high = volume * 256 + Math.floor(block / TWO_32);
     const found = this.#find(low, high);
     let slot: number;
-    if (found >= 0) slot = (this.#table[found] ?? 0) - 1;
-    else {
+    if (found >= 0) {
+      slot = (this.#table[found] ?? 0) - 1;
+      if (why === UNUSED && (this.#visited[slot] ?? 0) >= CAME_ALONG) this.#visited[slot] = UNUSED;
+    } else {
       slot = this.#takeSlot();
       this.#keyLow[slot] = low;
       this.#keyHigh[slot] = high;
-      this.#visited[slot] = 0;
+      this.#visited[slot] = why;
       this.#insert(slot);
     }
     const slab = this.#slabOf(slot);
@@ -126,10 +149,13 @@ export class RamTier {
     for (;;) {
       const slot = this.#hand;
       this.#hand = slot + 1 === this.#slots ? 0 : slot + 1;
-      if (this.#visited[slot] === 1) {
-        this.#visited[slot] = 0;
+      if (this.#visited[slot] === USED) {
+        this.#visited[slot] = UNUSED;
+        const high = this.#keyHigh[slot] ?? 0;
+        this.#noteUsed(Math.floor(high / 256), (high % 256) * TWO_32 + (this.#keyLow[slot] ?? 0));
         continue;
       }
+      if (this.#visited[slot] === READ_AHEAD) this.aheadWasted++;
       const at = this.#find(this.#keyLow[slot] ?? 0, this.#keyHigh[slot] ?? 0);
       invariant(at >= 0, 'a used slot of the RAM tier is in its table');
       this.#removeAt(at);

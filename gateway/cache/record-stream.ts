@@ -80,14 +80,17 @@ export class RecordStream {
     return this.#chunk === undefined && this.#chunks.length === 0;
   }
 
+  /** Brings the next table that has a record of the stream. */
   async load(): Promise<void> {
-    const chunk = this.#chunks.shift();
-    if (chunk === undefined) return;
-    this.#words = await readTable(chunk, this.#geometry);
-    this.#chunk = chunk;
-    this.#chunkLimit = this.#limit(chunk);
-    this.#slot = this.#geometry.firstSlot - 1;
-    this.next();
+    while (this.mustLoad) {
+      const chunk = this.#chunks.shift();
+      if (chunk === undefined) return;
+      this.#words = await readTable(chunk, this.#geometry);
+      this.#chunk = chunk;
+      this.#chunkLimit = this.#limit(chunk);
+      this.#slot = this.#geometry.firstSlot - 1;
+      this.next();
+    }
   }
 
   /** Goes to the next record of the table; at its end the stream must load again, or has ended. */

@@ -1,5 +1,5 @@
 import { invariant } from '../base/errors.ts';
-import type { WriteSeq } from '../base/units.ts';
+import type { BlockNumber, WriteSeq } from '../base/units.ts';
 import type { BlockIndex } from './block-index.ts';
 import { MAX_SEQ } from './descriptor.ts';
 
@@ -20,6 +20,9 @@ export class VolumeLog {
   readonly onPressure: () => void;
   /** The log has stopped: nothing is acked from now on. */
   readonly onStopped: (error: Error) => void;
+
+  /** Whether a write of the block is on its way into the log; who serves the volume sets it. */
+  isStaged: (block: BlockNumber) => boolean = () => false;
 
   #underWay = 0;
   readonly #idleWaiters: (() => void)[] = [];

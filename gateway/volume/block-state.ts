@@ -6,6 +6,7 @@ import { FarshoreError } from '../base/errors.ts';
 import { BLOCK_SIZE, MAX_VOLUME_BYTES, type BlockCount, type BlockNumber } from '../base/units.ts';
 import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
 import { KIND_WRITE } from '../cache/descriptor.ts';
+import type { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
 import { BlockSet } from './block-set.ts';
 import type { PendingUnmaps } from './pending-unmaps.ts';
@@ -19,12 +20,37 @@ export class Miss implements FillOwner {
   readonly count: BlockCount;
   readonly answer: Promise<RemoteBlocks>;
   readonly #state: BlockState;
+  /** What somebody waits for; the rest comes along, or is read ahead. */
+  #wantedFrom: BlockNumber = Infinity;
+  #wantedTo: BlockNumber = 0;
+  readonly #unwanted: number;
 
-  constructor(state: BlockState, first: BlockNumber, count: BlockCount, answer: Promise<RemoteBlocks>) {
+  constructor(
+    state: BlockState,
+    first: BlockNumber,
+    count: BlockCount,
+    answer: Promise<RemoteBlocks>,
+    unwanted: typeof CAME_ALONG | typeof READ_AHEAD,
+  ) {
     this.#state = state;
     this.first = first;
     this.count = count;
     this.answer = answer;
+    this.#unwanted = unwanted;
+  }
+
+  want(block: BlockNumber, count: BlockCount): void {
+    this.#wantedFrom = Math.min(this.#wantedFrom, block);
+    this.#wantedTo = Math.max(this.#wantedTo, block + count);
+  }
+
+  isWanted(block: BlockNumber): boolean {
+    return block >= this.#wantedFrom && block < this.#wantedTo;
+  }
+
+  /** For the RAM tier: why the block comes; undefined when it is wanted. */
+  reasonFor(block: BlockNumber): number | undefined {
+    return this.isWanted(block) ? undefined : this.#unwanted;
   }
 
   isFillWanted(block: BlockNumber): boolean {
@@ -67,6 +93,7 @@ export class BlockState {
     this.volumeBlocks = volumeBlocks;
     this.#damaged = damaged;
     this.#unmaps = unmaps;
+    log.isStaged = (block) => this.stagedFor(block) !== undefined;
   }
 
   get pendingUnmaps(): number {
@@ -234,13 +261,13 @@ export class BlockState {
         continue;
       }
       if (!isPresent || log.index.has(block)) {
-        if (!isPresent) cache.ram.put(log.number, block, ZERO_BLOCK);
+        if (!isPresent) cache.ram.put(log.number, block, ZERO_BLOCK, miss.reasonFor(block));
         this.#misses.delete(block);
         continue;
       }
       const content = data.subarray(at, at + 4096);
-      cache.ram.put(log.number, block, content);
-      cache.fill({ log, block, data: content, owner: miss });
+      cache.ram.put(log.number, block, content, miss.reasonFor(block));
+      cache.fill({ log, block, data: content, owner: miss }, miss.isWanted(block));
     }
   }
 

@@ -3,6 +3,7 @@ import { describeError, FarshoreError, invariant, isKind } from '../base/errors.
 import type { Log } from '../base/log.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
 import { chunkOfPlace } from '../cache/layout.ts';
+import { CAME_ALONG } from '../cache/ram-tier.ts';
 import { LOST_BLOCK, type RemoteBlocks, type RemoteVolume } from '../replication/remote-volume.ts';
 import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
 
@@ -199,6 +200,7 @@ export class ReadPath {
         this.#state.missFor(block + at) ?? this.#startMiss(block + at, this.#unclaimedRun(block + at, count - at));
       let run = 1;
       while (at + run < count && this.#state.missFor(block + at + run) === miss) run++;
+      miss.want(block + at, run);
       reads.push(this.#copyWhenRead(miss, block + at - miss.first, run, into.subarray(at * BLOCK_SIZE)));
       at += run;
     }
@@ -228,7 +230,7 @@ export class ReadPath {
     const most = Math.min(end - first, MAX_REMOTE_BLOCKS);
     this.remoteReads++;
     const answer = this.#remote.read(first, most);
-    const miss: Miss = new Miss(this.#state, first, most, answer);
+    const miss: Miss = new Miss(this.#state, first, most, answer, CAME_ALONG);
     this.#state.beginMiss(miss);
     void this.#finishMiss(miss);
     return miss;
