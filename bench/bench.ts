@@ -3,58 +3,45 @@
  * of its own, rounds taken in turn, the disk settled and replication drained between them.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { describeError } from '../gateway/base/errors.ts';
 import { makeSiteDirectory, removeSiteDirectory } from '../test/support/gateway-process.ts';
 import { writes } from './cases.ts';
-import type { LoadCase } from './cases.ts';
+import type { BenchCase } from './cases.ts';
 import { LoadProcess } from './load-process.ts';
+import { machineData } from './machine.ts';
 import { USAGE, parseOptions } from './options.ts';
 import type { BenchOptions } from './options.ts';
-import { startFarshore, startTgtd } from './peers.ts';
 import type { Peer } from './peers.ts';
-import { renderTable, summarise } from './report.ts';
+import { Roster } from './roster.ts';
+import { renderReplication, renderTable, summarise } from './report.ts';
 import type { ReplicationRound, RoundRecord } from './report.ts';
-
-const WARM_UP_MS = 700;
-/** Share of a core from which the load generator counts as the limit. */
-const SATURATED = 0.95;
 
 async function main(options: BenchOptions): Promise<boolean> {
   const directory = makeSiteDirectory();
-  const peers: Peer[] = [];
   const load = new LoadProcess();
+  const roster = new Roster(directory, options, load, say);
+  const machine = machineData();
   try {
-    for (const name of options.peers) {
-      const start = name === 'farshore' ? startFarshore : startTgtd;
-      peers.push(await start({ ...options, directory }));
-    }
-    for (const peer of peers) {
-      const from = performance.now();
-      await load.fill(peer.portal, options.lunBytes);
-      const filled = performance.now();
-      await peer.settle();
-      say(
-        `${peer.name}: filled in ${seconds(filled - from)} s, settled ${seconds(performance.now() - filled)} s later`,
-      );
-    }
-    for (const peer of peers) {
-      for (const one of options.cases) await measure(peer, load, options, one, 0, WARM_UP_MS);
-    }
     const rounds: RoundRecord[] = [];
-    for (let round = 1; round <= options.rounds; round += 1) {
-      for (const one of options.cases) {
-        // Who goes first changes, so that neither always runs on what the other left behind.
+    for (const one of options.cases) {
+      const peers: Peer[] = [];
+      for (const name of one.peers) peers.push(await roster.peer(name));
+      if (options.warmUpMs > 0) for (const peer of peers) await measure(peer, load, options, one, 0, options.warmUpMs);
+      for (let round = 1; round <= options.rounds; round += 1) {
+        // Who goes first changes, so that none always runs on what another left behind.
         for (const peer of round % 2 === 1 ? peers : peers.toReversed()) {
+          await roster.renewIfLarge();
           rounds.push(await measure(peer, load, options, one, round, options.roundMs));
         }
       }
+      const later = options.cases.slice(options.cases.indexOf(one) + 1);
+      await roster.dismiss((name) => !later.some(({ peers: needed }) => needed.includes(name)));
     }
-    return report(options, peers, rounds);
+    return report(options, machine, roster.descriptions(), rounds);
   } finally {
     load.stop();
-    for (const peer of peers) await peer.stop();
+    await roster.dismiss(() => true);
     removeSiteDirectory(directory);
   }
 }
@@ -63,35 +50,42 @@ async function measure(
   peer: Peer,
   process: LoadProcess,
   options: BenchOptions,
-  load: LoadCase,
+  { load }: BenchCase,
   round: number,
   durationMs: number,
 ): Promise<RoundRecord> {
-  const before = await peer.replication();
+  await peer.prepare();
+  const before = await peer.mark();
   const cpuBefore = peer.cpuMs();
+  const startedAt = performance.now();
   const result = await process.run(peer.portal, {
     load,
     lunBytes: options.lunBytes,
     rampMs: options.rampMs,
     durationMs,
-    seed: round * 1000 + options.cases.indexOf(load) + 1,
+    maxWriteBytes: options.maxWriteBytes,
+    stores: peer.stores,
+    seed: round * 1000 + options.cases.findIndex((one) => one.load === load) + 1,
   });
+  const elapsedMs = performance.now() - startedAt;
   const cpuMs = peer.cpuMs() - cpuBefore;
-  const after = await peer.replication();
+  const after = await peer.mark();
   const drainFrom = performance.now();
   await peer.settle();
   const drainSeconds = (performance.now() - drainFrom) / 1000;
-  const settled = await peer.replication();
+  const settled = await peer.mark();
   let replication: ReplicationRound | undefined;
   if (before !== undefined && after !== undefined && settled !== undefined) {
+    const [first, loaded, last] = [before.replication, after.replication, settled.replication];
     replication = {
-      versionsDuringLoad: after.committedN - before.committedN,
-      versionsInAll: settled.committedN - before.committedN,
-      lagBytesAtEnd: after.lagBytes,
+      versionsDuringLoad: loaded.committedN - first.committedN,
+      versionsInAll: last.committedN - first.committedN,
+      lagBytesAtEnd: loaded.lagBytes,
       drainSeconds,
-      uploadedBytes: settled.uploadedBytes - before.uploadedBytes,
-      s3Puts: settled.s3Puts - before.s3Puts,
-      dynamoWrites: settled.dynamoWrites - before.dynamoWrites,
+      uploadedDuringLoad: loaded.uploadedBytes - first.uploadedBytes,
+      uploadedBytes: last.uploadedBytes - first.uploadedBytes,
+      s3Puts: last.s3Puts - first.s3Puts,
+      dynamoWrites: last.dynamoWrites - first.dynamoWrites,
     };
   }
   const perSecond = Math.round(result.operations / result.seconds);
@@ -100,17 +94,25 @@ async function measure(
       ? ''
       : `, ${replication.versionsDuringLoad} versions committed meanwhile, ${replication.versionsInAll} in all after a drain of ${drainSeconds.toFixed(1)} s, ${Math.round(replication.uploadedBytes / 1e6)} MB uploaded`;
   say(
-    `${round === 0 ? 'warm-up' : `round ${round}`}  ${peer.name.padEnd(8)}  ${load.title}: ${perSecond.toLocaleString('en')}/s${uploads}`,
+    `${round === 0 ? 'warm-up' : `round ${round}`}  ${peer.name.padEnd(17)}  ${load.title}: ${perSecond.toLocaleString('en')}/s${uploads}`,
   );
-  // The ramp is in the CPU time too, so it counts for the whole run.
-  const targetLoad = cpuMs / (options.rampMs + durationMs);
-  return { case: load.name, peer: peer.name, round, result, targetLoad, replication };
+  // The ramp and the connecting are in the CPU time too, so it counts for the whole run.
+  const targetLoad = cpuMs / elapsedMs;
+  return { case: load.name, peer: peer.name, round, result, targetLoad, replication, process: after?.process };
 }
 
 /** Prints and writes the figures; false when Farshore's replication did not do its part. */
-function report(options: BenchOptions, peers: readonly Peer[], rounds: readonly RoundRecord[]): boolean {
+function report(
+  options: BenchOptions,
+  machine: object,
+  descriptions: Readonly<Record<string, string>>,
+  rounds: readonly RoundRecord[],
+): boolean {
   const summaries = summarise(options.cases, rounds);
-  console.log(`\n${renderTable(summaries)}\n`);
+  console.log(`\n${renderTable(summaries)}\n\n${renderReplication(summaries)}\n`);
+  console.log(
+    'Farshore: uploads capped at 200 Mbit/s and counted. Its RAM tier holds the LUN, as the page cache holds tgtd’s file; but for the reads from the disk log.',
+  );
   if (options.mode === 'smoke')
     console.log('A smoke run: it shows that the benchmark works; the figures mean nothing.');
   const replicated = rounds.flatMap((round) => round.replication ?? []);
@@ -119,27 +121,20 @@ function report(options: BenchOptions, peers: readonly Peer[], rounds: readonly 
   const puts = replicated.reduce((sum, round) => sum + round.s3Puts, 0);
   if (replicated.length > 0)
     console.log(`Replicated meanwhile: ${versions} versions, ${megabytes} MB in ${puts} S3 PUTs.`);
+  const writing = new Set(options.cases.filter(({ load }) => writes(load)).map(({ load }) => load.name));
   const idle = rounds.filter(
-    (round) =>
-      round.replication !== undefined &&
-      writes(options.cases.find((load) => load.name === round.case) ?? impossibleCase(round.case)) &&
-      // Long rounds must see versions while the load is on; short ones end before the first is due.
-      (options.mode === 'full' ? round.replication.versionsDuringLoad : round.replication.versionsInAll) < 1,
+    ({ replication, ...round }) =>
+      replication !== undefined && writing.has(round.case) && replication.versionsInAll < 1,
   );
   for (const round of idle) console.log(`FAILED: no version was committed in round ${round.round} of ${round.case}.`);
-  const busiest = Math.max(...rounds.map((round) => round.result.generatorLoad));
-  if (busiest > SATURATED) console.log('Note: in some rounds the load generator itself was the limit.');
+  for (const { title, generatorLimited } of summaries)
+    if (generatorLimited.length > 0)
+      console.log(`* ${title}: the load generator was the limit against ${generatorLimited.join(', ')}.`);
   const file = options.out ?? (options.mode === 'smoke' ? undefined : defaultFile(options.mode));
   if (file !== undefined) {
     mkdirSync(dirname(file), { recursive: true });
-    const settings = {
-      mode: options.mode,
-      rounds: options.rounds,
-      roundMs: options.roundMs,
-      lunBytes: options.lunBytes,
-    };
-    const machine = { cpus: cpus().length, model: cpus()[0]?.model, memoryBytes: totalmem(), node: process.version };
-    const descriptions = Object.fromEntries(peers.map((peer) => [peer.name, peer.description]));
+    const { mode, rounds: count, roundMs, lunBytes, cacheSize, ramSize, smallRamSize, maxWriteBytes } = options;
+    const settings = { mode, rounds: count, roundMs, lunBytes, cacheSize, ramSize, smallRamSize, maxWriteBytes };
     const document = { at: new Date().toISOString(), machine, settings, peers: descriptions, summaries, rounds };
     writeFileSync(file, `${JSON.stringify(document, null, 2)}\n`);
     console.log(`Written to ${file}`);
@@ -152,16 +147,8 @@ function defaultFile(mode: string): string {
   return join(resolve(import.meta.dirname, '../docs/bench'), `${day}-${mode}.json`);
 }
 
-function impossibleCase(name: string): never {
-  throw new Error(`a round of the unknown case ${name}`);
-}
-
 function say(text: string): void {
   console.log(text);
-}
-
-function seconds(ms: number): string {
-  return (ms / 1000).toFixed(1);
 }
 
 try {

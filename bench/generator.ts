@@ -14,6 +14,8 @@ export interface LoadRequest {
   readonly durationMs: number;
   /** The measured time ends early once so much was written in it: what a target has to replicate has a bound. */
   readonly maxWriteBytes?: number;
+  /** False for a target that forgets what is written. */
+  readonly stores?: boolean;
   readonly seed: number;
 }
 
@@ -35,6 +37,8 @@ export interface LoadResult {
 
 /** Reads of one block are all checked; of large ones every 16th transfer, so that checking is not what is measured. */
 const CHECK_EVERY_LARGE = 16;
+/** The ramp ends early at this share of `maxWriteBytes`. */
+const RAMP_SHARE = 0.25;
 const BUSY_PAUSE_MS = 10;
 const PERCENT = 0x10000;
 /** A target that reports one unit attention after the other is not settling down. */
@@ -53,6 +57,7 @@ export class LoadGenerator implements LeanHandler {
   private readonly histogram = new LatencyHistogram();
   private readonly ios: number;
   private readonly readShare: number;
+  private readonly maxWritten: number;
   private readonly sectors: number;
   private readonly blocks: number;
   /** By slot. */
@@ -76,12 +81,14 @@ export class LoadGenerator implements LeanHandler {
   private active = 0;
   private over: (error?: Error) => void = () => undefined;
   private stopMeasuring: () => void = () => undefined;
+  private endRamp: () => void = () => undefined;
 
   constructor(request: LoadRequest) {
     const { load, lunBytes, sectorSize } = request;
     this.request = request;
     this.scatter = new Scatter(request.seed);
     this.ios = Math.floor(lunBytes / load.ioBytes);
+    this.maxWritten = request.maxWriteBytes ?? Infinity;
     this.readShare = load.reads * PERCENT;
     this.sectors = load.ioBytes / sectorSize;
     this.blocks = load.ioBytes / BLOCK_BYTES;
@@ -99,6 +106,8 @@ export class LoadGenerator implements LeanHandler {
     let generatorLoad = 0;
     let timer: NodeJS.Timeout | undefined;
     const measure = (): void => {
+      clearTimeout(timer);
+      this.endRamp = () => undefined;
       const from = performance.now();
       const usedBefore = process.cpuUsage();
       this.written = 0;
@@ -116,6 +125,7 @@ export class LoadGenerator implements LeanHandler {
     };
     await this.load(portal, () => {
       timer = setTimeout(measure, rampMs);
+      this.endRamp = measure;
     });
     clearTimeout(timer);
     return {
@@ -170,7 +180,9 @@ export class LoadGenerator implements LeanHandler {
     if (this.measuring) {
       this.operations += 1;
       this.histogram.record(now - (this.startedAt[slot] ?? now));
-      if (this.written >= (this.request.maxWriteBytes ?? Infinity)) this.stopMeasuring();
+      if (this.written >= this.maxWritten) this.stopMeasuring();
+    } else if (this.written >= this.maxWritten * RAMP_SHARE && !this.stopping) {
+      this.endRamp();
     }
     this.next(session, slot, now);
   }
@@ -238,7 +250,8 @@ export class LoadGenerator implements LeanHandler {
     if (load.reads === 1 || (load.reads > 0 && this.scatter.below(PERCENT) < this.readShare)) {
       this.reads += 1;
       this.doing[slot] = READING;
-      this.isChecked[slot] = this.blocks === 1 || this.reads % CHECK_EVERY_LARGE === 0 ? 1 : 0;
+      const isDue = this.blocks === 1 || this.reads % CHECK_EVERY_LARGE === 0;
+      this.isChecked[slot] = isDue && this.request.stores !== false ? 1 : 0;
       session.read(slot, io * this.sectors, this.sectors, load.ioBytes);
       return;
     }

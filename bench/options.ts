@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { parseSize } from '../gateway/base/size.ts';
 import { CASES } from './cases.ts';
-import type { LoadCase } from './cases.ts';
+import type { BenchCase, PeerName } from './cases.ts';
 
 export interface BenchOptions {
   readonly mode: 'full' | 'quick' | 'smoke';
@@ -11,10 +11,16 @@ export interface BenchOptions {
   readonly lunBytes: number;
   readonly cacheSize: string;
   readonly ramSize: string;
-  readonly cases: readonly LoadCase[];
-  readonly peers: readonly ('farshore' | 'tgtd')[];
+  /** Of farshore-disk, which is to find most of the LUN in its log on disk alone. */
+  readonly smallRamSize: string;
+  /** What a round may write, so that what has to be uploaded has a bound. */
+  readonly maxWriteBytes: number;
+  readonly warmUpMs: number;
+  readonly cases: readonly BenchCase[];
   readonly out: string | undefined;
 }
+
+const PEERS: readonly PeerName[] = [...new Set(CASES.flatMap(({ peers }) => peers))];
 
 export const USAGE = `npm run bench -- [options]
   --quick            short rounds, for a first impression
@@ -23,15 +29,33 @@ export const USAGE = `npm run bench -- [options]
   --seconds S        measured time of a round
   --size SIZE        size of the LUN, like 1G
   --cache SIZE       Farshore's cache on disk
-  --ram SIZE         Farshore's RAM tier
-  --only A,B         some cases: ${CASES.map((load) => load.name).join(', ')}
-  --peers A,B        farshore, tgtd or both
+  --ram SIZE         Farshore's RAM tier; by default it holds the LUN, as the page cache holds tgtd's file
+  --only A,B         some cases: ${CASES.map(({ load }) => load.name).join(', ')}
+  --peers A,B        some peers: ${PEERS.join(', ')}
   --out FILE         where the JSON goes (default: docs/bench/; nowhere with --smoke)`;
 
 const PRESETS = {
-  full: { rounds: 3, roundMs: 5000, rampMs: 1000, size: '1G', cache: '4G' },
-  quick: { rounds: 2, roundMs: 1500, rampMs: 300, size: '512M', cache: '2G' },
-  smoke: { rounds: 1, roundMs: 300, rampMs: 100, size: '64M', cache: '512M' },
+  full: {
+    rounds: 3,
+    roundMs: 4000,
+    rampMs: 500,
+    warmUpMs: 500,
+    size: '1G',
+    cache: '4G',
+    ram: '1280M',
+    written: '400M',
+  },
+  quick: {
+    rounds: 2,
+    roundMs: 1500,
+    rampMs: 300,
+    warmUpMs: 300,
+    size: '512M',
+    cache: '2G',
+    ram: '640M',
+    written: '200M',
+  },
+  smoke: { rounds: 1, roundMs: 150, rampMs: 50, warmUpMs: 0, size: '64M', cache: '512M', ram: '96M', written: '32M' },
 } as const;
 
 /** Throws an Error with one sentence for what it does not understand. */
@@ -62,9 +86,11 @@ export function parseOptions(words: readonly string[]): BenchOptions | 'help' {
     rampMs: preset.rampMs,
     lunBytes: parseSize(values.size ?? preset.size, '--size'),
     cacheSize: values.cache ?? preset.cache,
-    ramSize: values.ram ?? '256M',
-    cases: values.only === undefined ? CASES : chosenCases(values.only.split(',')),
-    peers: chosenPeers(values.peers?.split(',') ?? ['tgtd', 'farshore']),
+    ramSize: values.ram ?? preset.ram,
+    smallRamSize: mode === 'smoke' ? '16M' : '64M',
+    maxWriteBytes: parseSize(preset.written, 'written'),
+    warmUpMs: preset.warmUpMs,
+    cases: chosenCases(values.only?.split(','), values.peers?.split(',')),
     out: values.out,
   };
 }
@@ -75,19 +101,17 @@ function positive(text: string, what: string): number {
   return value;
 }
 
-function chosenCases(names: readonly string[]): LoadCase[] {
-  return names.map((name) => {
-    const found = CASES.find((load) => load.name === name);
+/** Some cases, with some of their peers. */
+function chosenCases(names: readonly string[] | undefined, peers: readonly string[] | undefined): BenchCase[] {
+  const unknown = peers?.find((name) => !PEERS.includes(name as PeerName)); // a name of none is what is looked for
+  if (unknown !== undefined) throw new Error(`there is no peer ${unknown}; there are ${PEERS.join(', ')}`);
+  const cases = names?.map((name) => {
+    const found = CASES.find(({ load }) => load.name === name);
     if (found === undefined)
-      throw new Error(`there is no case ${name}; there are ${CASES.map((c) => c.name).join(', ')}`);
+      throw new Error(`there is no case ${name}; there are ${CASES.map(({ load }) => load.name).join(', ')}`);
     return found;
   });
-}
-
-function chosenPeers(names: readonly string[]): ('farshore' | 'tgtd')[] {
-  return names.map((name) => {
-    if (name !== 'farshore' && name !== 'tgtd')
-      throw new Error(`there is no peer ${name}; there are farshore and tgtd`);
-    return name;
-  });
+  return (cases ?? CASES)
+    .map((one) => ({ ...one, peers: one.peers.filter((name) => peers === undefined || peers.includes(name)) }))
+    .filter((one) => one.peers.length > 0);
 }

@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { CASES } from '../../../bench/cases.ts';
+import type { PeerName } from '../../../bench/cases.ts';
 import { LatencyHistogram } from '../../../bench/histogram.ts';
 import { Scatter, SlotData, wrongStamp } from '../../../bench/load-data.ts';
 import type { LoadResult } from '../../../bench/generator.ts';
 import { parseOptions } from '../../../bench/options.ts';
-import { median, renderTable, summarise } from '../../../bench/report.ts';
+import { median, renderReplication, renderTable, summarise } from '../../../bench/report.ts';
+import type { RoundRecord } from '../../../bench/report.ts';
 
 describe('the latency histogram', () => {
   it('gives quantiles right to two percent, over five orders of magnitude', () => {
@@ -75,35 +77,40 @@ describe('the report', () => {
     generatorLoad: 0.5,
   });
 
-  it('compares medians over the rounds', () => {
+  const rounds = (name: string, peer: PeerName, rates: readonly number[], load = 0.5): RoundRecord[] =>
+    rates.map((operations, index) => ({
+      case: name,
+      peer,
+      round: index + 1,
+      result: { ...result(operations), generatorLoad: load },
+      targetLoad: 1,
+      replication: undefined,
+      process: undefined,
+    }));
+  const one = CASES.find(({ load }) => load.name === 'random-write-4k-qd32');
+  if (one === undefined) throw new Error('the case has another name');
+
+  it('compares medians over the rounds, with the target and with the null target', () => {
     expect(median([5, 1, 3])).toBe(3);
     expect(median([4, 1, 3, 2])).toBe(2.5);
-    const load = CASES[0];
-    if (load === undefined) throw new Error('there are no cases');
-    const rounds = [100, 900, 300].flatMap((operations, index) => [
-      {
-        case: load.name,
-        peer: 'farshore' as const,
-        round: index,
-        result: result(operations),
-        targetLoad: 1,
-        replication: undefined,
-      },
-      {
-        case: load.name,
-        peer: 'tgtd' as const,
-        round: index,
-        result: result(100),
-        targetLoad: 1,
-        replication: undefined,
-      },
-    ]);
-    const [summary] = summarise([load], rounds);
-    expect(summary?.ratio).toBe(3);
-    expect(summary?.farshore).toMatchObject({ medianPerSecond: 150, lowestPerSecond: 50, highestPerSecond: 450 });
-    const table = renderTable(summarise([load], rounds));
-    expect(table.split('\n')).toHaveLength(3);
-    expect(table).toContain('3.00');
+    const { name } = one.load;
+    const measured = [
+      ...rounds(name, 'farshore', [100, 900, 400]),
+      ...rounds(name, 'tgtd', [100, 100, 100], 0.96),
+      ...rounds(name, 'null', [500]),
+      ...rounds(name, 'farshore-paused', [500]),
+      ...rounds(name, 'farshore-uncapped', [250]),
+    ];
+    const [summary] = summarise([one], measured);
+    expect(summary).toMatchObject({ ratio: 4, target: 4, met: true, overNull: 0.8, costUncapped: 0.5 });
+    expect(summary?.costCapped).toBeCloseTo(0.2);
+    expect(summary?.generatorLimited).toEqual(['tgtd']);
+    expect(summary?.peers.farshore).toMatchObject({ medianPerSecond: 200, lowestPerSecond: 50, highestPerSecond: 450 });
+    expect(summarise([{ ...one, target: 4.1 }], measured)[0]?.met).toBe(false);
+    const lines = renderTable(summarise([one], measured)).split('\n');
+    expect(lines).toHaveLength(3);
+    expect(lines[2]).toMatch(/200 +50\* +4\.00 +4\.0 +yes +0\.80 +yes/);
+    expect(renderReplication(summarise([one], measured))).toMatch(/capped at 200 Mbit\/s +200 +20 % +yes/);
   });
 
   it('leaves a dash where a peer was not measured', () => {
@@ -113,12 +120,20 @@ describe('the report', () => {
 
 describe('the options', () => {
   it('have a preset per mode that single options override', () => {
-    expect(parseOptions([])).toMatchObject({ mode: 'full', rounds: 3, roundMs: 5000, lunBytes: 2 ** 30 });
+    expect(parseOptions([])).toMatchObject({
+      mode: 'full',
+      rounds: 3,
+      roundMs: 4000,
+      lunBytes: 2 ** 30,
+      ramSize: '1280M',
+    });
     expect(parseOptions(['--smoke', '--rounds', '2', '--only', 'random-read-4k-qd1'])).toMatchObject({
       mode: 'smoke',
       rounds: 2,
-      cases: [{ name: 'random-read-4k-qd1' }],
+      cases: [{ load: { name: 'random-read-4k-qd1' } }],
     });
+    const alone = parseOptions(['--peers', 'farshore-disk']);
+    expect(alone).toMatchObject({ cases: [{ peers: ['farshore-disk'] }] });
   });
 
   it('are refused with a sentence when they make no sense', () => {
