@@ -12,6 +12,8 @@ export interface SeedReport {
   readonly hash: string;
   readonly failure: unknown;
   readonly counts: Readonly<Record<string, number>>;
+  /** Calls of initiators. */
+  readonly operations: number;
 }
 
 export interface SeedOptions {
@@ -67,6 +69,8 @@ async function runWorld(
     world.fail(error);
   }
   for (const gateway of world.gateways) gateway.life.alive = false;
+  const { refused: _, ...calls } = world.work;
+  const operations = Object.values(calls).reduce((sum, times) => sum + times, 0);
   const counts = { ...world.counts, ...world.work, ...trouble.made };
-  return { seed, hash: world.clock.traceHash(), failure: world.failure, counts };
+  return { seed, hash: world.clock.traceHash(), failure: world.failure, counts, operations };
 }

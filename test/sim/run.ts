@@ -8,12 +8,15 @@ import type { Breakage } from './sim-process.ts';
  * The simulation by hand:
  *   npm run sim -- --seed N [--trace]           one world, exactly as before
  *   npm run sim -- --seeds N [--from M]         many, until one fails
+ *   npm run sim -- --operations N [--from M]    as many seeds as N calls of initiators take; the long form is 1000000
  *   npm run sim -- --seeds N --broken 'a rule'  with one rule broken (names: breakages.ts)
+ * `--keep-going` does not end at the first seed that fails.
  */
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
-    seeds: { type: 'string', default: '1000' },
+    seeds: { type: 'string' },
+    operations: { type: 'string' },
     from: { type: 'string', default: '1' },
     trace: { type: 'boolean', default: false },
     broken: { type: 'string' },
@@ -34,12 +37,19 @@ function chosenBreakage(): Breakage | undefined {
 }
 
 const from = Number(values.seed ?? values.from);
-const count = values.seed === undefined ? Number(values.seeds) : 1;
+const count =
+  values.seed === undefined ? Number(values.seeds ?? (values.operations === undefined ? 1000 : Infinity)) : 1;
+const enough = Number(values.operations ?? Infinity);
 const breakage = chosenBreakage();
 const totals: Record<string, number> = {};
 let failed = 0;
-for (let seed = from; seed < from + count; seed++) {
+let ran = 0;
+let operations = 0;
+const startedAt = performance.now();
+for (let seed = from; seed < from + count && operations < enough; seed++) {
   const report = await runSeed(seed, { breakage, trace: values.trace ? print : undefined });
+  ran++;
+  operations += report.operations;
   for (const [name, times] of Object.entries(report.counts)) totals[name] = (totals[name] ?? 0) + times;
   if (report.failure !== undefined) {
     failed++;
@@ -51,8 +61,12 @@ for (let seed = from; seed < from + count; seed++) {
     print(`replay: ${replayCommand(seed)}`);
     if (!values['keep-going']) break;
   } else if (values.seed !== undefined) print(`seed ${seed} passed, trace ${report.hash}`);
-  if ((seed - from + 1) % 100 === 0) print(`${seed - from + 1} seeds, ${failed} failed`);
+  if (ran % 100 === 0) print(`${ran} seeds, ${operations} operations, ${failed} failed`);
 }
+const seconds = (performance.now() - startedAt) / 1000;
+print(
+  `${ran} seeds, ${operations} operations in ${seconds.toFixed(0)} s (${(operations / seconds).toFixed(0)}/s), ${failed} failed`,
+);
 print(
   Object.entries(totals)
     .map(([name, times]) => `${name} ${times}`)
