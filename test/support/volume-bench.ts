@@ -6,7 +6,7 @@ import type { CacheSettings } from '../../gateway/cache/settings.ts';
 import type { OpenVolumeRequest } from '../../gateway/volume/open-volume.ts';
 import { Volume } from '../../gateway/volume/volume.ts';
 import { SimClock, type Life } from '../sim/sim-clock.ts';
-import { SimDisk } from '../sim/sim-disk.ts';
+import { SimDisk, type CrashOptions } from '../sim/sim-disk.ts';
 import { SimRandom } from '../sim/sim-random.ts';
 import { MemoryRemote, MemoryShore } from './memory-remote.ts';
 
@@ -85,18 +85,29 @@ export class VolumeBench {
     return { volume, cache };
   }
 
+  /** As `start`, while the caller runs the clock. */
+  async launch(): Promise<void> {
+    this.#running = await this.open();
+  }
+
   /** Ends the process without a word. */
-  crash(kind: 'process' | 'power'): void {
+  crash(kind: 'process' | 'power', options: CrashOptions = {}): void {
     this.life.alive = false;
-    this.disk.crash(kind);
+    this.disk.crash(kind, options);
     this.#running = undefined;
   }
 
   async stop(): Promise<void> {
+    await this.settle(this.close());
+  }
+
+  /** As `stop`, while the caller runs the clock. */
+  async close(): Promise<void> {
     const running = this.#running;
     this.#running = undefined;
     if (running === undefined) return;
-    await this.settle(running.volume.close().then(() => running.cache.close()));
+    await running.volume.close();
+    await running.cache.close();
     this.life.alive = false;
   }
 
