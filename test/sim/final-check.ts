@@ -63,21 +63,22 @@ async function flushEverything(world: World): Promise<SimGateway> {
     for (let waits = 0; workload.underWay > 0 && waits < 600; waits++) await sleep(world.clock, 100);
     if (owner.workload !== workload) continue;
     if (workload.underWay > 0) throw new Violation(`${owner.life.name} leaves ${workload.underWay} calls unanswered`);
-    const flush = { done: false };
+    const flush = { ended: false, done: false };
     workload.flushRemote().then(
-      () => (flush.done = true),
+      (done) => Object.assign(flush, { ended: true, done }),
       (error: unknown) => {
         world.fail(error);
       },
     );
-    const isFlushed = (): boolean => flush.done;
-    while (!isFlushed()) {
+    const hasEnded = (): boolean => flush.ended;
+    const isDone = (): boolean => flush.done;
+    while (!hasEnded()) {
       world.throwIfFailed();
       if (world.clock.monotonicMs() > deadline)
         throw new Violation(`${owner.life.name} never flushes to a healthy cloud`);
       await sleep(world.clock, 100);
     }
-    if (workload.stoppedBy === undefined && owner.epoch === world.volume.epoch) return owner;
+    if (isDone() && workload.stoppedBy === undefined && owner.epoch === world.volume.epoch) return owner;
     openings++;
     world.kill(owner, 'process');
   }

@@ -123,7 +123,7 @@ export class Workload {
       case 'flush':
         return this.#flush();
       case 'flushRemote':
-        return this.flushRemote();
+        await this.flushRemote();
     }
   }
 
@@ -285,14 +285,17 @@ export class Workload {
     this.#history.flushed(before);
   }
 
-  async flushRemote(): Promise<void> {
+  /** Whether it was done. */
+  async flushRemote(): Promise<boolean> {
     const before = this.#world.tick();
     try {
       const { n } = await this.#device.flushRemote();
       this.#world.note(`remote flush: version ${n}`);
       this.#history.promises.push({ n, before });
+      return true;
     } catch (error) {
       this.#refused('flushRemote', error);
+      return false;
     }
   }
 
