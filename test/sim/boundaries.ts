@@ -217,13 +217,13 @@ class OrdealRun {
   }
 
   /** What it was refused with; undefined when it was done, or the process died over it. */
-  async #outcomeOf(work: Promise<void>): Promise<unknown> {
-    const outcome: { settled: boolean; error: unknown } = { settled: false, error: undefined };
+  async #outcomeOf(work: Promise<void>): Promise<Error | undefined> {
+    const outcome: { settled: boolean; error: Error | undefined } = { settled: false, error: undefined };
     work.then(
       () => (outcome.settled = true),
       (error: unknown) => {
         outcome.settled = true;
-        outcome.error = error;
+        outcome.error = error instanceof Error ? error : new Error(String(error));
       },
     );
     const how = await this.#bench.clock.run({ when: () => outcome.settled || this.#died });

@@ -3,7 +3,7 @@ import { replayCommand, runSeed } from './run-seed.ts';
 
 /** Each of the two files runs at most so many worlds, for at most so long, whichever ends first. By hand: `npm run sim -- --seeds 100000`. */
 export const SEEDS_PER_FILE = Number(process.env['FARSHORE_SIM_SEEDS'] ?? 2000);
-const SECONDS = Number(process.env['FARSHORE_SIM_SECONDS'] ?? 150);
+const SECONDS = Number(process.env['FARSHORE_SIM_SECONDS'] ?? 110);
 /** Fewer would say nothing, however slow the machine is. */
 export const FEWEST_SEEDS = Math.min(SEEDS_PER_FILE, 200);
 /** Against a hang only. */
