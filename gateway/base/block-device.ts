@@ -54,6 +54,12 @@ export interface Provisioning {
   readonly sectors: SectorCount;
 }
 
+/** Hears how a write ended; an object that is there anyway, so that the hot path makes neither a promise nor a closure. */
+export interface WriteEnd {
+  /** Called once for each write, not within the call that started it; undefined: it may be acked. May start others; must not throw. */
+  writeEnded(error: Error | undefined): void;
+}
+
 /**
  * The seam between the protocol half and the storage half. Ranges are within the device and its limits:
  * the caller has checked. Failures are FarshoreErrors; the kind decides the sense code.
@@ -76,6 +82,12 @@ export interface BlockDevice {
    * Resolves when the write may be acked: in the local log (and, with `fua`, on stable storage).
    */
   write(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void>;
+
+  /**
+   * As `write`, for the hot path. Writes that start in one turn of the event loop are logged together and end together, in order, at the end of
+   * that turn where the disk keeps up. Never throws. A device without it has `write` alone.
+   */
+  startWrite?(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }, end: WriteEnd): void;
 
   /** Resolves when every write answered before the call is on stable storage (SYNCHRONIZE CACHE). */
   flush(): MaybePromise<void>;

@@ -1,9 +1,10 @@
+import type { MaybePromise } from '../base/block-device.ts';
 import { sleep, type Clock } from '../base/clock.ts';
 import { FarshoreError, invariant, isKind } from '../base/errors.ts';
 import { crcPerBlock, slicePieces, type LogOp } from './log-op.ts';
 import { BLOCK_SIZE } from '../base/units.ts';
 import { KIND_UNMAP, KIND_WRITE, type DescriptorFields } from './descriptor.ts';
-import { Lane, writePart, type LanePart } from './lane.ts';
+import { allDone, Lane, writePart, type LanePart } from './lane.ts';
 import { MAX_OP_BLOCKS, type ChunkGeometry } from './layout.ts';
 import type { Chunk } from './chunk.ts';
 
@@ -23,9 +24,12 @@ export interface AppenderHooks {
   failed(error: FarshoreError): void;
 }
 
+const AT_ONCE = Promise.resolve();
+
 /**
- * Appends operations in the order of submission: everything staged while the last write was under way goes out as one data write and
- * one descriptor write per chunk; then owners hear in order. One batch at a time, so that acks never overtake one another.
+ * Appends operations in the order of submission: everything staged in a turn, or while the last write was under way, goes out as one data write and
+ * one descriptor write per chunk; then owners hear in order. One batch at a time, so that acks never overtake one another. Where the disk
+ * answers in the turn, all that happens at the end of the turn, before the event loop goes on.
  */
 export class Appender {
   readonly #lane: Lane;
@@ -33,9 +37,21 @@ export class Appender {
   readonly #clock: Clock;
   readonly #noSpaceMs: number;
   #queue: LogOp[] = [];
-  #running: Promise<void> | undefined;
+  #isRunning = false;
+  readonly #idleWaiters: (() => void)[] = [];
   #stopped: FarshoreError | undefined;
   readonly #crcs = new Uint32Array(MAX_OP_BLOCKS);
+  readonly #fields: DescriptorFields = {
+    dataCrc: 0,
+    kind: KIND_WRITE,
+    volume: 0,
+    block: 0,
+    seq: 0,
+    opIndex: 0,
+    opSlots: 1,
+    syncedThrough: 0,
+    wallSeconds: 0,
+  };
 
   /** `noSpaceMs`: how long a disk that is full in spite of preallocation is put up with. */
   constructor(geometry: ChunkGeometry, clock: Clock, noSpaceMs: number, hooks: AppenderHooks) {
@@ -54,12 +70,18 @@ export class Appender {
   submit(op: LogOp): void {
     op.log.begin();
     this.#queue.push(op);
-    this.#running ??= this.#run();
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    // One turn of promises later, all commands that arrived together have been staged.
+    void AT_ONCE.then(this.#run);
   }
 
   /** Resolves when nothing is under way. */
-  async idle(): Promise<void> {
-    while (this.#running !== undefined) await this.#running;
+  idle(): Promise<void> {
+    if (!this.#isRunning) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#idleWaiters.push(resolve);
+    });
   }
 
   /** Fails what is queued, now and later. */
@@ -67,22 +89,52 @@ export class Appender {
     this.#stopped ??= error;
   }
 
-  async #run(): Promise<void> {
-    // One turn of promises later, all commands that arrived together have been staged.
-    await Promise.resolve();
+  /** Writes batch after batch. Owners that hear may submit more, which is written next: a disk does not answer in the turn for ever. */
+  readonly #run = (): void => {
     while (this.#queue.length > 0) {
       const batch = this.#takeBatch();
-      const error = this.#stopped ?? (await this.#write(batch));
-      for (const op of batch) {
-        if (error !== undefined) op.owner.opFailed(op, error);
-        else {
-          op.log.appendedThrough = op.seq;
-          op.owner.opLogged(op);
-        }
-        op.log.end();
+      if (this.#stopped !== undefined) {
+        answer(batch, this.#stopped);
+        continue;
       }
+      const parts = this.#place(batch);
+      for (const part of parts) part.chunk.unsynced = true;
+      const writing = writeParts(parts);
+      if (writing !== undefined) {
+        void this.#finishLater(batch, parts, writing);
+        return;
+      }
+      this.#written(parts);
+      answer(batch, this.#stopped);
     }
-    this.#running = undefined;
+    this.#isRunning = false;
+    for (const resolve of this.#idleWaiters.splice(0)) resolve();
+  };
+
+  async #finishLater(batch: readonly LogOp[], parts: readonly LanePart[], writing: Promise<void>): Promise<void> {
+    const error = await this.#outcome(parts, writing);
+    if (error === undefined) this.#written(parts);
+    answer(batch, error ?? this.#stopped);
+    this.#run();
+  }
+
+  /** undefined when everything was written in the end. */
+  async #outcome(parts: readonly LanePart[], first: Promise<void>): Promise<FarshoreError | undefined> {
+    const deadline = this.#clock.monotonicMs() + this.#noSpaceMs;
+    let writing: MaybePromise<void> = first;
+    for (;;) {
+      try {
+        await writing;
+        return undefined;
+      } catch (error) {
+        // A full disk has lost nothing: the same bytes may go to the same place again. Any other failure is final.
+        if (!isKind(error, 'busy') || this.#clock.monotonicMs() >= deadline || this.#stopped !== undefined) {
+          return this.#fail(error);
+        }
+      }
+      await sleep(this.#clock, NO_SPACE_RETRY_MS);
+      writing = writeParts(parts);
+    }
   }
 
   #takeBatch(): LogOp[] {
@@ -101,31 +153,13 @@ export class Appender {
     return this.#queue.splice(0, count);
   }
 
-  /** undefined when everything was written. */
-  async #write(batch: readonly LogOp[]): Promise<FarshoreError | undefined> {
-    const parts = this.#place(batch);
-    const deadline = this.#clock.monotonicMs() + this.#noSpaceMs;
-    for (const part of parts) part.chunk.unsynced = true;
-    for (;;) {
-      try {
-        await Promise.all(parts.map(writePart));
-        break;
-      } catch (error) {
-        // A full disk has lost nothing: the same bytes may go to the same place again. Any other failure is final.
-        if (isKind(error, 'busy') && this.#clock.monotonicMs() < deadline && this.#stopped === undefined) {
-          await sleep(this.#clock, NO_SPACE_RETRY_MS);
-          continue;
-        }
-        return this.#fail(error);
-      }
-    }
+  #written(parts: readonly LanePart[]): void {
     for (const part of parts) {
       // A sync that ran meanwhile may have missed the end of this write.
       part.chunk.unsynced = true;
       part.chunk.pending--;
     }
     this.#sealFull(parts);
-    return this.#stopped;
   }
 
   #fail(error: unknown): FarshoreError {
@@ -147,17 +181,7 @@ export class Appender {
 
   #place(batch: readonly LogOp[]): LanePart[] {
     const parts: LanePart[] = [];
-    const fields: DescriptorFields = {
-      dataCrc: 0,
-      kind: KIND_WRITE,
-      volume: 0,
-      block: 0,
-      seq: 0,
-      opIndex: 0,
-      opSlots: 1,
-      syncedThrough: 0,
-      wallSeconds: 0,
-    };
+    const fields = this.#fields;
     let slots = 0;
     for (const op of batch) {
       crcPerBlock(op.data, this.#crcs);
@@ -197,5 +221,24 @@ export class Appender {
     if (run === op.slots) part.pieces.push(...op.data);
     else part.pieces.push(...slicePieces(op.data, index * BLOCK_SIZE, (index + run) * BLOCK_SIZE));
     return run;
+  }
+}
+
+/** undefined when all of it was written in the turn; a rejection comes when nothing of it is under way any more. */
+function writeParts(parts: readonly LanePart[]): MaybePromise<void> {
+  let writing: MaybePromise<void> = undefined;
+  for (const part of parts) writing = allDone(writing, writePart(part));
+  return writing;
+}
+
+/** Owners hear in the order of submission. */
+function answer(batch: readonly LogOp[], error: FarshoreError | undefined): void {
+  for (const op of batch) {
+    if (error !== undefined) op.owner.opFailed(op, error);
+    else {
+      op.log.appendedThrough = op.seq;
+      op.owner.opLogged(op);
+    }
+    op.log.end();
   }
 }

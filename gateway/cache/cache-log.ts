@@ -142,7 +142,9 @@ export class CacheLog {
     this.geometry = geometry;
     this.#synced = scan.synced;
     this.#firstGeneration = scan.nextGeneration;
-    this.ram = new RamTier(settings.ramBytes, (number, block) => this.#volumes.get(number)?.index.visit(block));
+    this.ram = new RamTier(settings.ramBytes, deps.clock, (number, block) => {
+      this.#volumes.get(number)?.index.visit(block);
+    });
     this.#queues = queueSizes(maxChunks, geometry.dataSlots);
     this.#ghosts = new Ghosts(this.#queues.ghosts);
     this.#slab = new LeafSlab(settings.indexBytes);
@@ -398,7 +400,7 @@ export class CacheLog {
     count: BlockCount,
     block: BlockNumber,
     into: Buffer,
-  ): Promise<readonly number[]> {
+  ): MaybePromise<readonly number[]> {
     const chunk = this.#pool.chunks.get(chunkOfPlace(place));
     invariant(chunk !== undefined, 'the index points into a chunk of the pool');
     return readRun(chunk, slotOfPlace(place), count, log.number, block, into);

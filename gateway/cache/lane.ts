@@ -1,3 +1,4 @@
+import type { MaybePromise } from '../base/block-device.ts';
 import { invariant } from '../base/errors.ts';
 import type { Chunk } from './chunk.ts';
 import { encodeDescriptor, newTable, wordsOf, type DescriptorFields } from './descriptor.ts';
@@ -77,15 +78,29 @@ export class Lane {
   }
 }
 
-/** Writes data and descriptors of the part. They may land in either order: recovery checks the data of all that was not synced. */
-export async function writePart(part: LanePart): Promise<void> {
+/**
+ * Writes data and descriptors of the part. They may land in either order: recovery checks the data of all that was not synced. A rejection comes
+ * when nothing of it is under way any more.
+ */
+export function writePart(part: LanePart): MaybePromise<void> {
   const descriptors = part.table.subarray(
     descriptorPosition(part.from) - descriptorPosition(0),
     descriptorPosition(part.to) - descriptorPosition(0),
   );
-  const outcomes = await Promise.allSettled([
-    part.chunk.file.write(part.pieces, slotPosition(part.from)),
-    part.chunk.file.write([descriptors], descriptorPosition(part.from)),
-  ]);
+  const { file } = part.chunk;
+  return allDone(
+    file.write(part.pieces, slotPosition(part.from)),
+    file.write([descriptors], descriptorPosition(part.from)),
+  );
+}
+
+/** undefined when both were answered in the turn; otherwise it settles when both have ended. */
+export function allDone(one: MaybePromise<void>, other: MaybePromise<void>): MaybePromise<void> {
+  if (one === undefined) return other;
+  return other === undefined ? one : bothDone(one, other);
+}
+
+async function bothDone(one: Promise<void>, other: Promise<void>): Promise<void> {
+  const outcomes = await Promise.allSettled([one, other]);
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason as Error;
 }

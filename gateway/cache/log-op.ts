@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import type { WriteEnd } from '../base/block-device.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type WallMillis, type WriteSeq } from '../base/units.ts';
 import type { KIND_UNMAP, KIND_WRITE } from './descriptor.ts';
 import { placeOf } from './layout.ts';
@@ -17,6 +18,25 @@ export interface LogOpOwner {
   opFailed(op: LogOp, error: Error): void;
 }
 
+/** For those who wait with a promise. */
+export class PromisedEnd implements WriteEnd {
+  readonly promise: Promise<void>;
+  #resolve: () => void = () => undefined;
+  #reject: (error: Error) => void = () => undefined;
+
+  constructor() {
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  writeEnded(error: Error | undefined): void {
+    if (error === undefined) this.#resolve();
+    else this.#reject(error);
+  }
+}
+
 /** One write or unmap on its way into the log. */
 export class LogOp {
   readonly log: VolumeLog;
@@ -33,10 +53,8 @@ export class LogOp {
   readonly arrivedMs: number;
   /** Of an unmap. */
   readonly ranges: readonly BlockRange[];
-  /** Settled by its owner. */
-  readonly answered: Promise<void>;
-  resolve: () => void = () => undefined;
-  reject: (error: Error) => void = () => undefined;
+  /** Told by its owner. */
+  readonly end: WriteEnd;
   /** Its fate is unknown: the log failed under it. */
   failed = false;
   /** Where the first `firstRun` slots lie from `firstPlace` on, and the rest from `restPlace` on. */
@@ -54,7 +72,8 @@ export class LogOp {
     data: readonly Buffer[];
     arrivedAt: WallMillis;
     arrivedMs: number;
-    ranges?: readonly BlockRange[];
+    end: WriteEnd;
+    ranges: readonly BlockRange[] | undefined;
   }) {
     this.log = fields.log;
     this.owner = fields.owner;
@@ -65,11 +84,8 @@ export class LogOp {
     this.data = fields.data;
     this.arrivedAt = fields.arrivedAt;
     this.arrivedMs = fields.arrivedMs;
+    this.end = fields.end;
     this.ranges = fields.ranges ?? NO_RANGES;
-    this.answered = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
-    });
   }
 
   /** Called by the appender: the next `run` slots of the operation lie from this slot on. An operation touches two chunks at most. */

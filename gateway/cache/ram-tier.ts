@@ -1,3 +1,4 @@
+import type { Clock } from '../base/clock.ts';
 import { invariant } from '../base/errors.ts';
 import { BLOCK_SIZE, MIB, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
 
@@ -12,9 +13,18 @@ const USED = 1;
 export const CAME_ALONG = 2;
 export const READ_AHEAD = 3;
 
+/** Key of a slot that holds no block: free, in limbo, or being read into. */
+const NO_KEY = 0xffff_ffff;
+
+/** How long a view that was given out keeps its slot unchanged, at least; twice as long at most, and never less than the turn it was given out in. */
+const LENT_MS = 1;
+
 /**
  * Copies of recently used blocks. No object per block: slabs of 4 KiB slots (made when first needed), an open-addressing hash over
  * typed arrays, CLOCK for eviction. What it holds is the block's newest logged content; blocks in flight are the volume's to know.
+ *
+ * Reads answer with views, and writes are logged in the same turn, before the views have been sent: so a slot that was lent is not written to before
+ * a later turn. A block that changes moves to another slot, and the old one waits in limbo.
  */
 export class RamTier {
   readonly #slots: number;
@@ -31,13 +41,27 @@ export class RamTier {
   #used = 0;
   #hand = 0;
   readonly #noteUsed: (volume: number, block: BlockNumber) => void;
+  readonly #clock: Pick<Clock, 'startTimer'>;
+  /** When each slot was lent last, by the count of `#term`. */
+  readonly #lentIn: Uint32Array;
+  #term = 2;
+  #isLending = false;
+  #isCounting = false;
+  readonly #limbo: number[] = [];
+  /** Slots that are being read into. */
+  #borrowed = 0;
   hits = 0;
   /** Blocks read ahead: how many met a reader, and how many went without. */
   aheadUsed = 0;
   aheadWasted = 0;
 
   /** `bytes` rounded down to whole blocks; 0 switches the tier off. `noteUsed` hears of blocks whose use the tier forgets. */
-  constructor(bytes: ByteCount, noteUsed: (volume: number, block: BlockNumber) => void = () => undefined) {
+  constructor(
+    bytes: ByteCount,
+    clock: Pick<Clock, 'startTimer'>,
+    noteUsed: (volume: number, block: BlockNumber) => void = () => undefined,
+  ) {
+    this.#clock = clock;
     this.#noteUsed = noteUsed;
     this.#slots = Math.floor(bytes / BLOCK_SIZE);
     let table = 16;
@@ -45,16 +69,17 @@ export class RamTier {
     this.#table = new Int32Array(table);
     this.#mask = table - 1;
     this.#keyLow = new Uint32Array(this.#slots);
-    this.#keyHigh = new Uint32Array(this.#slots);
+    this.#keyHigh = new Uint32Array(this.#slots).fill(NO_KEY);
     this.#visited = new Uint8Array(this.#slots);
+    this.#lentIn = new Uint32Array(this.#slots);
     this.#free = new Int32Array(this.#slots);
   }
 
   get blocks(): BlockCount {
-    return this.#used - this.#freeCount;
+    return this.#used - this.#freeCount - this.#limbo.length - this.#borrowed;
   }
 
-  /** A view of the block's 4096 bytes, good until the tier is next written to; undefined when it is not here. */
+  /** A view of the block's 4096 bytes, unchanged until the next turn at least; undefined when it is not here. */
   get(volume: number, block: BlockNumber): Buffer | undefined {
     const at = this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32));
     if (at < 0) return undefined;
@@ -64,7 +89,8 @@ export class RamTier {
       this.#visited[slot] = UNUSED;
     } else this.#visited[slot] = USED;
     this.hits++;
-    return this.#view(slot);
+    this.#lend(slot);
+    return this.viewOf(slot);
   }
 
   /** Whether the block is here and was read since it came. */
@@ -77,25 +103,104 @@ export class RamTier {
     return this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32)) >= 0;
   }
 
-  /** Copies the block in, replacing what was there. `why`: CAME_ALONG and READ_AHEAD when nobody has asked for it yet. */
-  put(volume: number, block: BlockNumber, data: Buffer, why = UNUSED): void {
-    if (this.#slots === 0) return;
+  /**
+   * Copies the block in, replacing what was there: its 4096 bytes from `from` on of the pieces, one behind the other. `why`: CAME_ALONG and READ_AHEAD
+   * when nobody has asked for it yet.
+   */
+  put(volume: number, block: BlockNumber, pieces: readonly Buffer[], from: ByteCount, why = UNUSED): void {
+    const slot = this.#slotFor(volume, block, why);
+    if (slot < 0) return;
+    const slab = this.#slabOf(slot);
+    let to = (slot % SLAB_BLOCKS) * BLOCK_SIZE;
+    const end = to + BLOCK_SIZE;
+    let skip = from;
+    for (const piece of pieces) {
+      if (skip >= piece.length) {
+        skip -= piece.length;
+        continue;
+      }
+      to += piece.copy(slab, to, skip, Math.min(piece.length, skip + end - to));
+      if (to === end) return;
+      skip = 0;
+    }
+    invariant(false, 'the pieces have the whole block');
+  }
+
+  /** The block's own slot if it may be written to, or another that is the block's from now on; -1 when there is none. */
+  #slotFor(volume: number, block: BlockNumber, why: number): number {
     const low = block % TWO_32;
     const high = volume * 256 + Math.floor(block / TWO_32);
     const found = this.#find(low, high);
-    let slot: number;
     if (found >= 0) {
-      slot = (this.#table[found] ?? 0) - 1;
+      const slot = (this.#table[found] ?? 0) - 1;
       if (why === UNUSED && (this.#visited[slot] ?? 0) >= CAME_ALONG) this.#visited[slot] = UNUSED;
-    } else {
-      slot = this.#takeSlot();
-      this.#keyLow[slot] = low;
-      this.#keyHigh[slot] = high;
-      this.#visited[slot] = why;
-      this.#insert(slot);
+      if (!this.#isLent(slot)) return slot;
+      why = this.#visited[slot] ?? UNUSED;
+      this.#removeAt(found);
     }
-    const slab = this.#slabOf(slot);
-    data.copy(slab, (slot % SLAB_BLOCKS) * BLOCK_SIZE, 0, BLOCK_SIZE);
+    const slot = this.#takeSlot();
+    if (slot >= 0) this.#give(slot, low, high, why);
+    return slot;
+  }
+
+  #give(slot: number, low: number, high: number, why: number): void {
+    this.#keyLow[slot] = low;
+    this.#keyHigh[slot] = high;
+    this.#visited[slot] = why;
+    this.#insert(slot);
+  }
+
+  /** A slot to read a block into (`viewOf`), which is nobody's until it is entered or given back; -1 when there is none. */
+  borrow(): number {
+    const slot = this.#takeSlot();
+    if (slot >= 0) this.#borrowed++;
+    return slot;
+  }
+
+  /** The borrowed slot holds this block now, and its view has been given out. */
+  enter(slot: number, volume: number, block: BlockNumber): void {
+    const low = block % TWO_32;
+    const high = volume * 256 + Math.floor(block / TWO_32);
+    const found = this.#find(low, high);
+    if (found >= 0) this.#removeAt(found);
+    this.#borrowed--;
+    this.#give(slot, low, high, UNUSED);
+    this.#lend(slot);
+  }
+
+  giveBack(slot: number): void {
+    this.#borrowed--;
+    this.#release(slot);
+  }
+
+  #lend(slot: number): void {
+    this.#lentIn[slot] = this.#term;
+    this.#isLending = true;
+    if (!this.#isCounting) this.#count();
+  }
+
+  /** In the present term or the one before: a term may end in the very turn in which something was lent. */
+  #isLent(slot: number): boolean {
+    return (this.#term - (this.#lentIn[slot] ?? 0)) >>> 0 <= 1;
+  }
+
+  /** Counts terms as long as something is lent. */
+  #count(): void {
+    this.#isCounting = true;
+    this.#isLending = false;
+    this.#clock.startTimer(LENT_MS, () => {
+      this.#term = (this.#term + 1) >>> 0;
+      const waiting = this.#limbo.splice(0);
+      for (const slot of waiting) this.#release(slot);
+      if (this.#isLending || this.#limbo.length > 0) this.#count();
+      else this.#isCounting = false;
+    });
+  }
+
+  #release(slot: number): void {
+    this.#keyHigh[slot] = NO_KEY;
+    if (this.#isLent(slot)) this.#limbo.push(slot);
+    else this.#free[this.#freeCount++] = slot;
   }
 
   remove(volume: number, block: BlockNumber): void {
@@ -128,7 +233,8 @@ export class RamTier {
     for (const [volume, block] of doomed) this.remove(volume, block);
   }
 
-  #view(slot: number): Buffer {
+  /** The 4096 bytes of a slot. */
+  viewOf(slot: number): Buffer {
     const from = (slot % SLAB_BLOCKS) * BLOCK_SIZE;
     return this.#slabOf(slot).subarray(from, from + BLOCK_SIZE);
   }
@@ -143,12 +249,15 @@ export class RamTier {
     return slab;
   }
 
+  /** A slot that holds nothing; -1 when all are lent. */
   #takeSlot(): number {
     if (this.#freeCount > 0) return this.#free[--this.#freeCount] ?? 0;
     if (this.#used < this.#slots) return this.#used++;
-    for (;;) {
+    // The first round takes their second chance from all.
+    for (let steps = 0; steps < 2 * this.#slots; steps++) {
       const slot = this.#hand;
       this.#hand = slot + 1 === this.#slots ? 0 : slot + 1;
+      if (this.#keyHigh[slot] === NO_KEY || this.#isLent(slot)) continue;
       if (this.#visited[slot] === USED) {
         this.#visited[slot] = UNUSED;
         const high = this.#keyHigh[slot] ?? 0;
@@ -161,6 +270,7 @@ export class RamTier {
       this.#removeAt(at);
       return this.#free[--this.#freeCount] ?? 0;
     }
+    return -1;
   }
 
   #home(low: number, high: number): number {
@@ -188,7 +298,7 @@ export class RamTier {
 
   /** Frees the slot and closes the gap, moving later entries of the probe chain back (Knuth 6.4 R). */
   #removeAt(at: number): void {
-    this.#free[this.#freeCount++] = (this.#table[at] ?? 0) - 1;
+    const freed = (this.#table[at] ?? 0) - 1;
     let gap = at;
     let next = at;
     for (;;) {
@@ -201,5 +311,6 @@ export class RamTier {
       gap = next;
     }
     this.#table[gap] = 0;
+    this.#release(freed);
   }
 }

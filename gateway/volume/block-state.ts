@@ -182,7 +182,7 @@ export class BlockState {
       const block = op.block + index;
       if (this.#staged.get(block) !== op) continue;
       log.index.set(block, op.placeAt(index), true);
-      cache.ram.put(log.number, block, op.dataAt(index));
+      cache.ram.put(log.number, block, op.data, index * BLOCK_SIZE);
       this.#staged.delete(block);
       if (this.#damaged.size > 0) this.#damaged.delete(block);
     }
@@ -261,12 +261,12 @@ export class BlockState {
         continue;
       }
       if (!isPresent || log.index.has(block)) {
-        if (!isPresent) cache.ram.put(log.number, block, ZERO_BLOCK, miss.reasonFor(block));
+        if (!isPresent) cache.ram.put(log.number, block, ZERO_PIECES, 0, miss.reasonFor(block));
         this.#misses.delete(block);
         continue;
       }
       const content = data.subarray(at, at + 4096);
-      cache.ram.put(log.number, block, content, miss.reasonFor(block));
+      cache.ram.put(log.number, block, [content], 0, miss.reasonFor(block));
       cache.fill({ log, block, data: content, owner: miss }, miss.isWanted(block));
     }
   }
@@ -282,6 +282,7 @@ export class BlockState {
 }
 
 export const ZERO_BLOCK = Buffer.alloc(4096);
+const ZERO_PIECES = [ZERO_BLOCK];
 
 function deleteRange(map: Map<BlockNumber, unknown>, first: BlockNumber, count: BlockCount): void {
   if (map.size === 0) return;

@@ -69,10 +69,62 @@ export class ReadPath {
     return op.failed ? undefined : op.dataAt(block - op.block);
   }
 
-  async #readSlowly(first: BlockNumber, count: BlockCount, head: ByteCount, bytes: ByteCount): Promise<Buffer[]> {
-    const into = Buffer.allocUnsafe(count * BLOCK_SIZE);
-    await this.readInto(first, count, into);
-    return [into.subarray(head, head + bytes)];
+  #readSlowly(
+    first: BlockNumber,
+    count: BlockCount,
+    head: ByteCount,
+    bytes: ByteCount,
+  ): MaybePromise<readonly Buffer[]> {
+    const planned = (): MaybePromise<readonly Buffer[]> => {
+      const into = Buffer.allocUnsafe(count * BLOCK_SIZE);
+      const reads = this.#plan(first, count, into, 0);
+      const answer = [into.subarray(head, head + bytes)];
+      return reads.length === 0 ? answer : Promise.all(reads).then(() => answer);
+    };
+    if (count > 1) return planned();
+    const one = this.#readOne(first);
+    if (one === undefined) return planned();
+    if (!(one instanceof Promise)) return [one.subarray(head, head + bytes)];
+    return one.then((block) => (block === undefined ? planned() : [block.subarray(head, head + bytes)]));
+  }
+
+  /**
+   * The block, read from the log into the RAM tier, in this turn where the disk answers in it; undefined when it must be read another way, which
+   * also says why. Here end the reads that miss the RAM tier: nothing is allocated but the view.
+   */
+  #readOne(block: BlockNumber): MaybePromise<Buffer | undefined> {
+    const state = this.#state;
+    const { cache, log } = state;
+    const place = log.index.place(block);
+    if (place === 0 || state.stagedFor(block) !== undefined || state.isUnknown(block) || state.isDamaged(block)) {
+      return undefined;
+    }
+    const slot = cache.ram.borrow();
+    if (slot < 0) return undefined;
+    const into = cache.ram.viewOf(slot);
+    const found = cache.readRun(log, place, 1, block, into);
+    if (!(found instanceof Promise)) return this.#enter(slot, into, block, place, found.length === 0);
+    return found.then(
+      (bad) => this.#enter(slot, into, block, place, bad.length === 0),
+      (error: unknown) => {
+        cache.ram.giveBack(slot);
+        if (isKind(error, 'stopped', 'damaged')) return undefined;
+        throw error;
+      },
+    );
+  }
+
+  #enter(slot: number, into: Buffer, block: BlockNumber, place: number, isGood: boolean): Buffer | undefined {
+    const { cache, log } = this.#state;
+    if (isGood && log.index.place(block) === place && this.#state.stagedFor(block) === undefined) {
+      cache.ram.enter(slot, log.number, block);
+      log.index.visit(block);
+      return into;
+    }
+    // It was changed, or moved, while it was read: then this is what was asked for, and not what the RAM tier may hold.
+    const copy = isGood ? Buffer.from(into) : undefined;
+    cache.ram.giveBack(slot);
+    return copy;
   }
 
   /** Decides for every block where it is, in this tick, and starts the reads. */
@@ -90,7 +142,8 @@ export class ReadPath {
       else if (state.isDamaged(block)) reads.push(Promise.reject(damagedBlock(block)));
       else if (place !== 0) {
         run = this.#loggedRun(block, place, count - at);
-        reads.push(this.#readLog(block, place, run, slice(at, run), attempt));
+        const reading = this.#readLog(block, place, run, slice(at, run), attempt);
+        if (reading !== undefined) reads.push(reading);
       } else if (state.isUnmapped(block)) {
         run = this.#zeroRun(block, count - at);
         into.fill(0, at * BLOCK_SIZE, (at + run) * BLOCK_SIZE);
@@ -137,12 +190,25 @@ export class ReadPath {
     return run;
   }
 
-  async #readLog(block: BlockNumber, place: number, count: BlockCount, into: Buffer, attempt: number): Promise<void> {
+  #readLog(block: BlockNumber, place: number, count: BlockCount, into: Buffer, attempt: number): MaybePromise<void> {
     const { cache, log } = this.#state;
-    const { index } = log;
+    const found = cache.readRun(log, place, count, block, into);
+    if (found instanceof Promise) return this.#readLogLater(found, block, place, count, into, attempt);
+    return this.#takeRun(found, block, place, count, into, attempt);
+  }
+
+  async #readLogLater(
+    found: Promise<readonly number[]>,
+    block: BlockNumber,
+    place: number,
+    count: BlockCount,
+    into: Buffer,
+    attempt: number,
+  ): Promise<void> {
+    const { index } = this.#state.log;
     let bad: readonly number[];
     try {
-      bad = await cache.readRun(log, place, count, block, into);
+      bad = await found;
     } catch (error) {
       if (!isKind(error, 'stopped', 'damaged')) throw error;
       if (count > 1) {
@@ -163,15 +229,41 @@ export class ReadPath {
       if (index.place(block) === place && index.isDirty(block)) throw damagedBlock(block);
       bad = [0];
     }
+    await this.#takeRun(bad, block, place, count, into, attempt);
+  }
+
+  /** Takes what was read into the RAM tier; what turned out bad is read elsewhere. */
+  #takeRun(
+    bad: readonly number[],
+    block: BlockNumber,
+    place: number,
+    count: BlockCount,
+    into: Buffer,
+    attempt: number,
+  ): MaybePromise<void> {
+    const { cache, log } = this.#state;
+    const { index } = log;
+    const pieces = [into];
     for (let at = 0, nextBad = 0; at < count; at++) {
-      const data = into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE);
-      if (bad[nextBad] === at) {
-        nextBad++;
-        await this.#readElsewhere(block + at, place + at, data, attempt + 1);
-      } else if (index.place(block + at) === place + at && this.#state.stagedFor(block + at) === undefined) {
-        cache.ram.put(log.number, block + at, data);
+      if (bad[nextBad] === at) nextBad++;
+      else if (index.place(block + at) === place + at && this.#state.stagedFor(block + at) === undefined) {
+        cache.ram.put(log.number, block + at, pieces, at * BLOCK_SIZE);
         index.visit(block + at);
       }
+    }
+    return bad.length === 0 ? undefined : this.#readAllElsewhere(bad, block, place, into, attempt);
+  }
+
+  async #readAllElsewhere(
+    bad: readonly number[],
+    block: BlockNumber,
+    place: number,
+    into: Buffer,
+    attempt: number,
+  ): Promise<void> {
+    for (const at of bad) {
+      const data = into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE);
+      await this.#readElsewhere(block + at, place + at, data, attempt + 1);
     }
   }
 

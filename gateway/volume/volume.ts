@@ -6,6 +6,7 @@ import type {
   MaybePromise,
   Provisioning,
   SectorRange,
+  WriteEnd,
 } from '../base/block-device.ts';
 import { describeError, FarshoreError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -32,7 +33,7 @@ import { ReadPath } from './read-path.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
 import { resizeVolume } from './resize.ts';
 import { Sealer } from './sealer.ts';
-import { OP_BYTES, WritePath } from './write-path.ts';
+import { OP_BYTES, tellWhenDone, WritePath } from './write-path.ts';
 
 export interface VolumeSettings {
   /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
@@ -239,6 +240,11 @@ export class Volume implements BlockDevice, LogOpOwner {
     return options.fua ? answered.then(() => this.flush()) : answered;
   }
 
+  startWrite(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }, end: WriteEnd): void {
+    if (options.fua) tellWhenDone(Promise.resolve(this.write(lba, data, options)), end);
+    else this.#writes.start(lba * this.#geometry.sectorSize, data, end);
+  }
+
   flush(): MaybePromise<void> {
     const refusal = this.#refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
@@ -370,12 +376,12 @@ export class Volume implements BlockDevice, LogOpOwner {
   opLogged(op: LogOp): void {
     this.#blocks.opLogged(op);
     this.#sealer.add(op);
-    op.resolve();
+    op.end.writeEnded(undefined);
   }
 
   opFailed(op: LogOp, error: Error): void {
     this.#blocks.opFailed(op);
-    op.reject(error);
+    op.end.writeEnded(error);
   }
 
   #damageAlarm(): string | undefined {

@@ -1,10 +1,10 @@
-import type { MaybePromise } from '../base/block-device.ts';
+import type { MaybePromise, WriteEnd } from '../base/block-device.ts';
 import { sleep, type Clock } from '../base/clock.ts';
 import { FarshoreError } from '../base/errors.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
 import { KIND_UNMAP, KIND_WRITE } from '../cache/descriptor.ts';
 import { MAX_OP_BLOCKS } from '../cache/layout.ts';
-import { LogOp, slicePieces, type LogOpKind, type LogOpOwner } from '../cache/log-op.ts';
+import { LogOp, PromisedEnd, slicePieces, type LogOpKind, type LogOpOwner } from '../cache/log-op.ts';
 import { encodeUnmap, MAX_UNMAP_RANGES, type BlockRange } from '../cache/unmap-payload.ts';
 import { ZERO_BLOCK, type BlockState } from './block-state.ts';
 import { RangeLock } from './range-lock.ts';
@@ -53,12 +53,18 @@ export class WritePath {
 
   /** Bytes [from, from + length of the pieces); resolves when they are in the log. Rejects with `busy`, `stopped`, `fenced`, `damaged`. */
   write(from: ByteCount, pieces: readonly Buffer[]): Promise<void> {
+    const end = new PromisedEnd();
+    this.start(from, pieces, end);
+    return end.promise;
+  }
+
+  /** As `write`, and `end` hears. */
+  start(from: ByteCount, pieces: readonly Buffer[], end: WriteEnd): void {
     let bytes = 0;
     for (const piece of pieces) bytes += piece.length;
     if (from % BLOCK_SIZE !== 0 || bytes % BLOCK_SIZE !== 0 || bytes > OP_BYTES) {
-      return this.#writeSpans(from, bytes, pieces);
-    }
-    return this.#writeBlocks(from / BLOCK_SIZE, bytes / BLOCK_SIZE, pieces);
+      tellWhenDone(this.#writeSpans(from, bytes, pieces), end);
+    } else this.#startBlocks(from / BLOCK_SIZE, bytes / BLOCK_SIZE, pieces, end);
   }
 
   /**
@@ -70,11 +76,14 @@ export class WritePath {
     if (refusal !== undefined) throw refusal;
     const reserved = this.#state.cache.reserve(1);
     if (reserved !== undefined) await reserved;
-    const op = await this.#withLock(block, 1, 1, async () =>
-      isNewest() ? this.#stage(block, 1, [content]) : undefined,
-    );
-    if (op === undefined) this.#state.cache.unreserve(1);
-    else await op.answered;
+    const end = new PromisedEnd();
+    const isStaged = await this.#withLock(block, 1, 1, async () => {
+      if (!isNewest()) return false;
+      this.#stage(block, 1, [content], end);
+      return true;
+    });
+    if (isStaged) await end.promise;
+    else this.#state.cache.unreserve(1);
   }
 
   /** Whole blocks inside read zeros afterwards; parts of blocks are zeroed. Byte ranges. Resolves when all of it is in the log. */
@@ -120,17 +129,22 @@ export class WritePath {
 
   #writeSpan(from: ByteCount, to: ByteCount, pieces: readonly Buffer[]): Promise<void> {
     if (from % BLOCK_SIZE === 0 && to % BLOCK_SIZE === 0) {
-      return this.#writeBlocks(from / BLOCK_SIZE, (to - from) / BLOCK_SIZE, pieces);
+      const end = new PromisedEnd();
+      this.#startBlocks(from / BLOCK_SIZE, (to - from) / BLOCK_SIZE, pieces, end);
+      return end.promise;
     }
     return this.#readModifyWrite(from, to, pieces);
   }
 
-  #writeBlocks(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[]): Promise<void> {
+  #startBlocks(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[], end: WriteEnd): void {
     const refusal = this.#check() ?? this.#state.beyondEnd(block, count);
-    if (refusal !== undefined) return Promise.reject(refusal);
+    if (refusal !== undefined) {
+      tellWhenDone(Promise.reject(refusal), end);
+      return;
+    }
     const reserved = this.#state.cache.reserve(count);
-    if (reserved === undefined && this.#locks.isFree(block, count)) return this.#stage(block, count, pieces).answered;
-    return this.#writeLater(reserved, block, count, pieces);
+    if (reserved === undefined && this.#locks.isFree(block, count)) this.#stage(block, count, pieces, end);
+    else tellWhenDone(this.#writeLater(reserved, block, count, pieces), end);
   }
 
   async #writeLater(
@@ -140,8 +154,11 @@ export class WritePath {
     pieces: readonly Buffer[],
   ): Promise<void> {
     if (reserved !== undefined) await reserved;
-    const op = await this.#withLock(block, count, count, async () => this.#stage(block, count, pieces));
-    await op.answered;
+    const end = new PromisedEnd();
+    await this.#withLock(block, count, count, async () => {
+      this.#stage(block, count, pieces, end);
+    });
+    await end.promise;
   }
 
   async #readModifyWrite(from: ByteCount, to: ByteCount, pieces: readonly Buffer[]): Promise<void> {
@@ -152,7 +169,8 @@ export class WritePath {
     // No waiting where there is nothing to wait for: overlapping commands then keep their order.
     const reserved = this.#state.cache.reserve(count);
     if (reserved !== undefined) await reserved;
-    const op = await this.#withLock(first, count, count, async () => {
+    const end = new PromisedEnd();
+    await this.#withLock(first, count, count, async () => {
       const start = first * BLOCK_SIZE;
       const content = Buffer.allocUnsafe(count * BLOCK_SIZE);
       const last = count - 1;
@@ -162,9 +180,9 @@ export class WritePath {
       }
       let at = from - start;
       for (const piece of pieces) at += piece.copy(content, at);
-      return this.#stage(first, count, [content]);
+      this.#stage(first, count, [content], end);
     });
-    await op.answered;
+    await end.promise;
   }
 
   async #unmapBlocks(ranges: readonly BlockRange[]): Promise<void> {
@@ -174,13 +192,14 @@ export class WritePath {
     const reserved = this.#state.cache.reserve(1);
     if (reserved !== undefined) await reserved;
     const first = Math.min(...ranges.map(({ block }) => block));
-    const end = Math.max(...ranges.map(({ block, count }) => block + count));
-    const op = await this.#withLock(first, end - first, 1, async () => {
-      const tooLate = this.#state.beyondEnd(first, end - first);
+    const last = Math.max(...ranges.map(({ block, count }) => block + count));
+    const end = new PromisedEnd();
+    await this.#withLock(first, last - first, 1, async () => {
+      const tooLate = this.#state.beyondEnd(first, last - first);
       if (tooLate !== undefined) throw tooLate;
-      return this.#stageUnmap(first, ranges);
+      this.#stageUnmap(first, ranges, end);
     });
-    await op.answered;
+    await end.promise;
   }
 
   async #unmapRoom(): Promise<void> {
@@ -207,36 +226,57 @@ export class WritePath {
   }
 
   /** The moment a write takes its place in the volume's history. */
-  #stage(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[]): LogOp {
+  #stage(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[], end: WriteEnd): void {
     const refusal = this.#state.beyondEnd(block, count);
     if (refusal !== undefined) throw refusal;
-    const op = this.#newOp({ kind: KIND_WRITE, block, slots: count, data: pieces });
+    const op = this.#newOp(KIND_WRITE, block, count, pieces, end, undefined);
     this.#state.stageWrite(op);
     this.#state.cache.append(op);
-    return op;
   }
 
-  #stageUnmap(block: BlockNumber, ranges: readonly BlockRange[]): LogOp {
-    const op = this.#newOp({ kind: KIND_UNMAP, block, slots: 1, data: [encodeUnmap(ranges)], ranges });
+  #stageUnmap(block: BlockNumber, ranges: readonly BlockRange[], end: WriteEnd): void {
+    const op = this.#newOp(KIND_UNMAP, block, 1, [encodeUnmap(ranges)], end, ranges);
     this.#state.stageUnmap(op, ranges);
     this.#state.cache.append(op);
-    return op;
   }
 
-  #newOp(what: {
-    kind: LogOpKind;
-    block: BlockNumber;
-    slots: BlockCount;
-    data: readonly Buffer[];
-    ranges?: readonly BlockRange[];
-  }): LogOp {
+  #newOp(
+    kind: LogOpKind,
+    block: BlockNumber,
+    slots: BlockCount,
+    data: readonly Buffer[],
+    end: WriteEnd,
+    ranges: readonly BlockRange[] | undefined,
+  ): LogOp {
     const refusal = this.#check();
     if (refusal !== undefined) throw refusal;
     const { log } = this.#state;
-    const arrivedAt = this.#clock.now();
-    const arrivedMs = this.#clock.monotonicMs();
-    return new LogOp({ log, owner: this.#owner, seq: log.nextSeq(), arrivedAt, arrivedMs, ...what });
+    return new LogOp({
+      log,
+      owner: this.#owner,
+      kind,
+      seq: log.nextSeq(),
+      block,
+      slots,
+      data,
+      arrivedAt: this.#clock.now(),
+      arrivedMs: this.#clock.monotonicMs(),
+      end,
+      ranges,
+    });
   }
+}
+
+/** For a write that took the long way. */
+export function tellWhenDone(work: Promise<void>, end: WriteEnd): void {
+  void work.then(
+    () => {
+      end.writeEnded(undefined);
+    },
+    (error: unknown) => {
+      end.writeEnded(error instanceof Error ? error : new Error(String(error)));
+    },
+  );
 }
 
 /** Waits for all of them, then rejects with the first failure if there was one: nothing is left under way. */

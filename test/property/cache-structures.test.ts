@@ -11,25 +11,56 @@ const SPACE = 200;
 const block = fc.integer({ min: 0, max: SPACE - 1 });
 const count = fc.integer({ min: 1, max: 30 });
 
+/** Timers that fire when a turn ends, and the views that were given out in the present one, which nobody may change. */
+class ManualTurns {
+  views: { readonly data: Buffer; readonly byte: number | undefined }[] = [];
+  #waiting: (() => void)[] = [];
+
+  startTimer(_delayMs: number, fire: () => void): () => void {
+    this.#waiting.push(fire);
+    return () => undefined;
+  }
+
+  pass(): void {
+    // A timer may fire in the very turn in which something was lent.
+    for (const fire of this.#waiting.splice(0)) fire();
+    for (const view of this.views) expect([view.data[0], view.data[4095]]).toEqual([view.byte, view.byte]);
+    this.views = [];
+  }
+}
+
 describe('the RAM tier', () => {
-  test('gives back the newest content of what it still has, and never anything else', () => {
+  test('gives back the newest content of what it still has, never anything else, and changes nothing it has given out in a turn', () => {
     const step = fc.record({
-      what: fc.constantFrom('put', 'get', 'remove', 'range', 'volume'),
+      what: fc.constantFrom('put', 'get', 'remove', 'range', 'volume', 'read', 'turn'),
       volume: fc.integer({ min: 1, max: 3 }),
       block,
       count,
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 300 }), fc.integer({ min: 1, max: 40 }), (steps, slots) => {
-        const ram = new RamTier(slots * 4096);
+        const turns = new ManualTurns();
+        const ram = new RamTier(slots * 4096, turns);
         const model = new Map<string, number>();
         let stamp = 0;
         for (const each of steps) {
           const key = `${each.volume}/${each.block}`;
           if (each.what === 'put') {
-            ram.put(each.volume, each.block + 2 ** 33, Buffer.alloc(4096, ++stamp));
+            const bytes = Buffer.alloc(5000, ++stamp);
+            ram.put(each.volume, each.block + 2 ** 33, [bytes.subarray(0, 1000), bytes.subarray(1000)], 900);
             model.set(key, stamp & 255);
-            expect(ram.has(each.volume, each.block + 2 ** 33)).toBe(true);
+          } else if (each.what === 'read') {
+            const slot = ram.borrow();
+            if (slot >= 0) {
+              ram.viewOf(slot).fill(++stamp);
+              if (each.count % 2 === 0) ram.giveBack(slot);
+              else {
+                ram.enter(slot, each.volume, each.block + 2 ** 33);
+                model.set(key, stamp & 255);
+              }
+            }
+          } else if (each.what === 'turn') {
+            turns.pass();
           } else if (each.what === 'remove') {
             ram.remove(each.volume, each.block + 2 ** 33);
             model.delete(key);
@@ -41,7 +72,11 @@ describe('the RAM tier', () => {
             for (const known of [...model.keys()]) if (known.startsWith(`${each.volume}/`)) model.delete(known);
           }
           const data = ram.get(each.volume, each.block + 2 ** 33);
-          if (data !== undefined) expect([data[0], data[4095]]).toEqual([model.get(key), model.get(key)]);
+          if (data !== undefined) {
+            expect([data[0], data[4095]]).toEqual([model.get(key), model.get(key)]);
+            turns.views.push({ data, byte: model.get(key) });
+          }
+          for (const view of turns.views) expect([view.data[0], view.data[4095]]).toEqual([view.byte, view.byte]);
           expect(ram.blocks).toBeLessThanOrEqual(Math.min(slots, model.size === 0 ? 0 : slots));
         }
       }),
@@ -50,8 +85,8 @@ describe('the RAM tier', () => {
   });
 
   test('keeps everything while there is room', () => {
-    const ram = new RamTier(1000 * 4096);
-    for (let at = 0; at < 1000; at++) ram.put(1, at * 7919, Buffer.alloc(4096, at));
+    const ram = new RamTier(1000 * 4096, new ManualTurns());
+    for (let at = 0; at < 1000; at++) ram.put(1, at * 7919, [Buffer.alloc(4096, at)], 0);
     for (let at = 0; at < 1000; at++) expect(ram.get(1, at * 7919)?.[17]).toBe(at & 255);
     expect(ram.blocks).toBe(1000);
   });
