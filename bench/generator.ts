@@ -280,11 +280,18 @@ export class LoadGenerator implements LeanHandler {
 }
 
 /** Writes the whole LUN once, in order, with stamped incompressible blocks. */
-export async function fill(portal: Portal, lunBytes: number, sectorSize: number): Promise<void> {
-  const request = { load: FILLING, lunBytes, sectorSize, rampMs: 0, durationMs: 0, seed: 1 };
+export async function fill(
+  portal: Portal,
+  lunBytes: number,
+  sectorSize: number,
+  ioBytes = FILLING.ioBytes,
+): Promise<void> {
+  const load = { ...FILLING, ioBytes, depth: ioBytes < FILLING.ioBytes ? SMALL_FILL_DEPTH : FILLING.depth };
+  const request = { load, lunBytes, sectorSize, rampMs: 0, durationMs: 0, seed: 1 };
   await new LoadGenerator(request).once(portal);
 }
 
+const SMALL_FILL_DEPTH = 32;
 const FILLING: LoadCase = {
   name: 'fill',
   title: 'fill',

@@ -22,9 +22,9 @@ export class LoadProcess {
     });
   }
 
-  /** Writes the whole LUN once. */
-  async fill(portal: Portal, lunBytes: number): Promise<void> {
-    await this.order({ kind: 'fill', portal, lunBytes });
+  /** Writes the whole LUN once, in order, in commands of `ioBytes`. */
+  async fill(portal: Portal, lunBytes: number, ioBytes = 256 * 1024): Promise<void> {
+    await this.order({ kind: 'fill', portal, lunBytes, ioBytes });
   }
 
   async run(portal: Portal, request: Omit<LoadRequest, 'sectorSize'>): Promise<LoadResult> {

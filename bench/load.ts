@@ -12,7 +12,7 @@ export interface Portal {
 }
 
 export type LoadOrder =
-  | { readonly kind: 'fill'; readonly portal: Portal; readonly lunBytes: number }
+  | { readonly kind: 'fill'; readonly portal: Portal; readonly lunBytes: number; readonly ioBytes: number }
   | {
       readonly kind: 'run';
       readonly portal: Portal;
@@ -28,7 +28,7 @@ async function obey(order: LoadOrder): Promise<LoadResult | undefined> {
   const sectorSize = await sectorSizeOf(portal);
   switch (order.kind) {
     case 'fill':
-      await fill(portal, order.lunBytes, sectorSize);
+      await fill(portal, order.lunBytes, sectorSize, order.ioBytes);
       return undefined;
     case 'run':
       return await new LoadGenerator({ ...order.request, sectorSize }).run(portal);

@@ -186,6 +186,8 @@ async function start(
         bytes: status.maxBytes,
         usedBytes: status.cachedBytes,
         dirtyBytes: status.dirtyBytes,
+        indexBytes: status.indexBytes,
+        ramBytes: status.ramBytes,
         state: status.state.kind === 'stopped' ? `stopped: ${status.state.reason}` : (status.problem ?? 'serving'),
       };
     },

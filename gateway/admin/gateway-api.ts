@@ -56,6 +56,9 @@ export interface GatewayReport {
     readonly bytes: ByteCount;
     readonly usedBytes: ByteCount;
     readonly dirtyBytes: ByteCount;
+    /** Memory of the index: where each cached block lies. */
+    readonly indexBytes: ByteCount;
+    readonly ramBytes: ByteCount;
     readonly state: string;
   };
   readonly cloud: {

@@ -57,14 +57,16 @@ export async function buildIndex(
   };
   for (;;) {
     if (writes.mustLoad) await writes.load();
-    const fills = await lowestOf(rows);
+    for (const row of rows) if (row.mustLoad) await row.load();
+    const fills = lowestOf(rows);
     if (writes.ended && fills === undefined) break;
     if (fills !== undefined && (writes.ended || fills.key < writes.key)) {
       if (judgeRecord('fill', fills.key, marks) === 'clean') index.set(fills.block, fills.place, false);
       fills.next();
       continue;
     }
-    const op = await takeOp(writes);
+    const taken = takeOp(writes);
+    const op = taken instanceof Promise ? await taken : taken;
     if (op.seq < previous) throw new FarshoreError('damaged', `the cache log holds write ${op.seq} after ${previous}`);
     passGap(op.seq);
     previous = op.seq;
@@ -80,10 +82,9 @@ export async function buildIndex(
 }
 
 /** The row whose next record has the lowest key; undefined when all have ended. */
-async function lowestOf(rows: readonly RecordStream[]): Promise<RecordStream | undefined> {
+function lowestOf(rows: readonly RecordStream[]): RecordStream | undefined {
   let lowest: RecordStream | undefined;
   for (const row of rows) {
-    if (row.mustLoad) await row.load();
     if (!row.ended && (lowest === undefined || row.key < lowest.key)) lowest = row;
   }
   return lowest;

@@ -1,3 +1,4 @@
+import type { MaybePromise } from '../base/block-device.ts';
 import type { BlockNumber, WriteSeq } from '../base/units.ts';
 import type { Chunk } from './chunk.ts';
 import {
@@ -172,8 +173,11 @@ export interface LoggedSlot {
   readonly dataCrc: number;
 }
 
-/** Takes the operation the stream is at, moving behind it. */
-export async function takeOp(stream: RecordStream): Promise<LoggedOp> {
+/**
+ * Takes the operation the stream is at, moving behind it; in the same turn unless a table must be loaded on the way, since a start goes
+ * through millions of them.
+ */
+export function takeOp(stream: RecordStream): MaybePromise<LoggedOp> {
   const seq = stream.key;
   const op: LoggedOp = {
     seq,
@@ -183,14 +187,26 @@ export async function takeOp(stream: RecordStream): Promise<LoggedOp> {
     wallSeconds: stream.wallSeconds,
     records: new Array<LoggedSlot | undefined>(stream.opSlots).fill(undefined),
   };
+  return takeFromTable(stream, op) ? op : takeAcrossTables(stream, op);
+}
+
+/** false at the end of the table. */
+function takeFromTable(stream: RecordStream, op: LoggedOp): boolean {
   do {
     const chunk = stream.chunk;
     if (chunk !== undefined && stream.opIndex < op.slots) {
       op.records[stream.opIndex] = { chunk, slot: stream.slot, dataCrc: stream.dataCrc };
     }
     stream.next();
-    if (stream.mustLoad) await stream.load();
-  } while (!stream.ended && stream.key === seq);
+    if (stream.mustLoad) return false;
+  } while (!stream.ended && stream.key === op.seq);
+  return true;
+}
+
+async function takeAcrossTables(stream: RecordStream, op: LoggedOp): Promise<LoggedOp> {
+  do {
+    await stream.load();
+  } while (!stream.ended && stream.key === op.seq && !takeFromTable(stream, op));
   return op;
 }
 
