@@ -78,6 +78,12 @@ export interface BlockDevice {
   read(lba: Lba, sectors: SectorCount): MaybePromise<readonly Buffer[]>;
 
   /**
+   * What `read` gives, copied to `at` of `into`, when all of it is in memory. False: ask `read`; some of the bytes there may have been
+   * overwritten. Never throws. A device may be without it.
+   */
+  readInto?(lba: Lba, sectors: SectorCount, into: Buffer, at: number): boolean;
+
+  /**
    * `data` is a whole number of sectors in any number of pieces; it must stay unchanged until the call is answered.
    * Resolves when the write may be acked: in the local log (and, with `fua`, on stable storage).
    */

@@ -101,6 +101,9 @@ export const NO_TAG = 0xffff_ffff;
 export const HEADER_BYTES = 48;
 export const DIGEST_BYTES = 4;
 
+/** Where the command descriptor block lies in a SCSI Command (RFC 7143 11.3). */
+export const CDB_AT = 32;
+
 /** Before any negotiation (RFC 7143 13.12). */
 export const DEFAULT_MAX_RECV_BYTES = 8 * KIB;
 

@@ -1,7 +1,7 @@
 import type { ScsiResult } from '../scsi/result.ts';
 import { encodeSense } from '../scsi/sense.ts';
 import { STATUS } from '../scsi/constants.ts';
-import { DEFAULT_MAX_RECV_BYTES, NO_TAG } from './constants.ts';
+import { DEFAULT_MAX_RECV_BYTES, HEADER_BYTES, NO_TAG } from './constants.ts';
 import {
   NO_RESIDUAL,
   encodeAsyncMessage,
@@ -38,6 +38,15 @@ export class Outbox {
   readonly #window: CommandWindow;
   /** One object for every PDU, filled before each: the hot path allocates nothing. */
   readonly #sequence = { statSn: 0, expCmdSn: 0, maxCmdSn: 0 };
+  readonly #wholeRead = {
+    initiatorTaskTag: 0,
+    final: true,
+    status: true,
+    dataSn: 0,
+    bufferOffset: 0,
+    dataBytes: 0,
+    residual: NO_RESIDUAL,
+  };
   #statSn: number;
   #maxDataBytes = DEFAULT_MAX_RECV_BYTES;
   #maxBurstBytes = Number.MAX_SAFE_INTEGER;
@@ -136,6 +145,30 @@ export class Outbox {
     encodeScsiResponse(this.#sender.arena, at, response, this.#next(1));
     if (data === undefined) this.#sender.closeHeader(at);
     else this.#finish(at, data);
+  }
+
+  /**
+   * Where in `arena` the data of a Data-In PDU may be put that is all of a command's answer: `bytes` (a multiple of four), GOOD, no
+   * residual. -1 when it takes more than that. `wholeRead` sends it; otherwise nothing has been said.
+   */
+  roomForRead(bytes: number): number {
+    if (bytes > this.#maxDataBytes || bytes > this.#maxBurstBytes) return -1;
+    const at = this.#sender.roomFor(bytes);
+    return at < 0 ? -1 : at + HEADER_BYTES;
+  }
+
+  /** Changes with the next call. */
+  get arena(): Buffer {
+    return this.#sender.arena;
+  }
+
+  /** The data that was put at `dataAt` is the answer. */
+  wholeRead(initiatorTaskTag: number, bytes: number, dataAt: number): void {
+    const answer = this.#wholeRead;
+    answer.initiatorTaskTag = initiatorTaskTag;
+    answer.dataBytes = bytes;
+    encodeDataIn(this.#sender.arena, dataAt - HEADER_BYTES, answer, this.#next(1));
+    this.#sender.add(bytes);
   }
 
   /** Data-In PDUs for the first `bytes` of the pieces; how many. GOOD status and residual go with the last one. */

@@ -50,6 +50,14 @@ export class ReadRoom implements BudgetWaiter {
     return false;
   }
 
+  /** Takes room for a read whose data is there already, and about to be sent; false: it has to `enter` like any other. */
+  takeUnsent(bytes: ByteCount): boolean {
+    if (this.#waiting.size > 0 || this.#heldBack.size > 0) return false;
+    if (!this.#fitsSession(bytes) || !this.#deps.budget.take(bytes)) return false;
+    this.#unsent += bytes;
+    return true;
+  }
+
   /** The read has been answered: its data stays accounted for until it has been sent. */
   answered(task: Task): void {
     this.#inDevice -= task.readReserved;

@@ -1,5 +1,5 @@
 import { decodeLun } from '../scsi/report-luns.ts';
-import { HEADER_BYTES, REQUEST } from './constants.ts';
+import { CDB_AT, HEADER_BYTES, REQUEST } from './constants.ts';
 
 /** Fields every initiator PDU has that the session looks at first (RFC 7143 11.2.1). */
 interface RequestHeader {
@@ -106,6 +106,11 @@ export function opcodeOf(header: Buffer): number {
   return header.readUInt8(0) & 0x3f;
 }
 
+/** CmdSN of a request that has one (RFC 7143 11.2.1). */
+export function cmdSnOf(header: Buffer): number {
+  return header.readUInt32BE(24);
+}
+
 /** Length of the data segment without padding (RFC 7143 11.2.1.6). */
 export function dataLengthOf(header: Buffer, at: number): number {
   return header.readUInt32BE(at + 4) & 0x00ff_ffff;
@@ -114,6 +119,15 @@ export function dataLengthOf(header: Buffer, at: number): number {
 /** Length of the additional header segments in bytes (RFC 7143 11.2.1.5). */
 export function additionalHeaderBytes(header: Buffer, at: number): number {
   return header.readUInt8(at + 4) * 4;
+}
+
+/**
+ * Whether the header is that of a SCSI Command that is not immediate, reads and does not write, is complete and asks for no order (RFC 7143
+ * 11.3.1: untagged or SIMPLE).
+ */
+export function isSimpleRead(header: Buffer): boolean {
+  const flags = header[1] ?? 0;
+  return header[0] === REQUEST.scsiCommand && (flags & 0xe0) === 0xc0 && (flags & 0x07) <= 1;
 }
 
 /** Decodes a basic header segment; `header` has 48 bytes. Any 48 bytes decode to something. */
@@ -155,7 +169,7 @@ export function decodeScsiCommand(header: Buffer): ScsiCommandRequest {
     expectedBytes: header.readUInt32BE(20),
     cmdSn: header.readUInt32BE(24),
     expStatSn: header.readUInt32BE(28),
-    cdb: header.subarray(32, HEADER_BYTES),
+    cdb: header.subarray(CDB_AT, HEADER_BYTES),
   };
 }
 

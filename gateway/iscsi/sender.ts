@@ -25,9 +25,10 @@ export const REFERENCED_PIECE_BYTES = 64 * KIB;
  */
 export const HANDED_BYTES = MIB;
 
-const ARENA_BYTES = 256 * KIB;
+/** Holds the longest data segment that is usual, with its header. */
+const ARENA_BYTES = 260 * KIB;
 /** Arenas kept for reuse by one connection. */
-const MAX_SPARE_ARENAS = 2;
+const MAX_SPARE_ARENAS = 4;
 const NO_ARENA = Buffer.alloc(0);
 const PADDING = Buffer.alloc(3);
 
@@ -108,6 +109,22 @@ export class Sender {
     const crc = crc32c(this.#arena.subarray(at, at + HEADER_BYTES), 0);
     this.#used = this.#arena.writeUInt32LE(crc, this.#used);
     this.#gathered += DIGEST_BYTES;
+  }
+
+  /**
+   * Room for a header and `bytes` of data behind it at the returned offset of `arena`, for a PDU that may come to nothing: only `add`
+   * makes it one. -1 when it has to be put together piece by piece: it is too long, or there are digests.
+   */
+  roomFor(bytes: number): number {
+    if (this.#headerDigest || this.#dataDigest || HEADER_BYTES + bytes > ARENA_BYTES) return -1;
+    this.#reserve(HEADER_BYTES + bytes);
+    return this.#used;
+  }
+
+  /** The PDU that `roomFor` gave room for is there; its data needs no padding. */
+  add(bytes: number): void {
+    this.#used += HEADER_BYTES + bytes;
+    this.#gathered += HEADER_BYTES + bytes;
   }
 
   /** The data segment of the PDU whose header was just closed: pieces, padding, digest. */

@@ -7,7 +7,7 @@ import { HeldRequests } from './held-requests.ts';
 import type { Identity } from './login-identity.ts';
 import { Nexuses } from './nexuses.ts';
 import type { Outbox } from './outbox.ts';
-import { decodeRequest } from './requests.ts';
+import { cmdSnOf, decodeRequest, isSimpleRead } from './requests.ts';
 import type { LogoutRequest, NopOutRequest, Request, TaskManagementRequest } from './requests.ts';
 import type { IscsiSettings } from './settings.ts';
 import type { Initiator, IscsiTarget, MappedLun } from './target-registry.ts';
@@ -134,6 +134,7 @@ export class Session {
   /** A whole PDU from the framer: dispatched, dropped or held by its CmdSN (RFC 7143 4.2.2.1). */
   receive(header: Buffer, data: Buffer, intact: boolean): void {
     if (this.#state !== 'open') return;
+    if (data.length === 0 && isSimpleRead(header) && this.#readAtOnce(header)) return;
     const request = decodeRequest(header);
     if (request.kind === 'data-out') {
       this.tasks.dataOut(request, header, data, intact);
@@ -152,6 +153,13 @@ export class Session {
     }
     this.#dispatch(request, header, data, intact);
     if (this.#held.size > 0) this.#takeHeld();
+  }
+
+  /** The read whose turn it is, when it can be answered without further ado; false: nothing has been done. */
+  #readAtOnce(header: Buffer): boolean {
+    const { window, target } = this.#deps;
+    if (target === undefined || this.#held.size > 0) return false;
+    return window.place(cmdSnOf(header)) === 'next' && this.tasks.readAtOnce(header);
   }
 
   #takeHeld(): void {

@@ -3,13 +3,15 @@ import { admit, tellsLuns } from '../scsi/admission.ts';
 import { STATUS } from '../scsi/constants.ts';
 import { execute } from '../scsi/dispatch.ts';
 import type { LogicalUnit, UnitNexus } from '../scsi/logical-unit.ts';
+import { plainReadLba, plainReadSectors, readAtOnce, unhinderedBytes } from '../scsi/plain-read.ts';
+import { decodeLun } from '../scsi/report-luns.ts';
 import { plainStatus } from '../scsi/result.ts';
 import type { ScsiResult } from '../scsi/result.ts';
 import { SENSE, checkCondition } from '../scsi/sense.ts';
 import { dataOutBytes, leavesTraces, readBytes } from '../scsi/traits.ts';
 import type { BudgetShare } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
-import { NO_TAG, REJECT } from './constants.ts';
+import { CDB_AT, NO_TAG, REJECT } from './constants.ts';
 import type { Nexuses } from './nexuses.ts';
 import type { Outbox } from './outbox.ts';
 import type { DataOutRequest, ScsiCommandRequest } from './requests.ts';
@@ -40,6 +42,9 @@ export interface TaskSetDeps {
   /** Something was put into the outbox outside the turn of a received chunk. */
   sendSoon(): void;
 }
+
+/** The attribute of a command that asks for no order. */
+const SIMPLE = 1;
 
 const TASK_SET_FULL = plainStatus(STATUS.taskSetFull);
 const NO_DATA: readonly Buffer[] = [];
@@ -144,6 +149,30 @@ export class TaskSet implements OrderedSet {
     };
     if (this.#deps.order.concerns(request.attribute)) this.#deps.order.enter(task, this);
     this.#start(request, immediate, task);
+  }
+
+  /**
+   * A simple READ (`isSimpleRead`) whose turn it is, when nothing hinders it and its data is in memory: received and answered, without
+   * becoming a task. False: nothing has been done, and it is to be received and to go through `command`.
+   */
+  readAtOnce(header: Buffer): boolean {
+    const { maxTasks, order, outbox } = this.#deps;
+    const sectors = plainReadSectors(header, CDB_AT);
+    if (sectors === 0 || order.concerns(SIMPLE)) return false;
+    const initiatorTaskTag = header.readUInt32BE(16);
+    const isFull = this.#tasks.size >= maxTasks || this.#lingering.size >= maxTasks;
+    if (isFull || this.#tasks.has(initiatorTaskTag)) return false;
+    const nexus = this.nexusOf(decodeLun(header, 8));
+    if (nexus === undefined) return false;
+    const lba = plainReadLba(header, CDB_AT);
+    const bytes = unhinderedBytes(nexus, lba, sectors);
+    if (bytes === 0 || bytes !== header.readUInt32BE(20)) return false;
+    const dataAt = outbox.roomForRead(bytes);
+    if (dataAt < 0 || !readAtOnce(nexus, lba, sectors, outbox.arena, dataAt)) return false;
+    if (!this.#room.takeUnsent(bytes)) return false;
+    this.#deps.window.receive(); // before the answer, which tells the next number
+    outbox.wholeRead(initiatorTaskTag, bytes, dataAt);
+    return true;
   }
 
   /** Data that was not agreed on (RFC 7143 13.10, 13.11, 13.14). */

@@ -52,6 +52,28 @@ export class ReadPath {
     return pieces;
   }
 
+  /** Bytes [from, to) of the volume to `at` of `into`, when all of them are in memory; false: ask `read`. */
+  copyInto(from: ByteCount, to: ByteCount, into: Buffer, at: number): boolean {
+    const first = Math.floor(from / BLOCK_SIZE);
+    const end = Math.ceil(to / BLOCK_SIZE);
+    if (end - first > 1 && !this.#isInMemory(first, end)) return false; // before anything counts as a hit
+    let done = at;
+    for (let block = first; block < end; block++) {
+      const content = this.#inMemory(block);
+      if (content === undefined) return false;
+      const start = block * BLOCK_SIZE;
+      done += content.copy(into, done, Math.max(from - start, 0), Math.min(to - start, BLOCK_SIZE));
+    }
+    return true;
+  }
+
+  #isInMemory(first: BlockNumber, end: BlockNumber): boolean {
+    const { cache, log } = this.#state;
+    for (let block = first; block < end; block++)
+      if (this.#state.stagedFor(block) === undefined && !cache.ram.has(log.number, block)) return false;
+    return true;
+  }
+
   /** Whole blocks into a buffer of their size. */
   async readInto(first: BlockNumber, count: BlockCount, into: Buffer): Promise<void> {
     await Promise.all(this.#plan(first, count, into, 0));

@@ -235,6 +235,13 @@ export class Volume implements BlockDevice, LogOpOwner {
     return this.#reads.read(lba * sectorSize, (lba + sectors) * sectorSize);
   }
 
+  readInto(lba: Lba, sectors: SectorCount, into: Buffer, at: number): boolean {
+    const state = this.#state;
+    if (state.kind === 'fenced' || (state.kind === 'stopped' && state.closed)) return false;
+    const { sectorSize } = this.#geometry;
+    return this.#reads.copyInto(lba * sectorSize, (lba + sectors) * sectorSize, into, at);
+  }
+
   write(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void> {
     const answered = this.#writes.write(lba * this.#geometry.sectorSize, data);
     return options.fua ? answered.then(() => this.flush()) : answered;

@@ -5,117 +5,15 @@
  * Prints microseconds an operation, the least of many short rounds: the load of the machine disturbs that least.
  */
 import { parseArgs } from 'node:util';
-import { silentLog } from '../../gateway/base/log.ts';
 import { MIB } from '../../gateway/base/units.ts';
-import { ByteBudget } from '../../gateway/iscsi/budget.ts';
-import { CommandWindow } from '../../gateway/iscsi/command-window.ts';
-import { Framer } from '../../gateway/iscsi/framer.ts';
-import { Outbox } from '../../gateway/iscsi/outbox.ts';
-import { Sender } from '../../gateway/iscsi/sender.ts';
-import type { OutgoingSocket } from '../../gateway/iscsi/sender.ts';
-import { Session } from '../../gateway/iscsi/session.ts';
-import { DEFAULT_ISCSI_SETTINGS } from '../../gateway/iscsi/settings.ts';
-import { TaskOrder } from '../../gateway/iscsi/task-order.ts';
-import { LogicalUnits } from '../../gateway/scsi/logical-unit.ts';
+import { Front } from './front.ts';
 import { buildCommand, cdb } from './iscsi-wire.ts';
 import { NullDevice } from './null-device.ts';
-import { PromptClock } from './prompt-clock.ts';
 
 /** As long as what a socket gives at once. */
 const CHUNK_BYTES = 65_536;
 const SECTOR = 512;
 const LUN_BYTES = 1024 * MIB;
-
-/** The kernel takes everything at once. */
-class Sink implements OutgoingSocket {
-  readonly writable = true;
-  readonly writableLength = 0;
-  bytes = 0;
-
-  cork(): void {
-    return undefined;
-  }
-
-  uncork(): void {
-    return undefined;
-  }
-
-  write(bytes: Buffer): boolean {
-    this.bytes += bytes.length;
-    return true;
-  }
-}
-
-/** Framer, session and outbox of one logged in initiator. */
-class Front {
-  readonly sink = new Sink();
-  readonly #sender = new Sender(this.sink, () => undefined);
-  readonly #session: Session;
-  readonly #framer: Framer;
-
-  constructor() {
-    const window = new CommandWindow(1, () => DEFAULT_ISCSI_SETTINGS.queueDepth);
-    const outbox = new Outbox(this.#sender, window, 1);
-    outbox.setLimits(256 * 1024, MIB);
-    const budget = new ByteBudget(256 * MIB);
-    const name = 'iqn.2026-11.dev.farshore:load';
-    const luns = new Map([
-      [0, { device: new NullDevice({ bytes: LUN_BYTES, sectorSize: SECTOR }), readOnly: false, state: undefined }],
-    ]);
-    const target = { name: 'iqn.2026-11.dev.farshore:null', luns: () => luns };
-    this.#session = new Session({
-      identity: {
-        initiatorName: name,
-        sessionType: 'normal',
-        targetName: target.name,
-        isid: '00023d000001',
-        connectionId: 0,
-        reinstates: 0,
-      },
-      initiator: { name, address: '127.0.0.1' },
-      tsih: 1,
-      target,
-      parameters: {
-        headerDigest: false,
-        dataDigest: false,
-        initiatorMaxRecvBytes: 256 * 1024,
-        maxBurstBytes: MIB,
-        firstBurstBytes: 256 * 1024,
-        initialR2t: false,
-        immediateData: true,
-      },
-      settings: DEFAULT_ISCSI_SETTINGS,
-      window,
-      outbox,
-      link: { sendSoon: () => undefined, closeAfterSending: () => undefined },
-      units: new LogicalUnits(() => undefined, new PromptClock()),
-      order: new TaskOrder(),
-      writeBudget: budget.shareOf('127.0.0.1', name),
-      readBudget: budget.shareOf('127.0.0.1', name),
-      log: silentLog,
-      sessions: () => [this.#session],
-      sendTargets: () => [],
-    });
-    this.#framer = new Framer(
-      {
-        destination: (header, bytes) => this.#session.destination(header, bytes),
-        pdu: (header, _additional, data, intact) => {
-          this.#session.receive(header, data, intact);
-        },
-        error: (error) => {
-          throw new Error(error);
-        },
-      },
-      { maxDataBytes: 256 * 1024, headerDigest: false, dataDigest: false },
-    );
-  }
-
-  push(chunk: Buffer): void {
-    this.#framer.push(chunk);
-    this.#sender.flush();
-    this.#session.sent();
-  }
-}
 
 const { values } = parseArgs({
   options: {
@@ -129,7 +27,7 @@ const bytes = Number(values.bytes);
 const depth = Number(values.depth);
 const isRead = values.case.startsWith('read');
 const isLong = values.case.endsWith('16');
-const front = new Front();
+const front = new Front(new NullDevice({ bytes: LUN_BYTES, sectorSize: SECTOR }));
 let cmdSn = 1;
 front.push(buildCommand({ cdb: cdb(0), itt: 0, cmdSn: cmdSn++ })); // takes the unit attention
 

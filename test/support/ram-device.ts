@@ -30,6 +30,9 @@ export class RamDevice implements BlockDevice {
   /** Set to watch or disturb. */
   intercept: Intercept | undefined;
   recordsWrites = false;
+  /** Whether it can copy what it reads at once, and how often it has done so. */
+  readsAtOnce = true;
+  readAtOnce = 0;
   readonly #sectorSize: 512 | 4096;
   readonly #mapped: Uint8Array;
   #sectors: SectorCount;
@@ -60,6 +63,14 @@ export class RamDevice implements BlockDevice {
       this.bytes.subarray(lba * this.#sectorSize, (lba + sectors) * this.#sectorSize),
     ];
     return this.#after('read', result);
+  }
+
+  /** Not while somebody intercepts, or has asked that it be not. */
+  readInto(lba: Lba, sectors: SectorCount, into: Buffer, at: number): boolean {
+    if (this.intercept !== undefined || !this.readsAtOnce) return false;
+    this.readAtOnce += 1;
+    this.bytes.copy(into, at, lba * this.#sectorSize, (lba + sectors) * this.#sectorSize);
+    return true;
   }
 
   write(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void> {

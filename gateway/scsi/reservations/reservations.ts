@@ -67,9 +67,14 @@ export class Reservations {
     else this.#registry = registry;
   }
 
+  /** Nobody has reserved anything: no command can conflict. */
+  get areNone(): boolean {
+    return this.#legacyHolder === undefined && this.#registry.reservation === undefined;
+  }
+
   /** Whether the command must be answered RESERVATION CONFLICT (SPC-4 table 65, SBC-3 table 13). */
   refuses(nexus: UnitNexus, command: UnitCommand): boolean {
-    if (this.#legacyHolder === undefined && this.#registry.reservation === undefined) return false;
+    if (this.areNone) return false;
     if (this.#legacyHolder !== undefined && !isSameNexus(this.#legacyHolder, itNexus(nexus)))
       return !passesLegacyReservation(command);
     const access = reservedAccess(command);

@@ -85,6 +85,11 @@ export class Sanitizer {
     return command.kind === 'sanitize' ? undefined : SENSE.sanitizeFailed;
   }
 
+  /** No command is refused for it. */
+  get isIdle(): boolean {
+    return this.#state.kind === 'idle';
+  }
+
   /** What REQUEST SENSE reports, with how far it is. */
   get condition(): Sense | undefined {
     const state = this.#state;
