@@ -1,9 +1,19 @@
-import { readWhole, type Disk } from '../../gateway/base/disk.ts';
+import { readWhole } from '../../gateway/base/disk.ts';
 import { PoolState } from '../../gateway/cache/pool-state.ts';
 import type { ObjectStore } from '../../gateway/cloud/object-store.ts';
 import type { VersionLog } from '../../gateway/cloud/version-log.ts';
 import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
-import { withChurn } from './plan.ts';
+import { BlockState, Miss } from '../../gateway/volume/block-state.ts';
+import { RangeLock } from '../../gateway/volume/range-lock.ts';
+import { RecoveredDirt } from '../../gateway/volume/recovered-dirt.ts';
+import {
+  answeringEarly,
+  forgettingAChunk,
+  ignoringFailedSyncs,
+  neverSyncing,
+  reusingWithOldRecords,
+} from './broken-ports.ts';
+import { withChurn, type Plan } from './plan.ts';
 import type { ProcessParts } from './sim-gateway.ts';
 import type { Breakage } from './sim-process.ts';
 
@@ -69,7 +79,51 @@ export const BREAKAGES = {
     }),
   },
   'replay a rolled-back log': { remote: alwaysOwn },
-  'forget what reclaim has dropped': { install: withoutForgetThrough, plan: withChurn },
+  'forget what reclaim has dropped': {
+    // The pool's memory of what it has dropped, which recovery asks.
+    install: replacing(
+      PoolState.prototype,
+      'marks',
+      (original) =>
+        function (this: PoolState, number) {
+          return { ...original.call(this, number), forgetThrough: 0 };
+        },
+    ),
+    plan: withChurn,
+  },
+  'leave one chunk out of a flush': {
+    parts: (parts: ProcessParts) => ({ ...parts, disk: forgettingAChunk(parts.disk) }),
+    plan: withTrouble({ powerCut: 12 }),
+  },
+  'ignore a failed fdatasync': {
+    parts: (parts: ProcessParts) => ({ ...parts, disk: ignoringFailedSyncs(parts.disk) }),
+    plan: withTrouble({ powerCut: 12, syncFails: 12 }),
+  },
+  'take records of a reused chunk for new ones': {
+    parts: (parts: ProcessParts) => ({ ...parts, disk: reusingWithOldRecords(parts.disk) }),
+    plan: withChurn,
+  },
+  'let a clean fill win over a newer write': {
+    install: replacing(Miss.prototype, 'isFillWanted', () => () => true),
+    plan: withChurn,
+  },
+  'forget at a start what was unmapped': {
+    install: replacing(RecoveredDirt.prototype, 'dirtyUnmap', () => () => undefined),
+  },
+  'read, modify and write without a lock': {
+    install: replacing(RangeLock.prototype, 'acquire', () => () => Promise.resolve(() => undefined)),
+  },
+  'show the version before where a dirty block is damaged': {
+    install: replacing(
+      BlockState.prototype,
+      'noteDamaged',
+      () =>
+        function (this: BlockState, block) {
+          this.log.index.clear(block);
+        },
+    ),
+    plan: (plan: Plan) => ({ ...withTrouble({ lyingDisk: 30, bitsFlip: 15 })(plan), ramBlocks: 0 }),
+  },
 } as const satisfies Readonly<Record<string, Breakage>>;
 
 function withLog(change: (log: VersionLog) => VersionLog): (parts: ProcessParts) => ProcessParts {
@@ -90,30 +144,6 @@ function whole(remote: RemoteVolume): RemoteVolume {
     versions: (limit) => remote.versions(limit),
     status: () => remote.status(),
     close: () => remote.close(),
-  };
-}
-
-function answeringEarly(disk: Disk): Disk {
-  return {
-    ...disk,
-    open: async (path, mode) => {
-      const file = await disk.open(path, mode);
-      if (!path.endsWith('.chunk')) return file;
-      return {
-        ...file,
-        write: (pieces, position) => {
-          Promise.resolve(file.write(pieces, position)).catch(() => undefined);
-          return Promise.resolve();
-        },
-      };
-    },
-  };
-}
-
-function neverSyncing(disk: Disk): Disk {
-  return {
-    ...disk,
-    open: async (path, mode) => ({ ...(await disk.open(path, mode)), sync: () => Promise.resolve() }),
   };
 }
 
@@ -149,14 +179,22 @@ function alwaysOwn(remote: RemoteVolume, { disk, ref }: ProcessParts): RemoteVol
   };
 }
 
-/** Not a port: the pool's memory of what it has dropped, which recovery asks. */
-function withoutForgetThrough(): () => void {
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- put back as it was
-  const original = PoolState.prototype.marks;
-  PoolState.prototype.marks = function (number) {
-    return { ...original.call(this, number), forgetThrough: 0 };
-  };
+/** For what is no port: puts another method in the place of one; answers with what puts it back. */
+function replacing<T extends object, K extends keyof T>(
+  prototype: T,
+  name: K,
+  change: (original: T[K]) => T[K],
+): () => () => void {
   return () => {
-    PoolState.prototype.marks = original;
+    const original = prototype[name];
+    prototype[name] = change(original);
+    return () => {
+      prototype[name] = original;
+    };
   };
+}
+
+/** Worlds in which this happens often. */
+function withTrouble(weights: Partial<Plan['weights']>): (plan: Plan) => Plan {
+  return (plan) => ({ ...plan, weights: { ...plan.weights, ...weights } });
 }
