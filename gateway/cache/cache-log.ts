@@ -24,6 +24,7 @@ import type { LogOp } from './log-op.ts';
 import { moveOn } from './move-on.ts';
 import { MAX_ENDS, PoolState } from './pool-state.ts';
 import { RamTier } from './ram-tier.ts';
+import { ReadAheadBudget } from './read-ahead-budget.ts';
 import { readRun } from './reader.ts';
 import type { KeyLimit } from './record-stream.ts';
 import { finishCuts, recoverTail, type RecoveredTail } from './recover-tail.ts';
@@ -61,6 +62,8 @@ export interface CacheStatus {
   /** Blocks that were used and so outlived their chunk, and those that left the log with it. */
   readonly movedBlocks: BlockCount;
   readonly evictedBlocks: BlockCount;
+  /** Blocks read ahead; those that met a reader in RAM, and those that left it without one. */
+  readonly readAhead: { readonly fetched: BlockCount; readonly used: BlockCount; readonly wasted: BlockCount };
   readonly reclaimedChunks: number;
   /** Why the pool is smaller than it was meant to be. */
   readonly problem: string | undefined;
@@ -85,6 +88,7 @@ export interface AttachRequest {
 export class CacheLog {
   readonly ram: RamTier;
   readonly geometry: ChunkGeometry;
+  readonly aheadBudget = new ReadAheadBudget();
   readonly #deps: CacheLogDeps;
   readonly #settings: CacheSettings;
   readonly #state: PoolState;
@@ -429,6 +433,7 @@ export class CacheLog {
       fills: this.#fills.fills + this.#mainFills.fills - this.#moved,
       movedBlocks: this.#moved,
       evictedBlocks: this.#pool.evicted,
+      readAhead: { fetched: this.aheadBudget.fetched, used: this.ram.aheadUsed, wasted: this.ram.aheadWasted },
       reclaimedChunks: this.#pool.reclaimed,
       problem: this.#stopped?.message ?? this.#pool.problem,
     };

@@ -75,6 +75,11 @@ export class RamTier {
     this.#free = new Int32Array(this.#slots);
   }
 
+  /** Blocks it has room for. */
+  get capacity(): BlockCount {
+    return this.#slots;
+  }
+
   get blocks(): BlockCount {
     return this.#used - this.#freeCount - this.#limbo.length - this.#borrowed;
   }

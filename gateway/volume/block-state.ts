@@ -6,7 +6,7 @@ import { FarshoreError } from '../base/errors.ts';
 import { BLOCK_SIZE, MAX_VOLUME_BYTES, type BlockCount, type BlockNumber } from '../base/units.ts';
 import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
 import { KIND_WRITE } from '../cache/descriptor.ts';
-import type { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
+import { READ_AHEAD, type CAME_ALONG } from '../cache/ram-tier.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
 import { BlockSet } from './block-set.ts';
 import type { PendingUnmaps } from './pending-unmaps.ts';
@@ -23,7 +23,7 @@ export class Miss implements FillOwner {
   /** What somebody waits for; the rest comes along, or is read ahead. */
   #wantedFrom: BlockNumber = Infinity;
   #wantedTo: BlockNumber = 0;
-  readonly #unwanted: number;
+  readonly #unwanted: typeof CAME_ALONG | typeof READ_AHEAD;
 
   constructor(
     state: BlockState,
@@ -42,6 +42,10 @@ export class Miss implements FillOwner {
   want(block: BlockNumber, count: BlockCount): void {
     this.#wantedFrom = Math.min(this.#wantedFrom, block);
     this.#wantedTo = Math.max(this.#wantedTo, block + count);
+  }
+
+  get isAhead(): boolean {
+    return this.#unwanted === READ_AHEAD;
   }
 
   isWanted(block: BlockNumber): boolean {

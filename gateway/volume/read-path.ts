@@ -3,9 +3,10 @@ import { describeError, FarshoreError, invariant, isKind } from '../base/errors.
 import type { Log } from '../base/log.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
 import { chunkOfPlace } from '../cache/layout.ts';
-import { CAME_ALONG } from '../cache/ram-tier.ts';
+import { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
 import { LOST_BLOCK, type RemoteBlocks, type RemoteVolume } from '../replication/remote-volume.ts';
 import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
+import { ReadAhead } from './read-ahead.ts';
 
 /** A miss fetches this much around it: what was written together lies in one frame. */
 const MISS_WINDOW: BlockCount = 16;
@@ -21,6 +22,8 @@ export class ReadPath {
   readonly #state: BlockState;
   readonly #remote: RemoteVolume;
   readonly #diary: Log;
+  readonly #ahead: ReadAhead;
+  #closed = false;
   /** Remote reads that initiators wait for. */
   foregroundMisses = 0;
   remoteReads = 0;
@@ -30,6 +33,18 @@ export class ReadPath {
     this.#state = state;
     this.#remote = remote;
     this.#diary = diary;
+    this.#ahead = new ReadAhead({
+      fetch: (first, count) => {
+        this.#readAhead(first, count);
+      },
+      volumeBlocks: () => state.volumeBlocks,
+      ramBlocks: () => state.cache.ram.capacity,
+    });
+  }
+
+  /** Nothing that is fetched goes into the cache any more. */
+  close(): void {
+    this.#closed = true;
   }
 
   /** Bytes [from, to) of the volume, answered at once when all of it is in memory. Rejects with `damaged`, `stopped`, `retry`, `fenced`. */
@@ -39,11 +54,14 @@ export class ReadPath {
     const head = from - first * BLOCK_SIZE;
     const tail = end * BLOCK_SIZE - to;
     const pieces: Buffer[] = [];
+    const { ram } = this.#state.cache;
+    const metBefore = ram.aheadUsed;
     for (let block = first; block < end; block++) {
       const piece = this.#inMemory(block);
-      if (piece === undefined) return this.#readSlowly(first, end - first, head, to - from);
+      if (piece === undefined) return this.#readSlowly(first, end - first, head, to - from, pieces, metBefore);
       pieces.push(piece);
     }
+    if (ram.aheadUsed !== metBefore) this.#ahead.met(first, end);
     if (head > 0) pieces[0] = (pieces[0] ?? ZERO_BLOCK).subarray(head);
     if (tail > 0) {
       const last = pieces.at(-1) ?? ZERO_BLOCK;
@@ -81,7 +99,7 @@ export class ReadPath {
 
   /** Fetches what the remote has of these blocks into the cache, as far as nothing here knows them. Answers how many blocks came. */
   async prefetch(first: BlockNumber, count: BlockCount): Promise<BlockCount> {
-    const answer = await this.#startMiss(first, count).answer;
+    const answer = await this.#startMiss(first, count, CAME_ALONG).answer;
     return answer.present.reduce((sum, present) => sum + (present === 1 ? 1 : 0), 0);
   }
 
@@ -91,15 +109,21 @@ export class ReadPath {
     return op.failed ? undefined : op.dataAt(block - op.block);
   }
 
+  /** `found`: the first blocks, which are in memory. They are copied at once, and not looked up, and so counted as used, a second time. */
   #readSlowly(
     first: BlockNumber,
     count: BlockCount,
     head: ByteCount,
     bytes: ByteCount,
+    found: readonly Buffer[],
+    metBefore: number,
   ): MaybePromise<readonly Buffer[]> {
     const planned = (): MaybePromise<readonly Buffer[]> => {
       const into = Buffer.allocUnsafe(count * BLOCK_SIZE);
-      const reads = this.#plan(first, count, into, 0);
+      found.forEach((piece, at) => piece.copy(into, at * BLOCK_SIZE));
+      const done = found.length;
+      const reads = this.#plan(first + done, count - done, into.subarray(done * BLOCK_SIZE), 0);
+      if (this.#state.cache.ram.aheadUsed !== metBefore) this.#ahead.met(first, first + count);
       const answer = [into.subarray(head, head + bytes)];
       return reads.length === 0 ? answer : Promise.all(reads).then(() => answer);
     };
@@ -140,7 +164,7 @@ export class ReadPath {
     const { cache, log } = this.#state;
     if (isGood && log.index.place(block) === place && this.#state.stagedFor(block) === undefined) {
       cache.ram.enter(slot, log.number, block);
-      log.index.visit(block);
+      if (!this.#ahead.covers(block)) log.index.visit(block);
       return into;
     }
     // It was changed, or moved, while it was read: then this is what was asked for, and not what the RAM tier may hold.
@@ -270,7 +294,7 @@ export class ReadPath {
       if (bad[nextBad] === at) nextBad++;
       else if (index.place(block + at) === place + at && this.#state.stagedFor(block + at) === undefined) {
         cache.ram.put(log.number, block + at, pieces, at * BLOCK_SIZE);
-        index.visit(block + at);
+        if (!this.#ahead.covers(block + at)) index.visit(block + at);
       }
     }
     return bad.length === 0 ? undefined : this.#readAllElsewhere(bad, block, place, into, attempt);
@@ -310,11 +334,19 @@ export class ReadPath {
   #readRemote(block: BlockNumber, count: BlockCount, into: Buffer): Promise<void>[] {
     const reads: Promise<void>[] = [];
     for (let at = 0; at < count;) {
-      const miss =
-        this.#state.missFor(block + at) ?? this.#startMiss(block + at, this.#unclaimedRun(block + at, count - at));
+      let miss = this.#state.missFor(block + at);
+      if (miss === undefined) {
+        miss = this.#startMiss(block + at, this.#unclaimedRun(block + at, count - at), CAME_ALONG);
+        this.#ahead.missed(block + at, miss.first + miss.count);
+      }
       let run = 1;
       while (at + run < count && this.#state.missFor(block + at + run) === miss) run++;
       miss.want(block + at, run);
+      if (miss.isAhead) {
+        // It was on its way already.
+        this.#state.cache.ram.aheadUsed += run;
+        this.#ahead.met(block + at, block + at + run);
+      }
       reads.push(this.#copyWhenRead(miss, block + at - miss.first, run, into.subarray(at * BLOCK_SIZE)));
       at += run;
     }
@@ -338,21 +370,57 @@ export class ReadPath {
   }
 
   /** Reads the blocks and, on either side, up to the borders of their windows. */
-  #startMiss(block: BlockNumber, count: BlockCount): Miss {
+  #startMiss(block: BlockNumber, count: BlockCount, unwanted: typeof CAME_ALONG | typeof READ_AHEAD): Miss {
     const first = block - (block % MISS_WINDOW);
     const end = Math.min(this.#state.volumeBlocks, Math.ceil((block + count) / MISS_WINDOW) * MISS_WINDOW);
     const most = Math.min(end - first, MAX_REMOTE_BLOCKS);
     this.remoteReads++;
     const answer = this.#remote.read(first, most);
-    const miss: Miss = new Miss(this.#state, first, most, answer, CAME_ALONG);
+    const miss: Miss = new Miss(this.#state, first, most, answer, unwanted);
     this.#state.beginMiss(miss);
     void this.#finishMiss(miss);
     return miss;
   }
 
+  /** Windows of which the remote has something that nobody here knows or fetches already, as many as possible with one read. */
+  #readAhead(first: BlockNumber, count: BlockCount): void {
+    const end = first + count;
+    let from = first;
+    for (let window = first - (first % MISS_WINDOW); window < end; window += MISS_WINDOW) {
+      const stop = Math.min(window + MISS_WINDOW, end);
+      const wanted = this.#isOnlyRemote(Math.max(window, first), stop);
+      if (!wanted || stop - from > MAX_REMOTE_BLOCKS - MISS_WINDOW || stop === end) {
+        if (!this.#fetchAhead(from, wanted ? stop : window)) return;
+        from = stop;
+      }
+    }
+  }
+
+  /** false when nothing more is to be read ahead now. */
+  #fetchAhead(first: BlockNumber, end: BlockNumber): boolean {
+    const { cache } = this.#state;
+    if (first >= end) return true;
+    const count = end - first;
+    if (this.#closed || !cache.takesFills || !cache.aheadBudget.take(count)) return false;
+    const { answer } = this.#startMiss(first, count, READ_AHEAD);
+    const give = (): void => {
+      cache.aheadBudget.give(count);
+    };
+    void answer.then(give, give);
+    return true;
+  }
+
+  #isOnlyRemote(first: BlockNumber, end: BlockNumber): boolean {
+    for (let block = first; block < end; block++)
+      if (this.#state.missFor(block) === undefined && this.#state.isRemote(block)) return true;
+    return false;
+  }
+
   async #finishMiss(miss: Miss): Promise<void> {
     try {
-      this.#state.endMiss(miss, await miss.answer);
+      const answer = await miss.answer;
+      if (this.#closed) this.#state.dropMiss(miss);
+      else this.#state.endMiss(miss, answer);
     } catch {
       // Whoever reads these blocks hears of it.
       this.#state.dropMiss(miss);

@@ -366,6 +366,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     const error = new FarshoreError('stopped', `volume ${this.identity.name} is closed`);
     this.#become({ kind: 'stopped', error, closed: true });
     this.#sealer.stop(error);
+    this.#reads.close();
     await this.#hydrator?.stop();
     const { cache, remote } = this.#deps;
     const { log } = this.#blocks;

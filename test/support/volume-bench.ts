@@ -23,6 +23,8 @@ export interface BenchOptions {
   readonly hydrate?: boolean;
   readonly maxWaitMs?: number;
   readonly heldBlocks?: number;
+  /** How long the remote takes for everything; otherwise it varies. */
+  readonly remoteMs?: number;
 }
 
 /** A gateway's storage half on a simulated disk and clock, with a remote in memory. */
@@ -77,7 +79,12 @@ export class VolumeBench {
     const clock = this.clock.forLife(this.life, 0);
     const random = this.random.split(`process ${this.shore.epoch}`);
     const cache = await CacheLog.open({ disk, clock, random, log: silentLog }, this.settings);
-    const remote = new MemoryRemote(this.shore, openLogReader(disk), clock, () => 0.5 + random.fraction() * 4);
+    const remote = new MemoryRemote(
+      this.shore,
+      openLogReader(disk),
+      clock,
+      () => this.options.remoteMs ?? 0.5 + random.fraction() * 4,
+    );
     const { rpoMs = 1000, hydrate = false, heldBlocks } = this.options;
     const settings = { rpoMs, hydrate, heldBlocks };
     const deps = { disk, clock, random, log: silentLog, cache, remote, settings };
