@@ -188,6 +188,14 @@ async function start(
         dirtyBytes: status.dirtyBytes,
         indexBytes: status.indexBytes,
         ramBytes: status.ramBytes,
+        counts: {
+          ramHits: cache.ram.hits,
+          fills: status.fills,
+          moved: status.movedBlocks,
+          evicted: status.evictedBlocks,
+          reclaimedChunks: status.reclaimedChunks,
+          readAhead: status.readAhead,
+        },
         state: status.state.kind === 'stopped' ? `stopped: ${status.state.reason}` : (status.problem ?? 'serving'),
       };
     },

@@ -59,6 +59,15 @@ export interface GatewayReport {
     /** Memory of the index: where each cached block lies. */
     readonly indexBytes: ByteCount;
     readonly ramBytes: ByteCount;
+    /** Since the start, in blocks: see docs/CACHE.md. */
+    readonly counts: {
+      readonly ramHits: number;
+      readonly fills: number;
+      readonly moved: number;
+      readonly evicted: number;
+      readonly reclaimedChunks: number;
+      readonly readAhead: { readonly fetched: number; readonly used: number; readonly wasted: number };
+    };
     readonly state: string;
   };
   readonly cloud: {

@@ -75,6 +75,8 @@ export class ReadPath {
     const first = Math.floor(from / BLOCK_SIZE);
     const end = Math.ceil(to / BLOCK_SIZE);
     if (end - first > 1 && !this.#isInMemory(first, end)) return false; // before anything counts as a hit
+    const { ram } = this.#state.cache;
+    const metBefore = ram.aheadUsed;
     let done = at;
     for (let block = first; block < end; block++) {
       const content = this.#inMemory(block);
@@ -82,6 +84,7 @@ export class ReadPath {
       const start = block * BLOCK_SIZE;
       done += content.copy(into, done, Math.max(from - start, 0), Math.min(to - start, BLOCK_SIZE));
     }
+    if (ram.aheadUsed !== metBefore) this.#ahead.met(first, end);
     return true;
   }
 
