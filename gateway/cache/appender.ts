@@ -20,6 +20,8 @@ export interface AppenderHooks {
   seal(chunk: Chunk): void;
   /** So many reserved slots have been taken into use. */
   placed(slots: number): void;
+  /** So many slots lie in the page cache. */
+  written(slots: number): void;
   /** The log can't go on: an append failed. */
   failed(error: FarshoreError): void;
 }
@@ -154,12 +156,15 @@ export class Appender {
   }
 
   #written(parts: readonly LanePart[]): void {
+    let slots = 0;
     for (const part of parts) {
       // A sync that ran meanwhile may have missed the end of this write.
       part.chunk.unsynced = true;
       part.chunk.pending--;
+      slots += part.to - part.from;
     }
     this.#sealFull(parts);
+    this.#hooks.written(slots);
   }
 
   #fail(error: unknown): FarshoreError {

@@ -16,6 +16,7 @@ import {
   chunkGeometry,
   chunkOfPlace,
   chunkOfName,
+  SLOT_BYTES,
   slotOfPlace,
   type ChunkGeometry,
 } from './layout.ts';
@@ -182,6 +183,9 @@ export class CacheLog {
       },
       placed: (slots) => {
         this.#admission.release(slots);
+      },
+      written: (slots) => {
+        this.#sync.noteWritten(slots * SLOT_BYTES);
       },
       failed: (error) => {
         this.#stop(error);

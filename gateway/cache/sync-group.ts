@@ -1,7 +1,13 @@
 import { FarshoreError } from '../base/errors.ts';
-import type { WriteSeq } from '../base/units.ts';
+import { MIB, type ByteCount, type WriteSeq } from '../base/units.ts';
 import type { Chunk } from './chunk.ts';
 import type { VolumeLog } from './volume-log.ts';
+
+/**
+ * So much is written before a sync begins by itself: far less than what makes the kernel hold writers up until it has written some of it
+ * (vm.dirty_ratio), because the writer is the thread that serves everybody.
+ */
+const MAX_UNSYNCED_BYTES: ByteCount = 64 * MIB;
 
 export interface SyncHooks {
   readonly chunks: () => Iterable<Chunk>;
@@ -19,6 +25,7 @@ export class SyncGroup {
   #current: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   #stopped: FarshoreError | undefined;
+  #unsyncedBytes: ByteCount = 0;
   rounds = 0;
 
   constructor(hooks: SyncHooks) {
@@ -36,6 +43,15 @@ export class SyncGroup {
       () => this.#start(),
     );
     return this.#next;
+  }
+
+  /** So much more lies in the page cache. */
+  noteWritten(bytes: ByteCount): void {
+    this.#unsyncedBytes += bytes;
+    if (this.#unsyncedBytes < MAX_UNSYNCED_BYTES || this.#stopped !== undefined) return;
+    if (this.#current !== undefined || this.#next !== undefined) return;
+    // Whoever it concerns hears of a failure from the hook.
+    this.#start().catch(() => undefined);
   }
 
   /** No sync succeeds from now on. */
@@ -57,6 +73,7 @@ export class SyncGroup {
     const marks: [VolumeLog, WriteSeq][] = [...this.#hooks.volumes()].map((log) => [log, log.appendedThrough]);
     const chunks = [...this.#hooks.chunks()].filter((chunk) => chunk.unsynced);
     for (const chunk of chunks) chunk.unsynced = false;
+    this.#unsyncedBytes = 0;
     this.rounds++;
     const outcomes = await Promise.allSettled(chunks.map((chunk) => chunk.file.sync()));
     const failure = outcomes.find((outcome) => outcome.status === 'rejected');

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { DiskFile } from '../../../gateway/base/disk.ts';
+import { MIB } from '../../../gateway/base/units.ts';
 import { BlockIndex } from '../../../gateway/cache/block-index.ts';
 import { Chunk } from '../../../gateway/cache/chunk.ts';
 import { LeafSlab } from '../../../gateway/cache/leaf-slab.ts';
@@ -60,5 +61,35 @@ describe('the shared sync of the cache log', () => {
     syncs[1]?.();
     await Promise.all([flush, pump]);
     expect(log.syncedThrough).toBe(2);
+  });
+
+  it('begins by itself when much was written, one round at a time, and counts anew from there', async () => {
+    const { chunk, syncs } = slowChunk();
+    const log = volumeLog();
+    const group = new SyncGroup({ chunks: () => [chunk], volumes: () => [log], failed: () => undefined });
+    const write = (bytes: number): void => {
+      log.appendedThrough = log.nextSeq();
+      chunk.unsynced = true;
+      group.noteWritten(bytes);
+    };
+    write(64 * MIB - 1);
+    await settle();
+    expect(syncs).toHaveLength(0);
+    write(1);
+    write(64 * MIB);
+    await settle();
+    expect(syncs).toHaveLength(1);
+    syncs[0]?.();
+    await settle();
+    expect(log.syncedThrough).toBe(2);
+    write(1);
+    await settle();
+    expect(syncs).toHaveLength(2);
+    syncs[1]?.();
+    await settle();
+    expect(log.syncedThrough).toBe(4);
+    write(4096);
+    await settle();
+    expect(syncs).toHaveLength(2);
   });
 });
