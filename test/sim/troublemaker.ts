@@ -169,7 +169,9 @@ export class Troublemaker {
     );
     for (let waits = 0; !isClosed() && waits < 100; waits++) await sleep(this.#world.clock, 100);
     if (isGone()) return;
-    if (isClosed() && workload.underWay === 0 && gateway.line !== undefined)
+    // A volume whose disk has failed closes too, and says so in the log.
+    const isWhole = isClosed() && workload.underWay === 0 && gateway.disk.failedSyncs === 0;
+    if (isWhole && gateway.line !== undefined)
       for (const op of gateway.line.ops) if (op.ackedAt !== Infinity) op.durable = true;
     this.#world.kill(gateway, this.#random.chance(0.5) ? 'power' : 'process');
     if (this.#random.chance(0.7)) this.#world.start(gateway, false);
