@@ -31,7 +31,8 @@ function callGateway<Op extends Operation>(
       reject(error);
     };
     const headers = { [USER_HEADER]: userName() };
-    const call = request({ socketPath, path: `/v1/${op}`, method: 'POST', headers }, (response) => {
+    // A kept connection may be closing just now, and then the call is lost.
+    const call = request({ socketPath, path: `/v1/${op}`, method: 'POST', headers, agent: false }, (response) => {
       const lines = createInterface({ input: response, crlfDelay: Infinity });
       lines.on('line', (text) => {
         const line = JSON.parse(text) as Line; // written by ControlServer

@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
-import { request } from 'node:http';
+import { createServer as createHttpServer, request } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -128,6 +128,19 @@ describe('the control socket', () => {
       server = second;
     });
     expect(await connectToGateway(folder).call('flush', { name: 'a' }, () => undefined)).toEqual({ n: 7 });
+  });
+
+  it('opens a connection of its own for each call: one kept from before may be closing, and then its answer is lost', async () => {
+    const seen: unknown[] = [];
+    const bare = createHttpServer((asked, response) => {
+      seen.push(asked.headers.connection);
+      response.end('{"result":{"n":1}}\n');
+    });
+    await new Promise<void>((resolve) => bare.listen(controlSocketPath(folder), resolve));
+    for (let call = 0; call < 2; call += 1)
+      await connectToGateway(folder).call('flush', { name: 'a' }, () => undefined);
+    await new Promise((resolve) => bare.close(resolve));
+    expect(seen).toEqual(['close', 'close']);
   });
 
   it('says that no gateway runs there, and how to start one', async () => {
