@@ -5,8 +5,8 @@ import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { parseBitRate, type BitRate } from './base/bit-rate.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
-import { parseSize } from './base/size.ts';
-import { GIB, MIB, type ByteCount } from './base/units.ts';
+import { GIB, KIB, MIB, type ByteCount } from './base/units.ts';
+import { formatDuration, parseDuration, parseSize } from './base/size.ts';
 import type { CloudSettings } from './cloud/aws-clients.ts';
 
 /** host:port as one listens on it. */
@@ -23,6 +23,14 @@ export interface FarShoreSettings extends CloudSettings {
   readonly table: string;
 }
 
+/** See ScrubSettings of the volume. */
+export interface ScrubSettings {
+  readonly enabled: boolean;
+  readonly localBytesPerSecond: ByteCount;
+  readonly remoteBytesPerSecond: ByteCount;
+  readonly intervalMs: number;
+}
+
 /** The configuration, parsed once: frozen data, never components. */
 export interface Settings {
   readonly stateDir: string;
@@ -34,6 +42,7 @@ export interface Settings {
   /** What all volumes together may upload, in bits per second; undefined: no limit. */
   readonly uploadLimit: BitRate | undefined;
   readonly rpoSeconds: number;
+  readonly scrub: ScrubSettings;
   /** An iSNS server (RFC 4171). */
   readonly isns: { readonly host: string; readonly port: number } | undefined;
   /** Absolute path of the key that wraps CHAP secrets; undefined: `access.key` of the state directory. */
@@ -50,6 +59,10 @@ export interface Settings {
 
 const MIN_CACHE = 256 * MIB;
 const MIN_RAM = 16 * MIB;
+
+/** Slower, and a cache of the usual size is never through. */
+const MIN_SCRUB_RATE = 64 * KIB;
+const MIN_SCRUB_INTERVAL_MS = 3_600_000;
 
 const MAX_PORTALS = 64;
 /** The port of iSNS (RFC 4171). */
@@ -85,6 +98,14 @@ const schema = z.strictObject({
     uploadLimit: z.string().optional(),
   }),
   replication: z.strictObject({ rpoSeconds: z.number().min(1).max(3600).default(5) }).default({ rpoSeconds: 5 }),
+  scrub: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      localRate: size.default(20 * MIB),
+      remoteRate: size.default(5 * MIB),
+      interval: z.string().default('7d'),
+    })
+    .default({ enabled: true, localRate: 20 * MIB, remoteRate: 5 * MIB, interval: '7d' }),
   isns: z.strictObject({ server: z.string().min(1) }).optional(),
   access: z.strictObject({ keyFile: z.string().min(1).optional() }).default({}),
   limits: z
@@ -152,6 +173,19 @@ export function parseSettings(text: string, path: string): Settings {
   if ((s3Endpoint === undefined) !== (dynamodbEndpoint === undefined)) {
     fail('cloud.s3Endpoint and cloud.dynamodbEndpoint go together: name both (local servers) or neither (AWS)');
   }
+  const scrub: ScrubSettings = {
+    enabled: config.scrub.enabled,
+    localBytesPerSecond: bytes(config.scrub.localRate, 'scrub.localRate'),
+    remoteBytesPerSecond: bytes(config.scrub.remoteRate, 'scrub.remoteRate'),
+    intervalMs: parseDuration(config.scrub.interval, `${path}: scrub.interval`),
+  };
+  for (const key of ['localRate', 'remoteRate'] as const) {
+    if (bytes(config.scrub[key], `scrub.${key}`) < MIN_SCRUB_RATE)
+      fail(`scrub.${key} must be at least 64K a second; to have no scrubs at all: scrub: { enabled: false }`);
+  }
+  if (scrub.intervalMs < MIN_SCRUB_INTERVAL_MS) {
+    fail(`scrub.interval must be at least ${formatDuration(MIN_SCRUB_INTERVAL_MS)}`);
+  }
   return Object.freeze({
     stateDir: resolve(config.stateDir),
     portals: Object.freeze(config.portals.map((portal) => portalOf(portal, path))),
@@ -170,6 +204,7 @@ export function parseSettings(text: string, path: string): Settings {
         ? undefined
         : parseBitRate(config.cloud.uploadLimit, `${path}: cloud.uploadLimit`),
     rpoSeconds: config.replication.rpoSeconds,
+    scrub: Object.freeze(scrub),
     isns: config.isns === undefined ? undefined : parseIsns(config.isns.server, path),
     accessKeyFile: config.access.keyFile === undefined ? undefined : resolve(config.access.keyFile),
     limits: Object.freeze({

@@ -137,6 +137,13 @@ export class Gateway implements GatewayApi {
     fold: ({ name }: Named) => this.#require(name).remote().fold(),
     restore: ({ name, version }: ArgumentsOf<'restore'>) => this.#restore(name, version),
     verify: ({ name }: Named) => this.#require(name).remote().verify(),
+    scrub: ({ name, sides, now }: ArgumentsOf<'scrub'>, onProgress: OnProgress) => {
+      const volume = this.#require(name).serving();
+      return volume.scrub(sides, now, (side) => {
+        const { total, [side]: pass } = volume.status().scrub;
+        onProgress({ phase: `scrubbing ${side}`, done: pass?.position ?? 0, total, unit: 'blocks' });
+      });
+    },
     doctor: () => this.#deps.examine(),
   });
 

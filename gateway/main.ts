@@ -313,7 +313,7 @@ function volumeOpener(
           log: log.child({ part: 'volume' }),
           cache,
           remote,
-          settings: { rpoMs: settings.rpoSeconds * 1000, hydrate: true },
+          settings: { rpoMs: settings.rpoSeconds * 1000, hydrate: true, scrub: settings.scrub },
         },
         { ref, gateway, takeover, rollBackTo },
       );

@@ -8,6 +8,7 @@ import type { VolumeAccessReport, VolumeReport, VolumeState } from './admin/gate
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
+import type { ScrubReport } from './volume/scrubber.ts';
 import type { Volume } from './volume/volume.ts';
 
 /** An open volume: its device and its remote half. */
@@ -176,6 +177,7 @@ export class ServedVolume {
           : together(
               status.reason ?? status.replicationProblem ?? (await problemOf(remote)),
               status.state === 'serving' ? this.#deps.targets.notReady(item) : undefined,
+              unmended(status.scrub),
             ),
       epoch: status.epoch,
       committedN: status.committedN,
@@ -184,6 +186,7 @@ export class ServedVolume {
       lagBytes: status.lagBytes,
       hydration: status.hydration,
       sessions: this.#deps.targets.sessions(item),
+      scrub: status.scrub,
       access: this.#access(item),
     };
   }
@@ -297,9 +300,17 @@ export class ServedVolume {
       lagBytes: 0,
       hydration: undefined,
       sessions: 0,
+      scrub: undefined,
       access: this.#access(this.entry),
     };
   }
+}
+
+/** What the last look at S3 found and could not mend; of the cache the volume itself tells. */
+function unmended({ remote }: ScrubReport): string | undefined {
+  const first = remote?.ranges[0];
+  if (remote === null || first === undefined) return undefined;
+  return `${remote.unrepairable} blocks of the newest version (block ${first.first}${remote.unrepairable > 1 ? ' and others' : ''}) cannot be read back from S3 as they should be, and could not be mended from the cache; write them again, or restore what lies there from a backup or an older version, then scrub again`;
 }
 
 function together(...reasons: readonly (string | undefined)[]): string | undefined {

@@ -250,6 +250,17 @@ function buildProgram(programs: Programs, version: string): Command {
     .action((name: string, options: { version?: number }) =>
       tell('restore', { name, ...(options.version === undefined ? {} : { version: options.version }) }, show.volume),
     );
+  command(program, 'scrub <name>', 'check every block in the cache and in S3 now, and mend what can be mended')
+    .option('--local', 'the cache alone')
+    .option('--remote', 'S3 alone')
+    .option('--now', 'as fast as disk and cloud allow, instead of at the rate of the configuration')
+    .action(async (name: string, options: { local?: boolean; remote?: boolean; now?: boolean }) => {
+      const both = options.local === options.remote;
+      const sides = (['local', 'remote'] as const).filter((side) => both || options[side] === true);
+      const report = await ask('scrub', { name, sides, now: options.now === true }, show.scrubbed(name));
+      const left = sides.reduce((sum, side) => sum + (report[side]?.unrepairable ?? 0), 0);
+      if (left > 0) throw new FarshoreError('damaged', `${name}: ${left} damaged blocks could not be repaired`);
+    });
   command(program, 'verify <name>', 'read S3 back and check every object of the present version').action(
     async (name: string) => {
       const report = await ask('verify', { name }, show.verified(name));

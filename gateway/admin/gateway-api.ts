@@ -9,6 +9,7 @@ import type { ReservationReport } from '../scsi/reservations/report.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import type { ReplicationMode } from '../cloud/version-log.ts';
 import type { ProcessReport } from '../process-figures.ts';
+import type { ScrubReport } from '../volume/scrubber.ts';
 import type { FoldOutcome, VerifyReport, VersionSummary } from '../replication/remote-volume.ts';
 
 /** Where a volume of this gateway stands. */
@@ -33,6 +34,8 @@ export interface VolumeReport {
   readonly hydration:
     { readonly done: BlockCount; readonly total: BlockCount | undefined; readonly finished: boolean } | undefined;
   readonly sessions: number;
+  /** undefined while the volume is not open. */
+  readonly scrub: ScrubReport | undefined;
   readonly access: VolumeAccessReport;
 }
 
@@ -179,6 +182,15 @@ export const ARGUMENTS = {
   fold: volume,
   restore: z.strictObject({ name, version: z.number().int().min(0).optional() }),
   verify: volume,
+  /** `now`: at full speed. */
+  scrub: z.strictObject({
+    name,
+    sides: z
+      .array(z.enum(['local', 'remote']))
+      .min(1)
+      .max(2),
+    now: z.boolean(),
+  }),
   doctor: z.strictObject({}),
   'volume-forget': volume,
   /** `force`: also to a smaller size. */
@@ -233,6 +245,7 @@ export interface Results {
   fold: FoldOutcome;
   restore: VolumeReport;
   verify: VerifyReport;
+  scrub: ScrubReport;
   doctor: readonly Finding[];
   'volume-forget': { readonly salvage: string | undefined };
   'volume-resize': VolumeReport;

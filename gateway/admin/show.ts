@@ -1,6 +1,8 @@
 import { formatBitRate } from '../base/bit-rate.ts';
 import { formatDuration, formatSize } from '../base/size.ts';
 import type { CatalogueEntry, Finding, GatewayReport, Results, VolumeReport } from './gateway-api.ts';
+import { SCRUB_SIDES, type ScrubSide } from '../volume/scrub-pass.ts';
+import type { ScrubReport } from '../volume/scrubber.ts';
 import { formatTable, formatTime } from './output.ts';
 
 /** What people read on their terminal; `--json` prints the values themselves. */
@@ -84,6 +86,9 @@ export function volume(report: VolumeReport): string {
         : `${hydration.done}${hydration.total === undefined ? '' : ` of ${hydration.total}`} blocks`,
     ]);
   }
+  if (report.scrub !== undefined) {
+    for (const side of SCRUB_SIDES) rows.push([`scrub ${side}`, passOf(report.scrub, side)]);
+  }
   return rows.map(([key, value]) => `${key.padEnd(12)} ${value}`).join('\n');
 }
 
@@ -140,6 +145,28 @@ export const purged =
   (name: string) =>
   (result: Results['volume-purge']): string =>
     `${name} is gone for ever; ${result.objects} objects were removed`;
+
+export const scrubbed =
+  (name: string) =>
+  (report: Results['scrub']): string =>
+    SCRUB_SIDES.flatMap((side) => (report[side] === null ? [] : [`${name}: ${side}: ${passOf(report, side)}`])).join(
+      '\n',
+    );
+
+/** One line of a pass: how far it came, and what it found. */
+function passOf(report: ScrubReport, side: ScrubSide): string {
+  const pass = report[side];
+  if (pass === null) return 'never';
+  const { position, checked, found, repaired, unrepairable, ranges, finishedAt } = pass;
+  const when =
+    finishedAt === null
+      ? `${report.running === side ? 'running' : 'interrupted'} at block ${position} of ${report.total}`
+      : `ended ${formatTime(finishedAt)} UTC`;
+  const where = ranges
+    .map(({ first, count }) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`))
+    .join(', ');
+  return `${when}; ${checked} blocks checked, ${found} damaged, ${repaired} repaired, ${unrepairable} not repairable${where === '' ? '' : ` (blocks ${where})`}`;
+}
 
 export const verified =
   (name: string) =>

@@ -17,6 +17,18 @@ export function parseSize(text: string, what: string): ByteCount {
   return bytes;
 }
 
+const UNITS_MS: Readonly<Record<string, number>> = { s: 1_000, min: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `30s`, `10min`, `12h`, `7d`: milliseconds. `what` names the value in the error. */
+export function parseDuration(text: string, what: string): number {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*(s|min|h|d)\s*$/.exec(text);
+  const unit = UNITS_MS[match?.[2] ?? ''];
+  if (match?.[1] === undefined || unit === undefined) {
+    throw new FarshoreError('input', `${what} "${text}" is not a length of time; write it like 30min, 12h or 7d`);
+  }
+  return Number(match[1]) * unit;
+}
+
 /** `1.5 GiB`: three significant digits, for people. */
 export function formatSize(bytes: ByteCount): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];

@@ -31,6 +31,11 @@ export class BlockIndex implements LeafOwner {
     return this.#dirty;
   }
 
+  /** First blocks of the leaves there are now, ascending: what a walk over the index begins with. */
+  leafStarts(): Float64Array {
+    return Float64Array.from(this.#leaves.keys(), (leafNo) => leafNo * LEAF_BLOCKS).sort();
+  }
+
   /** The block's place, 0 when it is not here. */
   place(block: BlockNumber): number {
     return this.#entry(block) >>> 2;

@@ -408,10 +408,16 @@ export class CacheLog {
     count: BlockCount,
     block: BlockNumber,
     into: Buffer,
+    fromDisk = false,
   ): MaybePromise<readonly number[]> {
     const chunk = this.#pool.chunks.get(chunkOfPlace(place));
     invariant(chunk !== undefined, 'the index points into a chunk of the pool');
-    return readRun(chunk, slotOfPlace(place), count, log.number, block, into);
+    return readRun(chunk, slotOfPlace(place), count, log.number, block, into, fromDisk);
+  }
+
+  /** Of the chunk that the place lies in: while it stays the same, so does what the place holds. undefined when there is no such chunk. */
+  generationAt(place: number): number | undefined {
+    return this.#pool.chunks.get(chunkOfPlace(place))?.generation;
   }
 
   // ---- the rest

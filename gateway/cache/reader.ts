@@ -9,7 +9,7 @@ import { DESCRIPTOR_BYTES, descriptorPosition, MAX_OP_BLOCKS, SLOT_BYTES, slotPo
 /**
  * Reads `count` slots from `slot` on, which should hold as many blocks of the volume from `block` on, into `into` (count × 4096 bytes).
  * Answers the indices of those that do not: damaged, or no longer there because the chunk was reclaimed. Rejects with `stopped` when
- * the disk fails, when it does nothing with `into` any more.
+ * the disk fails, when it does nothing with `into` any more. `fromDisk`: also the descriptors of an open chunk, which memory has.
  */
 export function readRun(
   chunk: Chunk,
@@ -18,11 +18,12 @@ export function readRun(
   volume: number,
   block: BlockNumber,
   into: Buffer,
+  fromDisk = false,
 ): MaybePromise<readonly number[]> {
   const { generation, table } = chunk;
   const expected = { chunk, generation, slot, count, volume, block };
   const reading = chunk.file.read(into, slotPosition(slot));
-  if (table !== undefined) {
+  if (table !== undefined && !fromDisk) {
     // An open chunk's descriptors are still in memory.
     const words = wordsOf(table);
     if (reading === undefined) return badOnes(expected, words, slot, into);

@@ -138,11 +138,13 @@ export class RemoteVolumeEngine implements RemoteVolume {
     return committed;
   }
 
-  async read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks> {
+  async read(block: BlockNumber, count: BlockCount, { fresh } = { fresh: false }): Promise<RemoteBlocks> {
     invariant(count >= 1 && count <= MAX_READ_BLOCKS, `${count} blocks in one read`);
-    return this.#reading(async ({ map, frames, images }) => {
+    return this.#reading(async ({ map, frames: cached, images, ref }) => {
+      const { store, compression } = this.#maintenance;
+      const frames = fresh ? new FrameReader(store, compression, ref.lineage, 0) : cached;
       const entries = await map.entries(block, count);
-      return readBlocks({ frames, images, compression: this.#deps.compression }, block, count, entries);
+      return readBlocks({ frames, images, compression }, block, count, entries);
     });
   }
 

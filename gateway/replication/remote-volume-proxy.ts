@@ -22,8 +22,9 @@ export function remoteVolumeProxy(client: RpcClient, target: number): RemoteVolu
   return {
     open: async (request) => withBuffers(await call('open', request)) as OpenedRemote,
     commit: (batch) => call<Committed>('commit', batch),
-    read: async (block, count) => {
-      const { data, present } = await call<{ data: Uint8Array; present: Uint8Array }>('read', block, count);
+    read: async (block, count, how) => {
+      const fresh = how?.fresh === true ? 1 : 0;
+      const { data, present } = await call<{ data: Uint8Array; present: Uint8Array }>('read', block, count, fresh);
       const blocks: RemoteBlocks = { data: Buffer.from(data.buffer, data.byteOffset, data.byteLength), present };
       return blocks;
     },

@@ -21,10 +21,10 @@ export interface RemoteVolume {
    */
   commit(batch: CommitBatch): Promise<Committed>;
   /**
-   * The committed content of `count` blocks (at most 256) from `block` on. Blocks never written are absent.
-   * Rejects with `retry` (cloud away), `damaged`, `fenced`.
+   * The committed content of `count` blocks (at most 256) from `block` on. Blocks never written are absent. `fresh`: from S3, whatever memory
+   * has of it. Rejects with `retry` (cloud away), `damaged`, `fenced`.
    */
-  read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks>;
+  read(block: BlockNumber, count: BlockCount, how?: { readonly fresh: boolean }): Promise<RemoteBlocks>;
   /** How many blocks from `block` on (at most `count`, at least 1) share the first one's state. */
   mapped(block: BlockNumber, count: BlockCount): Promise<{ readonly mapped: boolean; readonly count: BlockCount }>;
   /**

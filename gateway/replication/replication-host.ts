@@ -131,12 +131,12 @@ export class ReplicationHost {
     }
     if (member === undefined) throw new FarshoreError('stopped', 'the volume is not open');
     const { engine } = member;
-    const [first, second] = args as readonly number[]; // all but commit take numbers
+    const [first, second, third] = args as readonly number[]; // all but commit take numbers
     switch (method) {
       case 'commit':
         return { value: await engine.commit(args[0] as CommitBatch) };
       case 'read': {
-        const blocks = await engine.read(first ?? 0, second ?? 0);
+        const blocks = await engine.read(first ?? 0, second ?? 0, { fresh: third === 1 });
         return { value: blocks, transfer: [blocks.data.buffer as ArrayBuffer, blocks.present.buffer as ArrayBuffer] };
       }
       case 'mapped':

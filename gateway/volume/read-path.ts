@@ -106,6 +106,13 @@ export class ReadPath {
     return answer.present.reduce((sum, present) => sum + (present === 1 ? 1 : 0), 0);
   }
 
+  /** Fetches a block that the cache has lost; false when its version says that it is lost. Rejects as reads of the remote do. */
+  async refetch(block: BlockNumber): Promise<boolean> {
+    const miss = this.#startMiss(block, 1, CAME_ALONG);
+    const { present } = await miss.answer;
+    return present[block - miss.first] !== LOST_BLOCK;
+  }
+
   #inMemory(block: BlockNumber): Buffer | undefined {
     const op = this.#state.stagedFor(block);
     if (op === undefined) return this.#state.cache.ram.get(this.#state.log.number, block);

@@ -4,6 +4,7 @@ import { FarshoreError, invariant } from '../base/errors.ts';
 import { KIB, type Epoch, type WriteSeq } from '../base/units.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
 import type { LogOrigin } from '../replication/remote-volume.ts';
+import { scrubPath } from './scrub-pass.ts';
 
 const DIRECTORY = 'volumes';
 const MAX_BYTES = 64 * KIB;
@@ -77,6 +78,7 @@ export async function removeVolumeState(disk: Disk, ref: VolumeRef): Promise<voi
   const path = pathOf(ref);
   await disk.makeDirectory(DIRECTORY);
   await disk.remove(path);
+  await disk.remove(scrubPath(ref));
   await disk.syncDirectory(parentOf(path));
 }
 

@@ -32,6 +32,8 @@ import { provisioningOf } from './provisioning.ts';
 import { ReadPath } from './read-path.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
 import { resizeVolume } from './resize.ts';
+import type { ScrubSide } from './scrub-pass.ts';
+import { DEFAULT_SCRUB, Scrubber, type ScrubReport, type ScrubSettings } from './scrubber.ts';
 import { Sealer } from './sealer.ts';
 import { OP_BYTES, tellWhenDone, WritePath } from './write-path.ts';
 
@@ -42,6 +44,8 @@ export interface VolumeSettings {
   readonly hydrate: boolean;
   /** See SealerSettings. */
   readonly heldBlocks?: BlockCount | undefined;
+  /** Without it nothing is scrubbed unless somebody asks. */
+  readonly scrub?: ScrubSettings | undefined;
 }
 
 export interface VolumeDeps extends OpenDeps {
@@ -72,6 +76,7 @@ export interface VolumeStatus {
   readonly replicationProblem: string | undefined;
   readonly hydration: { readonly done: BlockCount; readonly total: BlockCount; readonly finished: boolean } | undefined;
   readonly hydrator: HydrationProgress | undefined;
+  readonly scrub: ScrubReport;
 }
 
 type State =
@@ -105,6 +110,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   readonly #writes: WritePath;
   readonly #sealer: Sealer;
   readonly #hydrator: Hydrator | undefined;
+  readonly #scrubber: Scrubber;
   #state: State = { kind: 'serving' };
   #replicationProblem: string | undefined;
 
@@ -169,6 +175,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     );
     sealer.start(blocks, deps.remote, { n, throughSeq: log.committedThrough, at: undefined });
     volume.#hydrator?.start();
+    if (deps.settings.scrub?.enabled === true) volume.#scrubber.start();
     // It may have stopped while nobody listened yet.
     if (deps.cache.stoppedBy !== undefined) volume.onLogStopped(deps.cache.stoppedBy);
     return volume;
@@ -194,6 +201,13 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#reads = new ReadPath(blocks, deps.remote, this.#diary);
     this.#writes = new WritePath(blocks, this.#reads, deps.clock, this, () => this.#refusal());
     this.#hydrator = deps.settings.hydrate ? new Hydrator(blocks, this.#reads, deps.remote, deps.clock) : undefined;
+    const { clock, disk, remote } = deps;
+    this.#scrubber = new Scrubber({
+      ...{ blocks, reads: this.#reads, remote, clock, disk, diary: this.#diary },
+      ref: { lineage: item.lineage, volume: item.volume },
+      settings: deps.settings.scrub ?? DEFAULT_SCRUB,
+      writeAgain: (block, content, isNewest) => this.#writes.writeAgain(block, content, isNewest),
+    });
   }
 
   geometry(): DeviceGeometry {
@@ -286,6 +300,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#become({ kind: 'fenced', error });
     this.#sealer.stop(error);
     void this.#hydrator?.stop();
+    void this.#scrubber.stop();
   }
 
   /** The cache log takes nothing any more; what is certain can still be read. */
@@ -296,6 +311,14 @@ export class Volume implements BlockDevice, LogOpOwner {
     if (this.#state.kind === 'serving') this.#become({ kind: 'stopped', error, closed: false });
     this.#sealer.stop(error);
     void this.#hydrator?.stop();
+    void this.#scrubber.stop();
+  }
+
+  /** Walks the local log or S3 now; see Scrubber.run. */
+  async scrub(sides: readonly ScrubSide[], fast: boolean, onProgress: (side: ScrubSide) => void): Promise<ScrubReport> {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    return this.#scrubber.run(sides, fast, onProgress);
   }
 
   /** Called by the sealer. */
@@ -356,6 +379,7 @@ export class Volume implements BlockDevice, LogOpOwner {
         finished: progress.state !== 'running',
       },
       hydrator: progress,
+      scrub: this.#scrubber.report,
     };
   }
 
@@ -367,7 +391,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#become({ kind: 'stopped', error, closed: true });
     this.#sealer.stop(error);
     this.#reads.close();
-    await this.#hydrator?.stop();
+    await Promise.all([this.#hydrator?.stop(), this.#scrubber.stop()]);
     const { cache, remote } = this.#deps;
     const { log } = this.#blocks;
     await log.idle();

@@ -23,6 +23,8 @@ export class MemoryShore {
   readonly blocks = new Map<number, Buffer>();
   /** Blocks whose newest content could not be read. */
   readonly lost = new Set<number>();
+  /** Blocks whose objects are damaged: reads of them reject. */
+  readonly unreadable = new Set<number>();
   item: VolumeItem;
   epoch = 0;
   n = 0;
@@ -100,6 +102,8 @@ export class MemoryRemote implements RemoteVolume {
     this.#shore.mostReads = Math.max(this.#shore.mostReads, this.#readsUnderWay);
     await this.#wait();
     this.#readsUnderWay--;
+    for (let at = block; at < block + count; at++)
+      if (this.#shore.unreadable.has(at)) throw new FarshoreError('damaged', `the object of block ${at} is damaged`);
     const present = new Uint8Array(count);
     const found: Buffer[] = [];
     for (let i = 0; i < count; i++) {
@@ -164,12 +168,13 @@ export class MemoryRemote implements RemoteVolume {
     for (let at = 0; at < batch.unmaps.length; at += 2) {
       const first = batch.unmaps[at] ?? 0;
       const end = first + (batch.unmaps[at + 1] ?? 0);
-      for (const blocks of [shore.blocks, shore.lost])
+      for (const blocks of [shore.blocks, shore.lost, shore.unreadable])
         for (const block of [...blocks.keys()]) if (block >= first && block < end) blocks.delete(block);
     }
     batch.blocks.forEach((block, at) => {
       shore.blocks.set(block, Buffer.from(data.subarray(at * 4096, (at + 1) * 4096)));
       shore.lost.delete(block);
+      shore.unreadable.delete(block);
     });
     for (const block of lost) {
       shore.blocks.delete(block);

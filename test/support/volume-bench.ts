@@ -4,6 +4,7 @@ import { CacheLog } from '../../gateway/cache/cache-log.ts';
 import { openLogReader } from '../../gateway/cache/log-reader.ts';
 import type { CacheSettings } from '../../gateway/cache/settings.ts';
 import type { OpenVolumeRequest } from '../../gateway/volume/open-volume.ts';
+import type { ScrubSettings } from '../../gateway/volume/scrubber.ts';
 import { Volume } from '../../gateway/volume/volume.ts';
 import { SimClock, type Life } from '../sim/sim-clock.ts';
 import { SimDisk, type CrashOptions } from '../sim/sim-disk.ts';
@@ -25,6 +26,7 @@ export interface BenchOptions {
   readonly heldBlocks?: number;
   /** How long the remote takes for everything; otherwise it varies. */
   readonly remoteMs?: number;
+  readonly scrub?: ScrubSettings;
 }
 
 /** A gateway's storage half on a simulated disk and clock, with a remote in memory. */
@@ -85,8 +87,8 @@ export class VolumeBench {
       clock,
       () => this.options.remoteMs ?? 0.5 + random.fraction() * 4,
     );
-    const { rpoMs = 1000, hydrate = false, heldBlocks } = this.options;
-    const settings = { rpoMs, hydrate, heldBlocks };
+    const { rpoMs = 1000, hydrate = false, heldBlocks, scrub } = this.options;
+    const settings = { rpoMs, hydrate, heldBlocks, scrub };
     const deps = { disk, clock, random, log: silentLog, cache, remote, settings };
     const volume = await Volume.open(deps, { ref: REF, gateway: 'gw', ...request });
     return { volume, cache };

@@ -46,10 +46,26 @@ describe('the configuration', () => {
         dynamodbEndpoint: 'http://127.0.0.1:8000',
       },
       rpoSeconds: 5,
+      scrub: {
+        enabled: true,
+        localBytesPerSecond: 20 * 1024 ** 2,
+        remoteBytesPerSecond: 5 * 1024 ** 2,
+        intervalMs: 7 * 24 * 3_600_000,
+      },
       limits: {},
       logLevel: 'info',
     });
     expect(Object.isFrozen(settings)).toBe(true);
+  });
+
+  it('takes how fast and how often to scrub, and not to', () => {
+    const text = `${good}scrub: { enabled: false, localRate: 1M, remoteRate: 64K, interval: 12h }\n`;
+    expect(parseSettings(text, 'gateway.yaml').scrub).toEqual({
+      enabled: false,
+      localBytesPerSecond: 1024 ** 2,
+      remoteBytesPerSecond: 64 * 1024,
+      intervalMs: 12 * 3_600_000,
+    });
   });
 
   it('means AWS when no endpoints are named', () => {
@@ -94,6 +110,9 @@ describe('the configuration', () => {
       good.replace('replication:', '  uploadLimit: 200M\nreplication:'),
       'cloud.uploadLimit "200M" is not a rate; write it like 200Mbit/s',
     ],
+    ['a scrub too slow', `${good}scrub: { remoteRate: 1K }\n`, 'scrub.remoteRate must be at least 64K'],
+    ['a scrub too often', `${good}scrub: { interval: 1min }\n`, 'scrub.interval must be at least 1 h'],
+    ['no length of time', `${good}scrub: { interval: often }\n`, 'write it like 30min, 12h or 7d'],
     ['a wrong type', good.replace('rpoSeconds: 5', 'rpoSeconds: soon'), 'replication.rpoSeconds must be a number'],
     ['a bad size', good.replace('20G', '20 bananas'), 'cache.size "20 bananas" is not a size'],
     ['a tiny cache', good.replace('20G', '1M'), 'cache.size must be at least 256M'],
