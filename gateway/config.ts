@@ -8,6 +8,7 @@ import { describeError, FarshoreError } from './base/errors.ts';
 import { GIB, KIB, MIB, type ByteCount } from './base/units.ts';
 import { formatDuration, parseDuration, parseSize } from './base/size.ts';
 import type { CloudSettings } from './cloud/aws-clients.ts';
+import type { ScrubSettings } from './volume/scrubber.ts';
 
 /** host:port as one listens on it. */
 export interface Portal {
@@ -21,14 +22,6 @@ export interface Portal {
 export interface FarShoreSettings extends CloudSettings {
   readonly bucket: string;
   readonly table: string;
-}
-
-/** See ScrubSettings of the volume. */
-export interface ScrubSettings {
-  readonly enabled: boolean;
-  readonly localBytesPerSecond: ByteCount;
-  readonly remoteBytesPerSecond: ByteCount;
-  readonly intervalMs: number;
 }
 
 /** The configuration, parsed once: frozen data, never components. */

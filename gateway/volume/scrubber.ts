@@ -132,9 +132,9 @@ export class Scrubber {
     const { signal } = this.#stop;
     await this.#load();
     await sleep(clock, FIRST_SCRUB_AFTER_MS, signal);
-    while (!signal.aborted) {
+    while (!isOver(signal)) {
       for (const side of ['local', 'remote'] as const) {
-        if (!settings.enabled || signal.aborted || this.#running !== undefined) continue;
+        if (!settings.enabled || isOver(signal) || this.#running !== undefined) continue;
         const pass = this.#state[side];
         if (pass === null || isDue(pass, clock.now(), settings.intervalMs)) this.#set(side, newPass(clock.now()));
         else if (pass.finishedAt !== null) continue;
@@ -171,9 +171,9 @@ export class Scrubber {
         await this.#save(false);
         await sleep(clock, (blocks * BLOCK_SIZE * 1000) / rate, signal);
         await this.#giveWay(signal);
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
       }
-      if (signal.aborted) return;
+      if (isOver(signal)) return;
       this.#change(side, (pass) => ({
         ...pass,
         position: this.#deps.blocks.volumeBlocks as number,
@@ -195,11 +195,11 @@ export class Scrubber {
       const position = this.#state.local?.position ?? 0;
       if (first + LEAF_BLOCKS <= position) continue;
       for (const run of localRuns(blocks, first, position)) {
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
         for (const bad of await checkLocal(blocks, run)) {
           this.#note('local', bad.block, await mendLocal(this.#tools(signal), bad.block, bad.place));
         }
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
         this.#advance('local', run.first + run.count, run.count);
         yield run.count;
       }
@@ -208,7 +208,7 @@ export class Scrubber {
 
   async *#remoteSteps(signal: AbortSignal): AsyncGenerator<BlockCount> {
     const { remote, blocks, clock } = this.#deps;
-    while (!signal.aborted) {
+    while (!isOver(signal)) {
       try {
         const position = this.#state.remote?.position ?? 0;
         const checked = await checkRemote(blocks, remote, position);
@@ -218,7 +218,7 @@ export class Scrubber {
           if (what === 'different') this.#deps.diary.error({ block }, 'S3 and the cache have a block differently');
           this.#note('remote', block, mended);
         }
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
         this.#advance('remote', checked.next, checked.count);
         yield checked.count;
       } catch (error) {
@@ -248,7 +248,7 @@ export class Scrubber {
   /** Initiators come first. */
   async #giveWay(signal: AbortSignal): Promise<void> {
     const { reads, blocks, clock } = this.#deps;
-    for (let waits = 0; waits < MOST_YIELDS && !signal.aborted; waits++) {
+    for (let waits = 0; waits < MOST_YIELDS && !isOver(signal); waits++) {
       if (reads.foregroundMisses === 0 && blocks.cache.status().waitingWrites === 0) return;
       await sleep(clock, YIELD_MS, signal);
     }
@@ -278,4 +278,9 @@ export class Scrubber {
 
 function isDue({ finishedAt }: ScrubPass, now: WallMillis, intervalMs: number): boolean {
   return finishedAt !== null && (now - finishedAt >= intervalMs || now < finishedAt);
+}
+
+/** Asked anew each time: it changes while something is waited for. */
+function isOver(signal: AbortSignal): boolean {
+  return signal.aborted;
 }
