@@ -112,11 +112,14 @@ export class DirtyBacklog {
    */
   async refill({ cache, log }: BlockState): Promise<void> {
     const before = this.#takenThrough;
+    /** What was held may be on its way before the replay has ended, so that says nothing of why it ended. */
+    let isFull = false;
     this.#refilling = true;
     try {
       await cache.replay(log, this.#takenThrough, (op) => {
-        if (op.seq > this.#loggedThrough || (this.heldBlocks >= this.#mostBlocks && !this.#builder.isEmpty))
-          return false;
+        if (op.seq > this.#loggedThrough) return false;
+        isFull = this.heldBlocks >= this.#mostBlocks && !this.#builder.isEmpty;
+        if (isFull) return false;
         // What lies before a gap can still be replicated.
         if (op.seq !== this.#takenThrough + 1) return false;
         if (op.kind === 'unmap') {
@@ -126,10 +129,10 @@ export class DirtyBacklog {
         this.#countedSinceMs = this.#arrivalMs(op.wallSeconds);
         return true;
       });
+      this.#isStuck = this.#takenThrough === before && !isFull;
       if (this.#takenThrough === this.#loggedThrough) this.#countedSinceMs = undefined;
-      else if (this.heldBlocks === 0 && this.#sealed.length === 0 && this.#builder.isEmpty)
+      else if (this.#isStuck && this.heldBlocks === 0 && this.#sealed.length === 0 && this.#builder.isEmpty)
         throw lostOperation(this.#takenThrough + 1);
-      this.#isStuck = this.#takenThrough === before;
     } finally {
       this.#refilling = false;
     }
