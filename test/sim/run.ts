@@ -36,10 +36,18 @@ function chosenBreakage(): Breakage | undefined {
   return breakage;
 }
 
-const from = Number(values.seed ?? values.from);
-const count =
-  values.seed === undefined ? Number(values.seeds ?? (values.operations === undefined ? 1000 : Infinity)) : 1;
-const enough = Number(values.operations ?? Infinity);
+/** A word that is no number would run nothing, and call that a success. */
+function whole(text: string | undefined, flag: string, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) throw new Error(`--${flag} ${text} is not a whole number above 0`);
+  return value;
+}
+
+const from = whole(values.seed ?? values.from, values.seed === undefined ? 'from' : 'seed', 1);
+const otherwise = values.operations === undefined ? 1000 : Infinity;
+const count = values.seed === undefined ? whole(values.seeds, 'seeds', otherwise) : 1;
+const enough = whole(values.operations, 'operations', Infinity);
 const breakage = chosenBreakage();
 const totals: Record<string, number> = {};
 let failed = 0;
