@@ -196,6 +196,9 @@ async function start(
           reclaimedChunks: status.reclaimedChunks,
           readAhead: status.readAhead,
         },
+        dirtyShare: status.dirtyShare,
+        secondsUntilFull: status.secondsUntilFull,
+        writeDelayMs: status.writeDelayMs,
         state: status.state.kind === 'stopped' ? `stopped: ${status.state.reason}` : (status.problem ?? 'serving'),
       };
     },

@@ -71,6 +71,12 @@ export interface GatewayReport {
       readonly reclaimedChunks: number;
       readonly readAhead: { readonly fetched: number; readonly used: number; readonly wasted: number };
     };
+    /** How much of the cache can't be used before something is committed, 0 to 1: from ½ on writes are slowed, at 1 they are told BUSY. */
+    readonly dirtyShare: number;
+    /** If it goes on filling as in the last minute; undefined when it does not. */
+    readonly secondsUntilFull: number | undefined;
+    /** How long a write is held back now. */
+    readonly writeDelayMs: number;
     readonly state: string;
   };
   readonly cloud: {

@@ -13,6 +13,7 @@ export function status(report: GatewayReport): string {
   const lines = [
     `gateway   ${report.gateway} (Farshore ${report.version}), ${report.portals.length === 0 ? 'starting: no portal is open yet' : `serving on ${report.portals.join(', ')}`}`,
     `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud${unread ? ' (volumes that are not open yet not counted)' : ''}; ${cache.state}`,
+    ...pressure(cache),
     `cloud     ${cloud.detail}${uploads(cloud.uploads)}`,
     ...(report.isns === undefined
       ? []
@@ -187,4 +188,17 @@ function accessOf({ access, state }: VolumeReport): string {
 function lag(report: VolumeReport): string {
   if (report.state === 'opening' || report.bytes === 0) return 'unknown';
   return report.lagBytes === 0 ? 'none' : `${formatSize(report.lagBytes)}, ${formatDuration(report.lagSeconds * 1000)}`;
+}
+
+/** Below it nothing is told but an expected end within the day. */
+const TOLD_SHARE = 0.25;
+const TOLD_SECONDS = 86_400;
+
+/** How near the cache is to being full of what the cloud does not have. */
+function pressure({ dirtyShare, secondsUntilFull, writeDelayMs }: GatewayReport['cache']): string[] {
+  const isNear = secondsUntilFull !== undefined && secondsUntilFull < TOLD_SECONDS;
+  if (dirtyShare < TOLD_SHARE && !isNear) return [];
+  const until = isNear ? `, full in ${formatDuration(secondsUntilFull * 1000)} if it goes on like this` : '';
+  const slowed = writeDelayMs < 1 ? '' : `; writes are held back by ${formatDuration(writeDelayMs)}`;
+  return [`pressure  ${Math.round(dirtyShare * 100)} % of the cache waits for the cloud${until}${slowed}`];
 }

@@ -3,32 +3,28 @@ import type { Clock, Random } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { FarshoreError, invariant } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { BlockCount, BlockNumber, ByteCount, WriteSeq } from '../base/units.ts';
+import type { BlockCount, BlockNumber, WriteSeq } from '../base/units.ts';
 import { Admission } from './admission.ts';
 import { Appender } from './appender.ts';
 import { BlockIndex } from './block-index.ts';
 import { buildIndex, type BuiltIndex, type DirtySink } from './build-index.ts';
+import type { CacheLogState, CacheStatus } from './cache-status.ts';
 import { ChunkPool } from './chunk-pool.ts';
 import type { Chunk } from './chunk.ts';
+import { cutsIn } from './cuts.ts';
 import { FillWriter, type Fill, type FillHooks } from './fill-writer.ts';
-import {
-  CACHE_DIRECTORY,
-  chunkGeometry,
-  chunkOfPlace,
-  chunkOfName,
-  SLOT_BYTES,
-  slotOfPlace,
-  type ChunkGeometry,
-} from './layout.ts';
+import { CACHE_DIRECTORY, chunkGeometry, chunkOfPlace, SLOT_BYTES, slotOfPlace, type ChunkGeometry } from './layout.ts';
 import { LeafSlab } from './leaf-slab.ts';
 import type { LogOp } from './log-op.ts';
 import { moveOn } from './move-on.ts';
-import { MAX_ENDS, PoolState } from './pool-state.ts';
+import { openState } from './open-state.ts';
+import type { PoolState } from './pool-state.ts';
+import { PressureGauge } from './pressure-gauge.ts';
 import { RamTier } from './ram-tier.ts';
 import { ReadAheadBudget } from './read-ahead-budget.ts';
 import { readRun } from './reader.ts';
 import type { KeyLimit } from './record-stream.ts';
-import { finishCuts, recoverTail, type RecoveredTail } from './recover-tail.ts';
+import { recoverTail, type RecoveredTail } from './recover-tail.ts';
 import { replay, type ReplayedOp } from './replay.ts';
 import { scanPool, type PoolScan } from './scan.ts';
 import { Ghosts, queueSizes, type QueueSizes } from './s3-fifo.ts';
@@ -42,32 +38,6 @@ export interface CacheLogDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-}
-
-/** `serving`, or `stopped` for good: nothing is acked any more, what was acked is on the disk and a restart finds it. */
-export type CacheLogState = { readonly kind: 'serving' } | { readonly kind: 'stopped'; readonly reason: string };
-
-export interface CacheStatus {
-  readonly state: CacheLogState;
-  /** Size of all chunks there are. */
-  readonly allocatedBytes: ByteCount;
-  readonly maxBytes: ByteCount;
-  readonly freeBytes: ByteCount;
-  readonly dirtyBytes: ByteCount;
-  readonly cachedBytes: ByteCount;
-  readonly indexBytes: ByteCount;
-  readonly ramBytes: ByteCount;
-  /** Writes that wait for space. */
-  readonly waitingWrites: number;
-  readonly fills: number;
-  /** Blocks that were used and so outlived their chunk, and those that left the log with it. */
-  readonly movedBlocks: BlockCount;
-  readonly evictedBlocks: BlockCount;
-  /** Blocks read ahead; those that met a reader in RAM, and those that left it without one. */
-  readonly readAhead: { readonly fetched: BlockCount; readonly used: BlockCount; readonly wasted: BlockCount };
-  readonly reclaimedChunks: number;
-  /** Why the pool is smaller than it was meant to be. */
-  readonly problem: string | undefined;
 }
 
 export interface AttachRequest {
@@ -101,7 +71,8 @@ export class CacheLog {
   readonly #volumes = new Map<number, VolumeLog>();
   readonly #slab: LeafSlab;
   readonly #pool: ChunkPool;
-  readonly #admission: Admission;
+  readonly #admission: Admission<VolumeLog>;
+  readonly #pressure: PressureGauge;
   readonly #appender: Appender;
   /** What is fetched goes to small, or to main when it has just left small; and to main what reclaim moves on. */
   readonly #fills: FillWriter;
@@ -118,10 +89,7 @@ export class CacheLog {
     const maxChunks = chunksOf(settings);
     await deps.disk.makeDirectory(CACHE_DIRECTORY);
     await deps.disk.syncDirectory('');
-    const state = (await PoolState.open(deps.disk)) ?? (await createState(deps, geometry));
-    if (state.slots !== geometry.slots) {
-      throw new FarshoreError('input', `the cache was made with chunks of ${state.slots} slots, not ${geometry.slots}`);
-    }
+    const state = await openState(deps.disk, deps.random, geometry);
     const scan = await scanPool(deps.disk, state, geometry, deps.log);
     const cache = new CacheLog(deps, settings, state, geometry, maxChunks, scan);
     cache.#pool.adopt(scan.chunks, scan.nextGeneration);
@@ -161,6 +129,9 @@ export class CacheLog {
       geometry,
       maxChunks,
       volumes: this.#volumes,
+      changed: () => {
+        this.#pressure.changed();
+      },
       onSpace: () => {
         this.#admission.poke();
       },
@@ -170,8 +141,18 @@ export class CacheLog {
         if (chunk.queue === 'small') this.#ghosts.add(volume, block);
       },
     });
+    this.#pressure = new PressureGauge(deps.clock, {
+      volumes: this.#volumes,
+      totalSlots: () => (this.#pool.usableChunks - this.#chunksOfFills) * geometry.dataSlots,
+      obtainableSlots: () => this.#pool.obtainableChunks * geometry.dataSlots,
+      openSlots: () => this.#appender.room - this.#admission.reserved,
+      indexShare: () => this.#slab.dirtyShare,
+    });
     this.#admission = new Admission(deps.clock, settings.maxWaitMs, {
       space: () => (this.#slab.crowded ? 0 : this.#appender.room + this.#pool.freeChunks * geometry.dataSlots),
+      share: () => this.#pressure.share(),
+      weight: (log) => this.#pressure.weight(log),
+      isKeptFrom: (log) => this.#pressure.isKeptFrom(log),
       pressed: () => {
         this.#press();
       },
@@ -180,6 +161,7 @@ export class CacheLog {
       takeFree: () => this.#pool.takeFree(),
       seal: (chunk) => {
         this.#pool.seal(chunk);
+        this.#pressure.sample();
       },
       placed: (slots) => {
         this.#admission.release(slots);
@@ -246,6 +228,7 @@ export class CacheLog {
     await this.#state.release(number);
     this.#ends.delete(number);
     this.ram.removeVolume(number);
+    this.#pressure.changed();
     this.#pool.kick();
   }
 
@@ -260,17 +243,7 @@ export class CacheLog {
       const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, syncedThrough, firstSeq - 1);
       const chunks = [...this.#pool.chunks.values()];
       const limit = this.#limitOf(number);
-      const cutOff = async (lastSeq: WriteSeq): Promise<() => void> => {
-        if (this.#state.cuts(number) >= MAX_ENDS) {
-          await finishCuts(chunks, number, this.geometry, limit);
-          this.#state.forgetEnds(number);
-        }
-        const end = { beforeGeneration: this.#firstGeneration, lastSeq };
-        await this.#state.cutOff(number, end, Math.min(...chunks.map(({ generation }) => generation)));
-        return () => {
-          this.#state.forgetEnd(number, end);
-        };
-      };
+      const cutOff = cutsIn(this.#state, number, this.#firstGeneration, chunks, this.geometry, limit);
       const tail = await recoverTail(chunks, number, this.geometry, synced, limit, cutOff);
       this.#ends.set(number, tail.lastSeq);
       return tail;
@@ -325,6 +298,7 @@ export class CacheLog {
       onStopped: request.onStopped,
     });
     this.#volumes.set(number, log);
+    this.#pressure.changed();
     this.#pool.kick();
     return { log, built };
   }
@@ -332,6 +306,7 @@ export class CacheLog {
   /** The volume's blocks stay in the log, and dirty ones keep their chunks; nothing of it may be under way any more. */
   async detach(log: VolumeLog): Promise<void> {
     this.#volumes.delete(log.number);
+    this.#pressure.changed();
     this.#ends.set(log.number, log.appendedThrough);
     log.index.clearAll();
     this.ram.removeVolume(log.number);
@@ -344,6 +319,7 @@ export class CacheLog {
   /** Everything up to `through` is in a committed version. */
   noteCommitted(log: VolumeLog, through: WriteSeq): void {
     log.committedThrough = Math.max(log.committedThrough, through);
+    this.#pressure.sample();
     this.#pool.kick();
     if (this.#admission.waiting > 0) this.#admission.poke();
   }
@@ -351,8 +327,13 @@ export class CacheLog {
   // ---- writing
 
   /** Room for so many slots; see Admission.reserve. */
-  reserve(slots: number): MaybePromise<void> {
-    return this.#admission.reserve(slots);
+  reserve(slots: number, log: VolumeLog): MaybePromise<void> {
+    return this.#admission.reserve(slots, log);
+  }
+
+  /** Refuses the volume's writes that wait for room: it takes none any more. */
+  turnAway(log: VolumeLog, error: FarshoreError): void {
+    this.#admission.turnAway(log, error);
   }
 
   /** Identity of the pool, in hexadecimal: a new one with every cache directory. */
@@ -444,6 +425,7 @@ export class CacheLog {
       movedBlocks: this.#moved,
       evictedBlocks: this.#pool.evicted,
       readAhead: { fetched: this.aheadBudget.fetched, used: this.ram.aheadUsed, wasted: this.ram.aheadWasted },
+      ...this.#pressure.report(),
       reclaimedChunks: this.#pool.reclaimed,
       problem: this.#stopped?.message ?? this.#pool.problem,
     };
@@ -492,24 +474,17 @@ export class CacheLog {
       ram: this.ram,
       writer: this.#mainFills,
       mostMoved: this.#queues.mostMoved,
-      mayGoOn: () => this.#stopped === undefined && this.#admission.waiting === 0,
+      mayGoOn: () => this.#stopped === undefined && !this.#admission.isShort,
     });
+  }
+
+  get #chunksOfFills(): number {
+    return Number(this.#fills.hasChunk) + Number(this.#mainFills.hasChunk);
   }
 
   /** A chunk beyond what admitted writes and the next ones need. */
   #hasSpare(): boolean {
     const left = (this.#pool.freeChunks - 2) * this.geometry.dataSlots + this.#appender.room;
-    return this.#pool.freeChunks >= 2 && this.#admission.waiting === 0 && left >= this.#admission.reserved;
+    return this.#pool.freeChunks >= 2 && !this.#admission.isShort && left >= this.#admission.reserved;
   }
-}
-
-async function createState(deps: CacheLogDeps, geometry: ChunkGeometry): Promise<PoolState> {
-  const names = await deps.disk.list(CACHE_DIRECTORY);
-  if (names.some((name) => chunkOfName(name) !== undefined)) {
-    throw new FarshoreError(
-      'damaged',
-      'the cache directory has chunks but no pool.state; put it back, or move the state directory aside and restore the volumes with --takeover',
-    );
-  }
-  return PoolState.create(deps.disk, deps.random, geometry.slots);
 }

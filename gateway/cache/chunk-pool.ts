@@ -42,6 +42,8 @@ export interface PoolDeps {
   readonly maxChunks: number;
   /** Attached volumes by number. */
   readonly volumes: ReadonlyMap<number, VolumeLog>;
+  /** A chunk was taken, sealed, retired or made ready. */
+  readonly changed: () => void;
   /** There may be more room now. */
   readonly onSpace: () => void;
   readonly queues: QueueSizes;
@@ -91,6 +93,19 @@ export class ChunkPool {
     return this.#chunks;
   }
 
+  /** Chunks there may be, without those that are out of use. */
+  get usableChunks(): number {
+    const most = this.#growProblem === undefined ? this.#deps.maxChunks : this.#chunks.size;
+    return Math.max(1, most - this.#retired);
+  }
+
+  /** Chunks that are ready, or can be made so without a commit: by reclaiming, or by growing. Looks at all of them. */
+  get obtainableChunks(): number {
+    let count = this.#free.length;
+    for (const chunk of this.#sealed) if (chunk.state === 'reclaiming' || this.#isReclaimable(chunk)) count++;
+    return count + Math.max(0, this.usableChunks + this.#retired - this.#chunks.size);
+  }
+
   get freeChunks(): number {
     return this.#free.length;
   }
@@ -128,6 +143,7 @@ export class ChunkPool {
 
   takeFree(): Chunk | undefined {
     const chunk = this.#free.shift();
+    this.#deps.changed();
     this.kick();
     return chunk;
   }
@@ -136,6 +152,7 @@ export class ChunkPool {
     chunk.state = 'sealed';
     chunk.table = undefined;
     this.#sealed.push(chunk);
+    this.#deps.changed();
     this.kick();
   }
 
@@ -144,6 +161,7 @@ export class ChunkPool {
     this.#retired++;
     chunk.state = 'retired';
     chunk.table = undefined;
+    this.#deps.changed();
     this.kick();
   }
 
@@ -244,10 +262,12 @@ export class ChunkPool {
       this.#chunks.set(number, chunk);
       this.#free.push(chunk);
       this.#growProblem = undefined;
+      this.#deps.changed();
       return true;
     } catch (error) {
       this.#growNotBeforeMs = this.#deps.clock.monotonicMs() + GROW_RETRY_MS;
       this.#growProblem = `the cache stays at ${this.#chunks.size} of ${this.#deps.maxChunks} chunks: ${describeError(error)}`;
+      this.#deps.changed();
       diary.warn({ chunks: this.#chunks.size, reason: describeError(error) }, 'the cache cannot grow');
       await disk.remove(temporary).catch((later: unknown) => {
         diary.warn({ path: temporary, reason: describeError(later) }, 'a half-made chunk could not be removed');
@@ -295,6 +315,7 @@ export class ChunkPool {
     chunk.unsynced = false;
     chunk.state = 'free';
     this.#free.push(chunk);
+    this.#deps.changed();
     this.reclaimed++;
     return true;
   }

@@ -61,6 +61,11 @@ export class FillWriter {
     return this.#lane.room > this.#queue.length;
   }
 
+  /** Whether it has a chunk open. */
+  get hasChunk(): boolean {
+    return this.#lane.chunk !== undefined;
+  }
+
   /** Whether the queue has room: hydration waits while it has not. */
   get hasRoom(): boolean {
     return this.#queue.length < MAX_QUEUED_FILLS / 2;

@@ -5,6 +5,8 @@ export const LEAF_BLOCKS = 512;
 export const LEAF_BYTES = LEAF_BLOCKS * 4;
 
 const PAGE_LEAVES = 64;
+/** Of the budget: when so much of it is dirty, new writes wait. */
+const CROWDED_SHARE = 0.9;
 
 /** Who holds a leaf, and hears when it is taken away. */
 export interface LeafOwner {
@@ -45,7 +47,12 @@ export class LeafSlab {
 
   /** So many leaves are dirty that new writes should wait for commits. */
   get crowded(): boolean {
-    return this.#dirtyLeaves > this.#budgetLeaves * 0.9;
+    return this.#dirtyLeaves > this.#budgetLeaves * CROWDED_SHARE;
+  }
+
+  /** How near it is to being crowded: 1 when it is. */
+  get dirtyShare(): number {
+    return Math.min(1, this.#dirtyLeaves / (this.#budgetLeaves * CROWDED_SHARE));
   }
 
   get bytes(): ByteCount {

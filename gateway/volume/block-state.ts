@@ -2,6 +2,7 @@ import type { CacheLog } from '../cache/cache-log.ts';
 import type { FillOwner } from '../cache/fill-writer.ts';
 import type { LogOp } from '../cache/log-op.ts';
 import type { VolumeLog } from '../cache/volume-log.ts';
+import type { MaybePromise } from '../base/block-device.ts';
 import { FarshoreError } from '../base/errors.ts';
 import { BLOCK_SIZE, MAX_VOLUME_BYTES, type BlockCount, type BlockNumber } from '../base/units.ts';
 import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
@@ -148,6 +149,11 @@ export class BlockState {
   }
 
   // ---- writes and unmaps
+
+  /** Room for so many slots; undefined when there is some at once (see Admission.reserve). */
+  reserve(slots: number): MaybePromise<void> {
+    return this.cache.reserve(slots, this.log);
+  }
 
   /** Why these blocks can't be written: the volume was made smaller after the command was let in. */
   beyondEnd(block: BlockNumber, count: BlockCount): FarshoreError | undefined {

@@ -431,6 +431,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   #become(state: State): void {
     if (this.#state.kind === 'stopped' && this.#state.closed) return;
     this.#state = state;
+    if (state.kind !== 'serving') this.#deps.cache.turnAway(this.#blocks.log, state.error);
     const reason = state.kind === 'serving' ? undefined : state.error.message;
     const isAsked = state.kind === 'stopped' && state.closed;
     this.#diary[isAsked ? 'info' : 'warn']({ state: state.kind, reason }, 'the volume has changed its state');

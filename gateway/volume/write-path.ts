@@ -74,7 +74,7 @@ export class WritePath {
   async writeAgain(block: BlockNumber, content: Buffer, isNewest: () => boolean): Promise<void> {
     const refusal = this.#check();
     if (refusal !== undefined) throw refusal;
-    const reserved = this.#state.cache.reserve(1);
+    const reserved = this.#state.reserve(1);
     if (reserved !== undefined) await reserved;
     const end = new PromisedEnd();
     const isStaged = await this.#withLock(block, 1, 1, async () => {
@@ -142,7 +142,7 @@ export class WritePath {
       tellWhenDone(Promise.reject(refusal), end);
       return;
     }
-    const reserved = this.#state.cache.reserve(count);
+    const reserved = this.#state.reserve(count);
     if (reserved === undefined && this.#locks.isFree(block, count)) this.#stage(block, count, pieces, end);
     else tellWhenDone(this.#writeLater(reserved, block, count, pieces), end);
   }
@@ -167,7 +167,7 @@ export class WritePath {
     const first = Math.floor(from / BLOCK_SIZE);
     const count = Math.ceil(to / BLOCK_SIZE) - first;
     // No waiting where there is nothing to wait for: overlapping commands then keep their order.
-    const reserved = this.#state.cache.reserve(count);
+    const reserved = this.#state.reserve(count);
     if (reserved !== undefined) await reserved;
     const end = new PromisedEnd();
     await this.#withLock(first, count, count, async () => {
@@ -189,7 +189,7 @@ export class WritePath {
     const refusal = this.#check();
     if (refusal !== undefined) throw refusal;
     if (this.#state.pendingUnmaps > MAX_PENDING_UNMAPS) await this.#unmapRoom();
-    const reserved = this.#state.cache.reserve(1);
+    const reserved = this.#state.reserve(1);
     if (reserved !== undefined) await reserved;
     const first = Math.min(...ranges.map(({ block }) => block));
     const last = Math.max(...ranges.map(({ block, count }) => block + count));

@@ -49,6 +49,31 @@ describe('back-pressure', () => {
     expect(order).toEqual(Array.from({ length: 40 }, (_, at) => at));
   });
 
+  test('has a volume that is closed refuse the writes that are held back, at once and without a trace', async () => {
+    const bench = new VolumeBench({ chunks: 4, maxWaitMs: 60_000 });
+    await bench.start();
+    bench.shore.holdCommits = true;
+    const outcomes = Array.from({ length: 40 }, (_, at) =>
+      outcome(bench.volume.write(at * 64, [Buffer.alloc(64 * 4096, 1)], { fua: false })),
+    );
+    await bench.pass(3000);
+    const { waitingWrites } = bench.cache.status();
+    expect(waitingWrites).toBeGreaterThan(0);
+    const { volume, cache } = bench;
+    const from = bench.clock.monotonicMs();
+    await bench.settle(volume.close());
+    expect(bench.clock.monotonicMs() - from).toBeLessThan(1000);
+    expect(cache.status().waitingWrites).toBe(0);
+    const all = await bench.settle(Promise.all(outcomes));
+    expect(all.filter((each) => each === 'done')).toHaveLength(40 - waitingWrites);
+    expect(all.slice(-waitingWrites)).toEqual(Array.from({ length: waitingWrites }, () => 'stopped'));
+    bench.shore.holdCommits = false;
+    await bench.stop();
+    await bench.start();
+    expect(await bench.byteOf(3)).toBe(1);
+    expect(await bench.byteOf(39 * 64)).toBe(0);
+  });
+
   test('does not keep reads and flushes from being answered', async () => {
     const bench = new VolumeBench({ chunks: 4, maxWaitMs: 60_000 });
     await bench.start();
