@@ -1,6 +1,7 @@
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { describeError } from '../../gateway/base/errors.ts';
 import { BLOCK_SIZE } from '../../gateway/base/units.ts';
 import type { Site } from '../support/gateway-process.ts';
@@ -15,9 +16,10 @@ export class VmHost {
     this.port = (server.address() as AddressInfo).port; // it listens on TCP
   }
 
-  static async start(site: Site, volume: string): Promise<VmHost> {
+  /** `outageSeconds`: how long the cloud is away when the guest asks for that. */
+  static async start(site: Site, volume: string, outageSeconds: number): Promise<VmHost> {
     const server = createServer((request, response) => {
-      perform(site, volume, (request.url ?? '').slice(1)).then(
+      perform(site, volume, (request.url ?? '').slice(1), outageSeconds).then(
         (answer) => response.end(`${answer}\n`),
         (error: unknown) => {
           console.log(`[host] ${request.url ?? ''}: ${describeError(error)}`);
@@ -39,7 +41,17 @@ export class VmHost {
   }
 }
 
-async function perform(site: Site, volume: string, word: string): Promise<string> {
+/** The cloud goes, and comes back after a while. */
+async function beginOutage({ cloud }: Site, seconds: number): Promise<void> {
+  await cloud.end('SIGKILL');
+  console.log(`[host] the cloud is away for ${seconds} s`);
+  void pause(seconds * 1000).then(async () => {
+    await cloud.start();
+    console.log('[host] the cloud is back');
+  });
+}
+
+async function perform(site: Site, volume: string, word: string, outageSeconds: number): Promise<string> {
   const { gateway } = site;
   switch (word) {
     case 'restart':
@@ -55,6 +67,20 @@ async function perform(site: Site, volume: string, word: string): Promise<string
       console.log('[host] the volume is made twice as large');
       gateway.cli('volume', 'resize', volume, String(2 * bytes));
       return 'grown';
+    }
+    case 'outage':
+      await beginOutage(site, outageSeconds);
+      return String(outageSeconds);
+    case 'pressure': {
+      const { dirtyShare, secondsUntilFull, writeDelayMs } = (await gateway.call('status', {})).cache;
+      const until = secondsUntilFull === undefined ? 'not filling' : `full in ${Math.round(secondsUntilFull)} s`;
+      return `${(dirtyShare * 100).toFixed(1)} % dirty, ${until}, a write is held back ${Math.round(writeDelayMs)} ms`;
+    }
+    case 'drained': {
+      gateway.cli('flush', volume);
+      const { verdict } = JSON.parse(gateway.cli('verify', volume, '--json')) as { verdict: string };
+      const { dirtyShare } = (await gateway.call('status', {})).cache;
+      return `everything is in the cloud, verify: ${verdict}, ${(dirtyShare * 100).toFixed(1)} % dirty`;
     }
     case 'live': {
       // The blocks of the newest version, each read back and checked.
