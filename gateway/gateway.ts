@@ -32,6 +32,7 @@ import type { VolumeTargets } from './target-directory.ts';
 import type { UploadLimit } from './upload-limit.ts';
 import { VERSION } from './version.ts';
 import { claimName, itemOf, requireVersion, resolveVolume, unlessFenced } from './volume-lookup.ts';
+import type { ImageRequest, PreparedImage } from './volume/stored/prepare-image.ts';
 import type { Volume } from './volume/volume.ts';
 
 export interface GatewayDeps {
@@ -50,6 +51,8 @@ export interface GatewayDeps {
    * nothing.
    */
   readonly surrenderVolume: (ref: VolumeRef) => Promise<string | undefined>;
+  /** Makes or looks at the image of a volume that is about to be created (see prepareImage). */
+  readonly prepareImage: (ref: VolumeRef, request: ImageRequest) => Promise<PreparedImage>;
   /** Forgets what the state directory holds of a volume that is gone for ever. */
   readonly forgetVolume: (ref: VolumeRef) => Promise<void>;
   readonly cacheReport: () => GatewayReport['cache'];
@@ -254,6 +257,7 @@ export class Gateway implements GatewayApi {
   async #create({
     name,
     bytes,
+    stored,
     sectorSize,
     physicalSize,
     removable,
@@ -264,7 +268,7 @@ export class Gateway implements GatewayApi {
         'input',
         'a disk with physical blocks of 512 bytes has sectors of 512 bytes: --sector 512',
       );
-    const { settings, clock, random, catalogue, table } = this.#deps;
+    const { settings, clock, random, catalogue } = this.#deps;
     checkVolumeSize(bytes);
     if (replication !== 'async') {
       throw new FarshoreError(
@@ -280,9 +284,9 @@ export class Gateway implements GatewayApi {
       );
     }
     const volume = random.bytes(8).toString('hex');
+    const ref = { lineage: volume, volume };
     const item: VolumeItem = {
-      lineage: volume,
-      volume,
+      ...ref,
       name,
       bytes,
       sectorSize,
@@ -300,7 +304,21 @@ export class Gateway implements GatewayApi {
       retainedFrom: 0,
       deletedAt: undefined,
     };
-    const ref = { lineage: item.lineage, volume };
+    if (stored === undefined) return this.#createItem(item);
+    const image = await this.#deps.prepareImage(ref, { path: stored, bytes });
+    try {
+      return await this.#createItem(item);
+    } catch (error) {
+      // Once it is in the catalogue the image belongs to it, whatever its first start says.
+      if (!catalogue.volumes.some((entry) => entry.volume === volume)) await image.undo();
+      throw error;
+    }
+  }
+
+  async #createItem(item: VolumeItem): Promise<VolumeReport> {
+    const { catalogue, table } = this.#deps;
+    const { name, volume, lineage } = item;
+    const ref = { lineage, volume };
     await claimName(table, name, ref);
     if (
       (await table.createVolume(item)) === 'conflict' &&

@@ -15,6 +15,7 @@ import type { Disk } from './base/disk.ts';
 import { describeError, FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import { makePrivateDirectory, NodeDisk } from './base/node-disk.ts';
+import { NodeImages } from './base/node-images.ts';
 import { lockForThisProcess } from './base/process-lock.ts';
 import { formatDuration } from './base/size.ts';
 import { BLOCK_SIZE, MIB } from './base/units.ts';
@@ -32,6 +33,7 @@ import { ProcessFigures } from './process-figures.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
 import type { OpenVolume } from './served-volume.ts';
+import { prepareImage } from './volume/stored/prepare-image.ts';
 import { VolumeTargets } from './target-directory.ts';
 import { UploadLimit, uploadRateOf } from './upload-limit.ts';
 import { VERSION } from './version.ts';
@@ -48,6 +50,7 @@ export interface RunningGateway {
 }
 
 /** Memory of the replication worker for maps and decoded frames, over all volumes. */
+const IMAGES = new NodeImages();
 const SHARD_CACHE_BYTES = 64 * MIB;
 const FRAME_CACHE_BYTES = 16 * MIB;
 /** How long a start waits to hear that bucket and table are there. */
@@ -177,6 +180,7 @@ async function start(
       },
     },
     openVolume: volumeOpener(settings, catalogue.gateway, { disk, cache, worker, log }),
+    prepareImage: (ref, request) => prepareImage({ disk, images: IMAGES }, ref, request),
     forgetVolume: (ref: VolumeRef) => forgetVolume(disk, cache, ref),
     surrenderVolume: (ref) => surrenderVolume(disk, cache, ref),
     isnsReport: () => announce.report(),
@@ -316,6 +320,7 @@ function volumeOpener(
           log: log.child({ part: 'volume' }),
           cache,
           remote,
+          images: IMAGES,
           settings: { rpoMs: settings.rpoSeconds * 1000, hydrate: true, scrub: settings.scrub },
         },
         { ref, gateway, takeover, rollBackTo },

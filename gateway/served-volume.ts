@@ -3,13 +3,13 @@ import type { Clock } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
-import type { Epoch, VersionNumber } from './base/units.ts';
-import type { VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
+import { BLOCK_SIZE, type Epoch, type VersionNumber } from './base/units.ts';
+import type { StoredReport, VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
 import type { ScrubReport } from './volume/scrubber.ts';
-import type { Volume } from './volume/volume.ts';
+import type { Volume, VolumeStatus } from './volume/volume.ts';
 
 /** An open volume: its device and its remote half. */
 export interface OpenedVolume {
@@ -185,6 +185,7 @@ export class ServedVolume {
       lagSeconds: status.lagSeconds,
       lagBytes: status.lagBytes,
       hydration: status.hydration,
+      stored: storedReport(status.stored),
       sessions: this.#deps.targets.sessions(item),
       scrub: status.scrub,
       access: this.#access(item),
@@ -299,6 +300,7 @@ export class ServedVolume {
       lagSeconds: 0,
       lagBytes: 0,
       hydration: undefined,
+      stored: undefined,
       sessions: 0,
       scrub: undefined,
       access: this.#access(this.entry),
@@ -311,6 +313,11 @@ function unmended({ remote }: ScrubReport): string | undefined {
   const first = remote?.ranges[0];
   if (remote === null || first === undefined) return undefined;
   return `${remote.unrepairable} blocks of the newest version (block ${first.first}${remote.unrepairable > 1 ? ' and others' : ''}) cannot be read back from S3 as they should be, and could not be mended from the cache; write them again, or restore what lies there from a backup or an older version, then scrub again`;
+}
+
+function storedReport(status: VolumeStatus['stored']): StoredReport | undefined {
+  if (status === undefined) return undefined;
+  return { image: status.image, backlogBytes: status.backlogBlocks * BLOCK_SIZE };
 }
 
 function together(...reasons: readonly (string | undefined)[]): string | undefined {

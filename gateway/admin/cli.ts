@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { Command, CommanderError, Option } from 'commander';
 import { PHYSICAL_SIZES, type PhysicalSize } from '../base/block-device.ts';
 import { parseBitRate } from '../base/bit-rate.ts';
@@ -43,6 +44,8 @@ const MAX_DEMO_MEGABYTES = 64 * 1024;
 
 interface VolumeOptions {
   readonly size: string;
+  readonly stored?: string;
+  readonly seed?: boolean;
   readonly replication: 'async' | 'flush' | 'sync';
   readonly sector: string;
   readonly physical?: string;
@@ -180,6 +183,8 @@ function buildProgram(programs: Programs, version: string): Command {
   const volume = command(program, 'volume', 'create, list, show, resize, delete, undelete, forget volumes');
   command(volume, 'create <name>', 'create a volume and serve it')
     .requiredOption('--size <size>', 'like 100M, 10G, 16T')
+    .option('--stored <file>', 'keep the whole volume on site too, in this raw image, which is made')
+    .addOption(new Option('--seed', 'take over what is in the image').hideHelp())
     .addOption(
       new Option('--replication <mode>', 'when a write is acked').choices(['async', 'flush', 'sync']).default('async'),
     )
@@ -197,6 +202,7 @@ function buildProgram(programs: Programs, version: string): Command {
         {
           name,
           bytes: parseSize(options.size, '--size'),
+          ...imageOf(options),
           sectorSize: options.sector === '4096' ? 4096 : 512,
           ...physicalSize(options.physical),
           ...(options.removable === true ? { removable: true as const } : {}),
@@ -302,6 +308,16 @@ function secretFor(accessKeyId: string): string {
     throw new FarshoreError('input', `--access-key-id ${accessKeyId} needs its secret in FARSHORE_SECRET_ACCESS_KEY`);
   }
   return secret;
+}
+
+function imageOf({ stored, seed = false }: VolumeOptions): Pick<ArgumentsOf<'volume-create'>, 'stored'> {
+  if (seed) {
+    throw new FarshoreError(
+      'input',
+      'an existing image or block device cannot be taken over in this release; make a new one with --stored FILE, and copy onto the volume',
+    );
+  }
+  return stored === undefined ? {} : { stored: resolve(stored) };
 }
 
 /** Commander has let only such through as there are. */

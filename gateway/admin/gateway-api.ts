@@ -33,10 +33,19 @@ export interface VolumeReport {
   readonly lagBytes: ByteCount;
   readonly hydration:
     { readonly done: BlockCount; readonly total: BlockCount | undefined; readonly finished: boolean } | undefined;
+  /** Of a volume with a raw image on site; undefined: it is cached. */
+  readonly stored: StoredReport | undefined;
   readonly sessions: number;
   /** undefined while the volume is not open. */
   readonly scrub: ScrubReport | undefined;
   readonly access: VolumeAccessReport;
+}
+
+/** How far the image of a stored volume is. */
+export interface StoredReport {
+  readonly image: string;
+  /** Written, and not in the image yet. */
+  readonly backlogBytes: ByteCount;
 }
 
 /** Who may see the volume, in short; `farshore access report` has it in full. */
@@ -171,6 +180,8 @@ export const ARGUMENTS = {
   'volume-create': z.strictObject({
     name,
     bytes: z.number().int().positive(),
+    /** Absolute path of a raw image to be made on site, which holds the whole volume. */
+    stored: z.string().min(1).max(4096).startsWith('/').optional(),
     sectorSize: z.union([z.literal(512), z.literal(4096)]),
     physicalSize: z.literal(PHYSICAL_SIZES).optional(),
     removable: z.literal(true).optional(),

@@ -75,6 +75,7 @@ export function volume(report: VolumeReport): string {
         : `version ${report.committedN} at ${formatTime(report.committedAt)} UTC`,
     ],
     ['lag', lag(report)],
+    ...storedRows(report),
     ['epoch', String(report.epoch)],
     ['sessions', String(report.sessions)],
     ['access', `${accessOf(report)}${report.access.problem === undefined ? '' : `; ${report.access.problem}`}`],
@@ -91,6 +92,12 @@ export function volume(report: VolumeReport): string {
     for (const side of SCRUB_SIDES) rows.push([`scrub ${side}`, passOf(report.scrub, side)]);
   }
   return rows.map(([key, value]) => `${key.padEnd(12)} ${value}`).join('\n');
+}
+
+function storedRows({ stored }: VolumeReport): [string, string][] {
+  if (stored === undefined) return [];
+  const { image, backlogBytes } = stored;
+  return [['stored in', `${image}${backlogBytes === 0 ? '' : `, ${formatSize(backlogBytes)} not in it yet`}`]];
 }
 
 export function catalogue(entries: readonly CatalogueEntry[]): string {

@@ -142,7 +142,8 @@ export class NodeDisk implements Disk {
   }
 }
 
-class NodeFile implements DiskFile {
+/** A file of the machine over its descriptor. */
+export class NodeFile implements DiskFile {
   readonly #fd: number;
   readonly #path: string;
   readonly #inTurn: InTurn;
@@ -150,7 +151,8 @@ class NodeFile implements DiskFile {
   #pooledWrites = 0;
   #closed = false;
 
-  constructor(fd: number, path: string, inTurn: InTurn) {
+  /** Without `inTurn` the file has a pace of its own. */
+  constructor(fd: number, path: string, inTurn: InTurn = new InTurn(systemClock)) {
     this.#fd = fd;
     this.#path = path;
     this.#inTurn = inTurn;

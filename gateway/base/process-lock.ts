@@ -30,7 +30,7 @@ export function lockForThisProcess(path: string, what: string): ProcessLock {
     throw new FarshoreError('input', `${what} cannot be used: ${describeError(error)}.`, { cause: error });
   }
   try {
-    takeLock(descriptor, path, what);
+    lockDescriptor(descriptor, what, () => holderOf(path));
     ftruncateSync(descriptor, 0);
     writeSync(descriptor, `${process.pid}\n`);
     fsyncSync(descriptor);
@@ -52,7 +52,11 @@ export function lockForThisProcess(path: string, what: string): ProcessLock {
 /** Exit code the flock program is told to use when somebody else has the lock; unlike its failures (64 and up, or 1). */
 const CONFLICT_EXIT_CODE = 9;
 
-function takeLock(descriptor: number, path: string, what: string): void {
+/**
+ * Takes a flock(2) on an open descriptor, which lasts until that is closed. Throws as lockForThisProcess does; `holder` names the process that
+ * has it, where that is known.
+ */
+export function lockDescriptor(descriptor: number, what: string, holder: () => string): void {
   // Short options, which the flock of busybox knows too (it ends with 1 on a conflict and has no -E).
   const first = spawnSync('flock', ['-n', '-E', String(CONFLICT_EXIT_CODE), '3'], {
     stdio: ['ignore', 'ignore', 'pipe', descriptor],
@@ -67,7 +71,7 @@ function takeLock(descriptor: number, path: string, what: string): void {
       { cause: result.error },
     );
   if (result.status === CONFLICT_EXIT_CODE || (busybox && result.status === 1))
-    throw new FarshoreError('in-use', `${what} is in use by process ${holderOf(path)}; stop it first.`);
+    throw new FarshoreError('in-use', `${what} is in use by process ${holder()}; stop it first.`);
   throw new FarshoreError(
     'input',
     `${what} cannot be locked: flock ended with ${result.status ?? result.signal ?? 'nothing'}: ${result.stderr.toString().trim()}.`,

@@ -213,6 +213,11 @@ export class CacheLog {
     return this.#state.marks(number).committedThrough;
   }
 
+  /** Writes up to it may be gone from the log, because they were clean. */
+  reclaimedThrough(number: number): WriteSeq {
+    return this.#state.marks(number).reclaimedThrough;
+  }
+
   /** A fresh number for the volume, durable when it resolves. */
   register(volume: string): Promise<number> {
     const isPresent = (number: number): boolean => {

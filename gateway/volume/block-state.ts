@@ -67,6 +67,9 @@ export class Miss implements FillOwner {
   }
 }
 
+/** In the answer of an image read: the block was written or unmapped meanwhile, so nobody knows what was read. */
+export const STALE_BLOCK = 3;
+
 /**
  * Where the newest content of each block of an open volume is. In this order: in flight (`staged`), known to be damaged, in the RAM tier,
  * in the log (index), zeros by a pending unmap, in the remote. Every change is one synchronous step.
@@ -85,6 +88,9 @@ export class BlockState {
   /** A block leaves when its fill has ended, and at once when it is written or unmapped: from then on the remote's content is old. */
   readonly #misses = new Map<BlockNumber, Miss>();
 
+  /** What the log does not have lies in an image, not in the remote. */
+  readonly hasImage: boolean;
+
   /** `damaged` and `unmaps` as recovery found them. */
   constructor(
     cache: CacheLog,
@@ -92,7 +98,9 @@ export class BlockState {
     volumeBlocks: BlockCount,
     damaged: Set<BlockNumber>,
     unmaps: PendingUnmaps,
+    hasImage = false,
   ) {
+    this.hasImage = hasImage;
     this.cache = cache;
     this.log = log;
     this.volumeBlocks = volumeBlocks;
@@ -279,6 +287,32 @@ export class BlockState {
       cache.ram.put(log.number, block, [content], 0, miss.reasonFor(block));
       cache.fill({ log, block, data: content, owner: miss }, miss.isWanted(block));
     }
+  }
+
+  /**
+   * The image has answered: what is still wanted goes into the RAM tier (the log would only have it twice). What was written or unmapped
+   * since may have been read in any state, half of it perhaps, and is marked as stale.
+   */
+  endImageMiss(miss: Miss, { data, present }: RemoteBlocks): RemoteBlocks {
+    const { cache, log } = this;
+    let at = 0;
+    for (let index = 0; index < miss.count; index++) {
+      const block = miss.first + index;
+      const isPresent = present[index] === 1;
+      const isWanted = this.#misses.get(block) === miss;
+      if (!isWanted) {
+        if (isPresent) present[index] = STALE_BLOCK;
+      } else {
+        this.#misses.delete(block);
+        if (present[index] === LOST_BLOCK) this.#damaged.add(block);
+        else {
+          const pieces = isPresent ? [data.subarray(at, at + 4096)] : ZERO_PIECES;
+          cache.ram.put(log.number, block, pieces, 0, miss.reasonFor(block));
+        }
+      }
+      if (isPresent) at += 4096;
+    }
+    return { data, present };
   }
 
   /** The remote could not answer. */

@@ -1,6 +1,7 @@
 import type { Clock, Random } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { describeError, FarshoreError, isKind } from '../base/errors.ts';
+import type { ImageStore } from '../base/image.ts';
 import type { Log } from '../base/log.ts';
 import type { VersionNumber, WriteSeq } from '../base/units.ts';
 import type { CacheLog } from '../cache/cache-log.ts';
@@ -8,6 +9,7 @@ import type { VolumeRef } from '../cloud/version-log.ts';
 import type { OpenedRemote, RemoteVolume } from '../replication/remote-volume.ts';
 import { reconcile, type Reconciliation } from './reconcile.ts';
 import { salvageTail } from './salvage.ts';
+import { removeStoredState } from './stored/stored-state.ts';
 import { loadVolumeState, removeVolumeState, saveVolumeState, type VolumeState } from './volume-state.ts';
 
 export interface OpenDeps {
@@ -17,6 +19,8 @@ export interface OpenDeps {
   readonly log: Log;
   readonly cache: CacheLog;
   readonly remote: RemoteVolume;
+  /** Where the images of stored volumes are; undefined where there are none. */
+  readonly images?: ImageStore | undefined;
 }
 
 export interface OpenVolumeRequest {
@@ -109,6 +113,7 @@ export async function startOver(deps: OpenDeps, request: OpenVolumeRequest, befo
  */
 export async function forgetVolume(disk: Disk, cache: CacheLog, ref: VolumeRef): Promise<void> {
   await removeVolumeState(disk, ref);
+  await removeStoredState(disk, ref);
   await releaseOthers(cache, ref, undefined);
 }
 

@@ -4,8 +4,8 @@ import type { Log } from '../base/log.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
 import { chunkOfPlace } from '../cache/layout.ts';
 import { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
-import { LOST_BLOCK, type RemoteBlocks, type RemoteVolume } from '../replication/remote-volume.ts';
-import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
+import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
+import { Miss, STALE_BLOCK, ZERO_BLOCK, type BlockState } from './block-state.ts';
 import { ReadAhead } from './read-ahead.ts';
 
 /** A miss fetches this much around it: what was written together lies in one frame. */
@@ -17,10 +17,16 @@ const MAX_REMOTE_BLOCKS: BlockCount = 256;
 /** How often a block may move away while it is read. */
 const MAX_ATTEMPTS = 8;
 
+/** Where blocks are that nothing here has: the remote, or the image of a stored volume. */
+export interface BlockSource {
+  /** As RemoteVolume.read. */
+  read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks>;
+}
+
 /** Reads of a volume: RAM tier, in flight, log, pending unmaps, remote. */
 export class ReadPath {
   readonly #state: BlockState;
-  readonly #remote: RemoteVolume;
+  readonly #source: BlockSource;
   readonly #diary: Log;
   readonly #ahead: ReadAhead;
   #closed = false;
@@ -29,9 +35,9 @@ export class ReadPath {
   remoteReads = 0;
   repaired = 0;
 
-  constructor(state: BlockState, remote: RemoteVolume, diary: Log) {
+  constructor(state: BlockState, source: BlockSource, diary: Log) {
     this.#state = state;
-    this.#remote = remote;
+    this.#source = source;
     this.#diary = diary;
     this.#ahead = new ReadAhead({
       fetch: (first, count) => {
@@ -109,6 +115,7 @@ export class ReadPath {
   /** Fetches a block that the cache has lost; false when its version says that it is lost. Rejects as reads of the remote do. */
   async refetch(block: BlockNumber): Promise<boolean> {
     const miss = this.#startMiss(block, 1, CAME_ALONG);
+    miss.want(block, 1);
     const { present } = await miss.answer;
     return present[block - miss.first] !== LOST_BLOCK;
   }
@@ -205,7 +212,7 @@ export class ReadPath {
         into.fill(0, at * BLOCK_SIZE, (at + run) * BLOCK_SIZE);
       } else {
         run = this.#missRun(block, count - at);
-        reads.push(...this.#readRemote(block, run, slice(at, run)));
+        reads.push(...this.#readRemote(block, run, slice(at, run), attempt));
       }
       at += run;
     }
@@ -341,7 +348,7 @@ export class ReadPath {
   }
 
   /** Reads under way are shared; what nobody fetches yet is fetched. Which read answers for which block is settled in this tick. */
-  #readRemote(block: BlockNumber, count: BlockCount, into: Buffer): Promise<void>[] {
+  #readRemote(block: BlockNumber, count: BlockCount, into: Buffer, attempt: number): Promise<void>[] {
     const reads: Promise<void>[] = [];
     for (let at = 0; at < count;) {
       let miss = this.#state.missFor(block + at);
@@ -357,16 +364,21 @@ export class ReadPath {
         this.#state.cache.ram.aheadUsed += run;
         this.#ahead.met(block + at, block + at + run);
       }
-      reads.push(this.#copyWhenRead(miss, block + at - miss.first, run, into.subarray(at * BLOCK_SIZE)));
+      reads.push(this.#copyWhenRead(miss, block + at - miss.first, run, into.subarray(at * BLOCK_SIZE), attempt));
       at += run;
     }
     return reads;
   }
 
-  async #copyWhenRead(miss: Miss, from: number, count: BlockCount, into: Buffer): Promise<void> {
+  async #copyWhenRead(miss: Miss, from: number, count: BlockCount, into: Buffer, attempt: number): Promise<void> {
     this.foregroundMisses++;
     try {
-      copyBlocks(await miss.answer, miss.first, from, count, into);
+      const stale = copyBlocks(await miss.answer, miss.first, from, count, into);
+      for (const at of stale) {
+        invariant(attempt < MAX_ATTEMPTS, `block ${miss.first + from + at} of the image comes to rest`);
+        const again = into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE);
+        await Promise.all(this.#plan(miss.first + from + at, 1, again, attempt + 1));
+      }
     } finally {
       this.foregroundMisses--;
     }
@@ -385,7 +397,8 @@ export class ReadPath {
     const end = Math.min(this.#state.volumeBlocks, Math.ceil((block + count) / MISS_WINDOW) * MISS_WINDOW);
     const most = Math.min(end - first, MAX_REMOTE_BLOCKS);
     this.remoteReads++;
-    const answer = this.#remote.read(first, most);
+    const read = this.#source.read(first, most);
+    const answer = this.#state.hasImage ? read.then((blocks) => this.#endImageRead(miss, blocks)) : read;
     const miss: Miss = new Miss(this.#state, first, most, answer, unwanted);
     this.#state.beginMiss(miss);
     void this.#finishMiss(miss);
@@ -426,11 +439,16 @@ export class ReadPath {
     return false;
   }
 
+  /** Before anybody looks at the answer: what of it is old must be known by then. */
+  #endImageRead(miss: Miss, blocks: RemoteBlocks): RemoteBlocks {
+    return this.#closed ? blocks : this.#state.endImageMiss(miss, blocks);
+  }
+
   async #finishMiss(miss: Miss): Promise<void> {
     try {
       const answer = await miss.answer;
       if (this.#closed) this.#state.dropMiss(miss);
-      else this.#state.endMiss(miss, answer);
+      else if (!this.#state.hasImage) this.#state.endMiss(miss, answer);
     } catch {
       // Whoever reads these blocks hears of it.
       this.#state.dropMiss(miss);
@@ -445,23 +463,32 @@ export class ReadPath {
   }
 }
 
-/** Copies `count` blocks from index `from` of the answer on; blocks never written are zeros. Throws `damaged` at one that is lost. */
+/**
+ * Copies `count` blocks from index `from` of the answer on; blocks never written are zeros. Answers which of them have to be read anew. Throws
+ * `damaged` at one that is lost.
+ */
 function copyBlocks(
   { data, present }: RemoteBlocks,
   first: BlockNumber,
   from: number,
   count: BlockCount,
   into: Buffer,
-): void {
+): readonly number[] {
+  const stale: number[] = [];
   let at = 0;
-  for (let index = 0; index < from; index++) if (present[index] === 1) at += BLOCK_SIZE;
+  for (let index = 0; index < from; index++)
+    if (present[index] === 1 || present[index] === STALE_BLOCK) at += BLOCK_SIZE;
   for (let index = 0; index < count; index++) {
     if (present[from + index] === 1) {
       data.copy(into, index * BLOCK_SIZE, at, at + BLOCK_SIZE);
       at += BLOCK_SIZE;
+    } else if (present[from + index] === STALE_BLOCK) {
+      stale.push(index);
+      at += BLOCK_SIZE;
     } else if (present[from + index] === LOST_BLOCK) throw damagedBlock(first + from + index);
     else into.fill(0, index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE);
   }
+  return stale;
 }
 
 function damagedBlock(block: BlockNumber): FarshoreError {

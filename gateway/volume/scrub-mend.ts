@@ -74,12 +74,14 @@ export async function mendLocal(tools: ScrubTools, block: BlockNumber, place: nu
 
 /**
  * S3 cannot give a block of the newest version. Objects are never overwritten, so the same content is written once more, as the next version's;
- * what is dirty here will be in that one anyway. Older versions stay as damaged as they are.
+ * what is dirty here will be in that one anyway. Older versions stay as damaged as they are. Rejects with `retry`, `busy` while the cloud is away.
  */
 export async function mendRemote(tools: ScrubTools, block: BlockNumber): Promise<Mended> {
   const { blocks, diary } = tools;
   const { index } = blocks.log;
-  if (blocks.stagedFor(block) !== undefined || index.isDirty(block)) return 'repaired';
+  // With an image, what is dirty may be in the damaged version already, and only wait for the image.
+  if (blocks.stagedFor(block) !== undefined || (index.isDirty(block) && !blocks.hasImage)) return 'repaired';
+  if (blocks.hasImage && blocks.isRemote(block)) await fetchFromImage(tools, block);
   const place = index.place(block);
   const generation = blocks.cache.generationAt(place);
   const inMemory = blocks.isDamaged(block) ? undefined : blocks.cache.ram.get(blocks.log.number, block);
@@ -88,8 +90,19 @@ export async function mendRemote(tools: ScrubTools, block: BlockNumber): Promise
   if (place !== 0 && (await checkedRead(blocks, block, place, content)) === 'good') {
     return writeFrom(tools, { block, place, generation, content });
   }
-  diary.error({ block }, 'a block of the newest version cannot be read from S3, and the cache does not have it');
+  diary.error({ block }, 'a block of the newest version cannot be read from S3, and nothing here has it');
   return 'unrepairable';
+}
+
+/** Into the RAM tier, if the image has the block as the volume has it; what is written or unmapped meanwhile does not go there. */
+async function fetchFromImage({ blocks, reads, diary }: ScrubTools, block: BlockNumber): Promise<void> {
+  if (blocks.cache.ram.has(blocks.log.number, block)) return;
+  try {
+    await reads.refetch(block);
+  } catch (error) {
+    if (!isKind(error, 'damaged', 'not-found')) throw error;
+    diary.warn({ block, reason: describeError(error) }, 'the image does not have the block either');
+  }
 }
 
 /** What was found at a place whose chunk was of this generation then. */

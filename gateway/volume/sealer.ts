@@ -28,6 +28,26 @@ export interface SealerHooks {
   lost(blocks: readonly { readonly block: BlockNumber; readonly place: number }[]): void;
 }
 
+/** What else has to be so before a block that is in a version counts as clean: the image of a stored volume has it. */
+export interface SettleGate {
+  /** Through which write that is so. */
+  through(): WriteSeq;
+}
+
+/** Batches that are in a version and not yet through the gate whose blocks are remembered; those of older ones stay dirty until overwritten. */
+const MAX_UNSETTLED = 256;
+
+/** Blocks that are in a version, and where they lay in the log then. */
+export interface Unsettled {
+  readonly throughSeq: WriteSeq;
+  readonly blocks: Float64Array;
+  readonly places: Float64Array;
+  readonly lost: ReadonlySet<BlockNumber>;
+}
+
+const OPEN_GATE: SettleGate = { through: () => Infinity };
+const NONE_LOST: ReadonlySet<BlockNumber> = new Set();
+
 /** Newest committed version of the volume. */
 export interface CommittedVersion {
   readonly n: VersionNumber;
@@ -64,6 +84,8 @@ export class Sealer {
   readonly #backlog: DirtyBacklog;
   readonly #inFlight: InFlight[] = [];
   readonly #waiters: FlushWaiter[] = [];
+  readonly #unsettled: Unsettled[] = [];
+  #gate = OPEN_GATE;
   #state: BlockState | undefined;
   #remote: RemoteVolume | undefined;
   #committed: CommittedVersion = { n: 0, throughSeq: 0, at: undefined };
@@ -102,7 +124,15 @@ export class Sealer {
   }
 
   /** Recovery has told of all that is dirty; from now on batches go to the remote. */
-  start(state: BlockState, remote: RemoteVolume, committed: CommittedVersion): void {
+  start(
+    state: BlockState,
+    remote: RemoteVolume,
+    committed: CommittedVersion,
+    gate: SettleGate = OPEN_GATE,
+    unsettled: readonly Unsettled[] = [],
+  ): void {
+    this.#gate = gate;
+    this.#unsettled.push(...unsettled);
     this.#state = state;
     this.#remote = remote;
     this.#committed = committed;
@@ -279,19 +309,14 @@ export class Sealer {
   #noteCommitted(batch: SealedBatch, result: Committed): void {
     const state = this.#state;
     if (state === undefined) return;
-    const { index } = state.log;
-    const lost = new Set(result.lost);
-    for (let at = 0; at < batch.blocks.length; at++) {
-      const block = batch.blocks[at] ?? 0;
-      const place = batch.places[at] ?? 0;
-      index.markClean(block, place);
-      if (!lost.has(block)) state.noteReplicated(block, place);
-    }
+    const lost = result.lost.length === 0 ? NONE_LOST : new Set(result.lost);
+    const { throughSeq, blocks, places } = batch;
+    this.#unsettled.push({ throughSeq, blocks, places, lost });
+    if (this.#unsettled.length > MAX_UNSETTLED) this.#unsettled.shift();
+    this.settle();
     if (lost.size > 0) this.#noteLost(batch, lost);
     this.uploadedBytes += result.storedBytes;
-    this.#committed = { n: result.n, throughSeq: batch.throughSeq, at: result.committedAt };
-    state.cache.noteCommitted(state.log, batch.throughSeq);
-    state.noteCommitted();
+    this.#committed = { n: result.n, throughSeq, at: result.committedAt };
     for (let at = 0; at < this.#waiters.length;) {
       const waiter = this.#waiters[at];
       if (waiter === undefined || waiter.through > batch.throughSeq) at++;
@@ -299,6 +324,30 @@ export class Sealer {
         this.#waiters.splice(at, 1);
         waiter.resolve(this.#committed);
       }
+    }
+  }
+
+  /** Marks clean what is in a version and through the gate; to be called when that has moved. */
+  settle(): void {
+    const state = this.#state;
+    if (state === undefined) return;
+    const { index } = state.log;
+    const through = this.#gate.through();
+    for (
+      let first = this.#unsettled[0];
+      first !== undefined && first.throughSeq <= through;
+      first = this.#unsettled[0]
+    ) {
+      this.#unsettled.shift();
+      const { throughSeq, blocks, places, lost } = first;
+      for (let at = 0; at < blocks.length; at++) {
+        const block = blocks[at] ?? 0;
+        const place = places[at] ?? 0;
+        index.markClean(block, place);
+        if (!lost.has(block)) state.noteReplicated(block, place);
+      }
+      state.cache.noteCommitted(state.log, throughSeq);
+      state.noteCommitted();
     }
   }
 

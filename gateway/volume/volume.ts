@@ -35,6 +35,8 @@ import { resizeVolume } from './resize.ts';
 import type { ScrubSide } from './scrub-pass.ts';
 import { DEFAULT_SCRUB, Scrubber, type ScrubReport, type ScrubSettings } from './scrubber.ts';
 import { Sealer } from './sealer.ts';
+import { bindImage, findImage, type FoundImage } from './stored/open-image.ts';
+import { StoredHalf, type StoredStatus } from './stored/stored-half.ts';
 import { OP_BYTES, tellWhenDone, WritePath } from './write-path.ts';
 
 export interface VolumeSettings {
@@ -77,6 +79,8 @@ export interface VolumeStatus {
   readonly hydration: { readonly done: BlockCount; readonly total: BlockCount; readonly finished: boolean } | undefined;
   readonly hydrator: HydrationProgress | undefined;
   readonly scrub: ScrubReport;
+  /** Of a volume with an image. */
+  readonly stored: StoredStatus | undefined;
 }
 
 type State =
@@ -111,6 +115,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   readonly #sealer: Sealer;
   readonly #hydrator: Hydrator | undefined;
   readonly #scrubber: Scrubber;
+  readonly #stored: StoredHalf | undefined;
   #state: State = { kind: 'serving' };
   #replicationProblem: string | undefined;
 
@@ -119,6 +124,16 @@ export class Volume implements BlockDevice, LogOpOwner {
    * (the message says what to do), `stopped` (disk), `busy` (no space), `input` (a replication mode this release hasn't).
    */
   static async open(deps: VolumeDeps, request: OpenVolumeRequest): Promise<Volume> {
+    const found = await findImage(deps, request.ref, request.takeover === true);
+    try {
+      return await Volume.#take(deps, request, found);
+    } catch (error) {
+      await found?.image.close();
+      throw error;
+    }
+  }
+
+  static async #take(deps: VolumeDeps, request: OpenVolumeRequest, found: FoundImage | undefined): Promise<Volume> {
     const reconciled = await reconcileVolume(deps, request);
     const { opened, n } = reconciled;
     if (opened.item.replication !== 'async') {
@@ -127,16 +142,27 @@ export class Volume implements BlockDevice, LogOpOwner {
         `volume ${opened.item.name} asks for ${opened.item.replication} replication, which this release can't give; it is not served rather than served with less`,
       );
     }
+    const attach = async (local: LocalLog): Promise<Volume> => {
+      const bound = found && (await bindImage(deps, request.ref, found, local, opened.item.bytes));
+      const stored = bound && new StoredHalf(deps, request.ref, bound);
+      return Volume.#attach(deps, opened, n, local, stored);
+    };
     try {
-      return await Volume.#attach(deps, opened, n, reconciled.local);
+      return await attach(reconciled.local);
     } catch (error) {
       if (request.takeover !== true || !isKind(error, 'damaged')) throw error;
       deps.log.error({ volume: request.ref.volume, reason: describeError(error) }, 'the local log is given up');
-      return Volume.#attach(deps, opened, n, await startOver(deps, request, reconciled));
+      return attach(await startOver(deps, request, reconciled));
     }
   }
 
-  static async #attach(deps: VolumeDeps, opened: OpenedRemote, n: VersionNumber, local: LocalLog): Promise<Volume> {
+  static async #attach(
+    deps: VolumeDeps,
+    opened: OpenedRemote,
+    n: VersionNumber,
+    local: LocalLog,
+    stored: StoredHalf | undefined,
+  ): Promise<Volume> {
     const late: { volume: Volume | undefined } = { volume: undefined };
     const sealer = new Sealer(deps.clock, deps.settings, {
       fenced: (error) => {
@@ -149,9 +175,14 @@ export class Volume implements BlockDevice, LogOpOwner {
         late.volume?.onBlocksLost(blocks);
       },
     });
-    const dirt = new RecoveredDirt(sealer);
+    const { committedThrough } = local;
+    const dirt = new RecoveredDirt(
+      sealer,
+      stored && { replicatedThrough: committedThrough, destager: stored.destager },
+    );
     const { log, built } = await deps.cache.attach({
       ...local,
+      committedThrough: stored?.settledThrough(committedThrough) ?? committedThrough,
       sink: dirt,
       onPressure: () => {
         sealer.hurry();
@@ -166,14 +197,16 @@ export class Volume implements BlockDevice, LogOpOwner {
       Math.ceil(opened.item.bytes / BLOCK_SIZE),
       dirt.damaged,
       dirt.unmaps,
+      stored !== undefined,
     );
-    const volume = new Volume(deps, opened, blocks, sealer);
+    const volume = new Volume(deps, opened, blocks, sealer, stored);
     late.volume = volume;
     volume.#diary.info(
       { epoch: opened.epoch, n, ...local, dirtyOps: built.dirtyOps, distrusted: built.distrusted },
       'the volume is open',
     );
-    sealer.start(blocks, deps.remote, { n, throughSeq: log.committedThrough, at: undefined });
+    sealer.start(blocks, deps.remote, { n, throughSeq: committedThrough, at: undefined }, stored, dirt.unsettled);
+    stored?.start(blocks, sealer);
     volume.#hydrator?.start();
     if (deps.settings.scrub?.enabled === true) volume.#scrubber.start();
     // It may have stopped while nobody listened yet.
@@ -181,7 +214,14 @@ export class Volume implements BlockDevice, LogOpOwner {
     return volume;
   }
 
-  private constructor(deps: VolumeDeps, opened: OpenedRemote, blocks: BlockState, sealer: Sealer) {
+  private constructor(
+    deps: VolumeDeps,
+    opened: OpenedRemote,
+    blocks: BlockState,
+    sealer: Sealer,
+    stored: StoredHalf | undefined,
+  ) {
+    this.#stored = stored;
     const { item } = opened;
     this.#deps = deps;
     this.#diary = deps.log.child({ volume: item.name });
@@ -198,9 +238,13 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#geometryBlocks = blocks.volumeBlocks;
     this.#blocks = blocks;
     this.#sealer = sealer;
-    this.#reads = new ReadPath(blocks, deps.remote, this.#diary);
+    this.#reads = new ReadPath(blocks, stored?.source(deps.remote) ?? deps.remote, this.#diary);
     this.#writes = new WritePath(blocks, this.#reads, deps.clock, this, () => this.#refusal());
-    this.#hydrator = deps.settings.hydrate ? new Hydrator(blocks, this.#reads, deps.remote, deps.clock) : undefined;
+    // An image has everything already.
+    this.#hydrator =
+      deps.settings.hydrate && stored === undefined
+        ? new Hydrator(blocks, this.#reads, deps.remote, deps.clock)
+        : undefined;
     const { clock, disk, remote } = deps;
     this.#scrubber = new Scrubber({
       ...{ blocks, reads: this.#reads, remote, clock, disk, diary: this.#diary },
@@ -230,6 +274,12 @@ export class Volume implements BlockDevice, LogOpOwner {
   async resize(bytes: ByteCount): Promise<void> {
     const refusal = this.#refusal();
     if (refusal !== undefined) throw refusal;
+    if (this.#stored !== undefined) {
+      throw new FarshoreError(
+        'input',
+        `volume ${this.identity.name} lies in the image ${this.#stored.status().image} too, and stays as large as that; only a volume without an image can be resized`,
+      );
+    }
     if (this.#resizing) throw new FarshoreError('busy', `volume ${this.identity.name} is being resized`);
     this.#resizing = true;
     const before = this.bytes;
@@ -299,6 +349,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     const error = new FarshoreError('fenced', `volume ${this.identity.name} has been taken over: ${reason}`);
     this.#become({ kind: 'fenced', error });
     this.#sealer.stop(error);
+    this.#stored?.stop(error);
     void this.#hydrator?.stop();
     void this.#scrubber.stop();
   }
@@ -310,6 +361,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     });
     if (this.#state.kind === 'serving') this.#become({ kind: 'stopped', error, closed: false });
     this.#sealer.stop(error);
+    this.#stored?.stop(error);
     void this.#hydrator?.stop();
     void this.#scrubber.stop();
   }
@@ -372,7 +424,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       repairedBlocks: this.#reads.repaired,
       batchesInFlight: this.#sealer.batchesInFlight,
       heldBlocks: this.#sealer.heldBlocks,
-      replicationProblem: this.#replicationProblem ?? this.#damageAlarm(),
+      replicationProblem: this.#replicationProblem ?? this.#damageAlarm() ?? this.#stored?.status().problem,
       hydration: progress && {
         done: progress.done,
         total: progress.total,
@@ -380,6 +432,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       },
       hydrator: progress,
       scrub: this.#scrubber.report,
+      stored: this.#stored?.status(),
     };
   }
 
@@ -395,6 +448,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     const { cache, remote } = this.#deps;
     const { log } = this.#blocks;
     await log.idle();
+    await this.#stored?.close();
     for (const step of [() => cache.sync(log), () => cache.detach(log)]) {
       try {
         await step();
@@ -408,6 +462,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   opLogged(op: LogOp): void {
     this.#blocks.opLogged(op);
     this.#sealer.add(op);
+    this.#stored?.opLogged(op);
     op.end.writeEnded(undefined);
   }
 

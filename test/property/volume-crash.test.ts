@@ -5,7 +5,7 @@ import { VolumeDrill } from '../support/volume-drill.ts';
 const SEEDS = Number(process.env['FARSHORE_DRILL_SEEDS'] ?? 30);
 const FIRST = Number(process.env['FARSHORE_DRILL_FIRST'] ?? 1);
 
-function drill(seed: number, failing: boolean): VolumeDrill {
+function drill(seed: number, failing: boolean, stored: boolean): VolumeDrill {
   const random = new SimRandom(`options ${seed}`);
   return new VolumeDrill({
     seed,
@@ -18,6 +18,7 @@ function drill(seed: number, failing: boolean): VolumeDrill {
     volumeBlocks: random.pick([200, 600, 1500]),
     rpoMs: random.pick([50, 1000, 5000]),
     hydrate: random.chance(0.5),
+    ...(stored ? { stored } : {}),
     ...(failing
       ? {
           faults: {
@@ -30,11 +31,12 @@ function drill(seed: number, failing: boolean): VolumeDrill {
   });
 }
 
-async function failuresOf(failing: boolean): Promise<string[]> {
+async function failuresOf(failing: boolean, stored = false): Promise<string[]> {
   const failures: string[] = [];
-  for (let seed = FIRST; seed < FIRST + SEEDS; seed++) {
+  const seeds = stored ? Math.ceil(SEEDS / 3) : SEEDS;
+  for (let seed = FIRST; seed < FIRST + seeds; seed++) {
     try {
-      await drill(seed, failing).run();
+      await drill(seed, failing, stored).run();
     } catch (error) {
       failures.push(`seed ${seed}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
     }
@@ -53,5 +55,17 @@ describe('crashes', () => {
 
   test('do so too when the disk fails now and then', { timeout: 600_000 }, async () => {
     expect(await failuresOf(true)).toEqual([]);
+  });
+
+  test(
+    'do so with an image behind the log, and a clean stop leaves the volume in it',
+    { timeout: 600_000 },
+    async () => {
+      expect(await failuresOf(false, true)).toEqual([]);
+    },
+  );
+
+  test('do so too when the disk of log and image fails now and then', { timeout: 600_000 }, async () => {
+    expect(await failuresOf(true, true)).toEqual([]);
   });
 });

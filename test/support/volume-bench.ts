@@ -1,3 +1,4 @@
+import type { Disk } from '../../gateway/base/disk.ts';
 import { silentLog } from '../../gateway/base/log.ts';
 import { BLOCK_SIZE, MIB } from '../../gateway/base/units.ts';
 import { CacheLog } from '../../gateway/cache/cache-log.ts';
@@ -5,10 +6,13 @@ import { openLogReader } from '../../gateway/cache/log-reader.ts';
 import type { CacheSettings } from '../../gateway/cache/settings.ts';
 import type { OpenVolumeRequest } from '../../gateway/volume/open-volume.ts';
 import type { ScrubSettings } from '../../gateway/volume/scrubber.ts';
+import { prepareImage } from '../../gateway/volume/stored/prepare-image.ts';
+import { loadStoredState } from '../../gateway/volume/stored/stored-state.ts';
 import { Volume } from '../../gateway/volume/volume.ts';
 import { SimClock, type Life } from '../sim/sim-clock.ts';
 import { SimDisk, type CrashOptions } from '../sim/sim-disk.ts';
 import { SimRandom } from '../sim/sim-random.ts';
+import { DiskImages, type ImageFaults } from './disk-images.ts';
 import { MemoryRemote, MemoryShore } from './memory-remote.ts';
 
 export const REF = { lineage: 'lin', volume: 'vol' };
@@ -27,7 +31,11 @@ export interface BenchOptions {
   /** How long the remote takes for everything; otherwise it varies. */
   readonly remoteMs?: number;
   readonly scrub?: ScrubSettings;
+  /** The volume has an image, on the same disk. */
+  readonly stored?: boolean;
 }
+
+export const IMAGE = 'images/disk.raw';
 
 /** A gateway's storage half on a simulated disk and clock, with a remote in memory. */
 export class VolumeBench {
@@ -36,6 +44,8 @@ export class VolumeBench {
   readonly shore: MemoryShore;
   readonly options: BenchOptions;
   disk: SimDisk;
+  /** Of the image alone; those of the disk hold for log and image. */
+  readonly imageFaults: ImageFaults = { read: false, write: false, sync: false, writes: 0 };
   life: Life & { alive: boolean } = { alive: true, name: 'bench' };
   #running: { volume: Volume; cache: CacheLog } | undefined;
 
@@ -87,9 +97,11 @@ export class VolumeBench {
       clock,
       () => this.options.remoteMs ?? 0.5 + random.fraction() * 4,
     );
+    const images = new DiskImages(disk, this.imageFaults);
+    if (this.options.stored !== undefined && this.shore.epoch === 0) await this.#prepareImage(disk, images);
     const { rpoMs = 1000, hydrate = false, heldBlocks, scrub } = this.options;
     const settings = { rpoMs, hydrate, heldBlocks, scrub };
-    const deps = { disk, clock, random, log: silentLog, cache, remote, settings };
+    const deps = { disk, clock, random, log: silentLog, cache, remote, images, settings };
     const volume = await Volume.open(deps, { ref: REF, gateway: 'gw', ...request });
     return { volume, cache };
   }
@@ -97,6 +109,23 @@ export class VolumeBench {
   /** As `start`, while the caller runs the clock. */
   async launch(): Promise<void> {
     this.#running = await this.open();
+  }
+
+  /** What the image has in its file, durable or not; undefined when there is none. */
+  image(): Buffer {
+    const content = Buffer.alloc((this.options.volumeBlocks ?? 4096) * BLOCK_SIZE);
+    if (this.disk.file(IMAGE)?.read(content, 0) !== true) throw new Error('there is no image');
+    return content;
+  }
+
+  async #prepareImage(disk: Disk, images: DiskImages): Promise<void> {
+    await disk.makeDirectory('images');
+    await disk.syncDirectory('');
+    // An earlier attempt may have done it.
+    if ((await loadStoredState(disk, REF)) !== undefined) return;
+    await images.remove(IMAGE);
+    const bytes = (this.options.volumeBlocks ?? 4096) * BLOCK_SIZE;
+    await prepareImage({ disk, images }, REF, { path: IMAGE, bytes });
   }
 
   /** Ends the process without a word. */

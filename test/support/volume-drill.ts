@@ -64,6 +64,7 @@ export class VolumeDrill {
       if (random.chance(0.15) && !this.#stopped) {
         await this.bench.stop();
         this.#settleAt(this.#answered);
+        this.#checkImage();
       } else {
         const kind = random.chance(0.5) ? 'process' : 'power';
         this.#startUnanswered();
@@ -77,6 +78,17 @@ export class VolumeDrill {
     await this.#start();
     await this.#check('the end');
     await this.bench.stop();
+    this.#checkImage();
+  }
+
+  /** After a clean stop the image alone is the volume. */
+  #checkImage(): void {
+    if (this.#options.stored === undefined || this.#tail.length > 0) return;
+    const image = this.bench.image();
+    for (let sector = 0; sector < this.#sectors; sector++) {
+      const stamp = image.readUInt32LE(sector * SECTOR);
+      if (stamp !== this.#durable[sector]) throw this.#wrong('the image', sector, stamp, this.#durable[sector]);
+    }
   }
 
   /** Opens the volume, in a new process after a failure of the disk. */

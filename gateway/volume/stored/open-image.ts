@@ -1,0 +1,130 @@
+import type { Disk } from '../../base/disk.ts';
+import { describeError, FarshoreError, isKind } from '../../base/errors.ts';
+import type { ImageFile, ImageStore } from '../../base/image.ts';
+import type { Log } from '../../base/log.ts';
+import type { ByteCount } from '../../base/units.ts';
+import type { VolumeRef } from '../../cloud/version-log.ts';
+import type { CacheLog } from '../../cache/cache-log.ts';
+import type { LocalLog } from '../open-volume.ts';
+import { Image, isSameMark } from './image.ts';
+import { loadStoredState, removeStoredState, saveStoredState, type StoredState } from './stored-state.ts';
+
+export interface ImageDeps {
+  readonly disk: Disk;
+  readonly log: Log;
+  readonly cache: CacheLog;
+  /** undefined where no volume can have an image. */
+  readonly images?: ImageStore | undefined;
+}
+
+/** The image of a volume before anybody knows whether it still is the volume's. */
+export interface FoundImage {
+  readonly image: Image;
+  readonly state: StoredState;
+}
+
+/** An image that is the volume's, and what it has. */
+export interface BoundImage {
+  readonly image: Image;
+  readonly state: StoredState;
+}
+
+/**
+ * Opens the image of a volume that has one, before the volume is taken over. Rejects with `retry` when it is not there (a disk that is not
+ * mounted yet) or in use, `stopped` when it can't be the volume's; `takeover` gives such an image up, and undefined is the answer, as for a
+ * volume that has none.
+ */
+export async function findImage(deps: ImageDeps, ref: VolumeRef, takeover: boolean): Promise<FoundImage | undefined> {
+  let state: StoredState | undefined;
+  try {
+    state = await loadStoredState(deps.disk, ref);
+  } catch (error) {
+    if (!takeover || !isKind(error, 'damaged')) throw error;
+    deps.log.warn({ volume: ref.volume, reason: describeError(error) }, 'the damaged record of the image is given up');
+    await removeStoredState(deps.disk, ref);
+  }
+  if (state === undefined) return undefined;
+  try {
+    return await openImage(deps, ref, state);
+  } catch (error) {
+    if (!takeover) throw error;
+    const reason = describeError(error);
+    deps.log.warn({ volume: ref.volume, reason }, 'the image cannot be had');
+    await letImageGo(deps, ref, state);
+    return undefined;
+  }
+}
+
+async function openImage({ images }: ImageDeps, ref: VolumeRef, state: StoredState): Promise<FoundImage> {
+  if (images === undefined) throw new FarshoreError('bug', 'a volume with an image needs a place to look for it');
+  let file: ImageFile;
+  try {
+    file = await images.open(state.path);
+  } catch (error) {
+    if (!isKind(error, 'not-found', 'in-use', 'input', 'stopped')) throw error;
+    const what = `the image of volume ${ref.volume} cannot be opened: ${error.message}`;
+    throw new FarshoreError(
+      isKind(error, 'not-found', 'in-use') ? 'retry' : 'stopped',
+      `${what}. Make it accessible (it is tried again), or go on from the cache and the cloud without it: farshore restore NAME --takeover`,
+      { cause: error },
+    );
+  }
+  try {
+    const size = await file.size();
+    if (size < state.bytes) {
+      throw new FarshoreError(
+        'stopped',
+        `the image ${state.path} has ${size} bytes, less than the ${state.bytes} of volume ${ref.volume}; put the right one there and restart, or go on without it: farshore restore NAME --takeover`,
+      );
+    }
+    const image = new Image(file, state.path, state.bytes);
+    if (state.clean !== undefined && !isSameMark(await image.mark(), state.clean)) {
+      throw new FarshoreError(
+        'stopped',
+        `the image ${state.path} was changed while no gateway had it, so it is not what volume ${ref.volume} was; to go on from the cache and the cloud without it: farshore restore NAME --takeover`,
+      );
+    }
+    return { image, state };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * Settles whether the image belongs to the log that the volume goes on with, and says so durably before anything is written to either. An
+ * image that belongs to another log is let go: undefined.
+ */
+export async function bindImage(
+  deps: ImageDeps,
+  ref: VolumeRef,
+  found: FoundImage,
+  local: LocalLog,
+  volumeBytes: ByteCount,
+): Promise<BoundImage | undefined> {
+  const { image, state: before } = found;
+  const { number, lastSeq } = local;
+  const isFirstStart = before.number === undefined;
+  // A log that was begun anew has something else in it: what others wrote, an older version, or nothing.
+  if ((!isFirstStart && before.number !== number) || volumeBytes !== before.bytes) {
+    await image.close();
+    await letImageGo(deps, ref, before);
+    return undefined;
+  }
+  // What the log has dropped was in the image before.
+  const destagedThrough = isFirstStart
+    ? lastSeq
+    : Math.max(before.destagedThrough, deps.cache.reclaimedThrough(number));
+  const state = { ...before, number, destagedThrough, clean: undefined };
+  await saveStoredState(deps.disk, ref, state);
+  return { image, state };
+}
+
+/** The file stays as it is; the volume has no image here any more. */
+async function letImageGo(deps: ImageDeps, ref: VolumeRef, state: StoredState): Promise<void> {
+  deps.log.warn(
+    { volume: ref.volume, image: state.path },
+    'the image is not what the volume is any more, so it is served from the cache and the cloud; the image is left as it is',
+  );
+  await removeStoredState(deps.disk, ref);
+}
