@@ -80,6 +80,8 @@ export class PoolState {
   readonly slots: number;
   readonly #file: DiskFile;
   readonly #volumes: Map<number, PoolVolume>;
+  /** Cuts that stand for an earlier one too, whose process may have died before what it destroyed was durable. */
+  readonly #heirs = new WeakSet<LogEnd>();
   readonly #saving = new Mutex();
   #sequence: number;
   /** Handed out last: the next one is higher, so that what a crash brings back of a released volume meets nobody for long. */
@@ -173,6 +175,8 @@ export class PoolState {
     const isNeeded = ({ beforeGeneration, lastSeq }: LogEnd): boolean =>
       beforeGeneration > lowestGeneration && (lastSeq < end.lastSeq || beforeGeneration > end.beforeGeneration);
     const ends = [...entry.ends.filter(isNeeded), end];
+    // What an earlier process destroyed shows as zeros, so nobody looks for it again, and the platter may still have it: only the cut holds it back.
+    if (entry.ends.some((each) => !isNeeded(each) && each.beforeGeneration > lowestGeneration)) this.#heirs.add(end);
     invariant(ends.length <= MAX_ENDS, 'earlier cuts were finished before there were too many');
     this.#volumes.set(number, { ...entry, ends });
     await this.#saveChange();
@@ -189,10 +193,14 @@ export class PoolState {
     if (entry !== undefined) this.#volumes.set(number, { ...entry, ends: [] });
   }
 
-  /** What lay behind the cut is destroyed, durably: the cut need not be remembered. It stays true, so it goes with the next change that is saved. */
+  /**
+   * What was found behind the cut is destroyed, durably: the cut need not be remembered, unless it stands for an earlier one too. It stays true, so it
+   * goes with the next change that is saved.
+   */
   forgetEnd(number: number, end: LogEnd): void {
     const entry = this.#volumes.get(number);
-    if (entry !== undefined) this.#volumes.set(number, { ...entry, ends: entry.ends.filter((each) => each !== end) });
+    if (entry !== undefined && !this.#heirs.has(end))
+      this.#volumes.set(number, { ...entry, ends: entry.ends.filter((each) => each !== end) });
   }
 
   isRegistered(number: number): boolean {

@@ -73,6 +73,23 @@ describe('the state of a pool', () => {
     expect([1, 23, 24].map((generation) => state.keyLimit(1, generation))).toEqual([98, 98, Infinity]);
   });
 
+  test('goes on remembering a cut that stands for that of a start which died: what that one zeroed may still be on the platter', async () => {
+    const { random, clock, port } = await setUp(1);
+    const state = await clock.settle(PoolState.create(port, random, 384));
+    await clock.settle(state.register('a', never));
+    const died = { beforeGeneration: 5, lastSeq: 100 };
+    await clock.settle(state.cutOff(1, died, 1));
+    const again = { beforeGeneration: 6, lastSeq: 100 };
+    await clock.settle(state.cutOff(1, again, 1));
+    state.forgetEnd(1, again);
+    expect([4, 5, 6].map((generation) => state.keyLimit(1, generation))).toEqual([100, 100, Infinity]);
+    // The chunks from before are gone, and with them what the first one may have left.
+    const alone = { beforeGeneration: 9, lastSeq: 200 };
+    await clock.settle(state.cutOff(1, alone, 7));
+    state.forgetEnd(1, alone);
+    expect(state.cuts(1)).toBe(0);
+  });
+
   test('gives a released number to nobody else before all others', async () => {
     const { random, clock, port } = await setUp(1);
     const state = await clock.settle(PoolState.create(port, random, 384));
