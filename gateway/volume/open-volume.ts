@@ -71,7 +71,9 @@ export async function reconcileVolume(deps: OpenDeps, request: OpenVolumeRequest
   let log: LocalLog;
   if (decision.kind === 'resume' && recovered !== undefined && request.rollBackTo === undefined) {
     const { localNumber: number, firstSeq } = recovered.state;
-    log = { number, firstSeq, lastSeq: recovered.lastSeq, committedThrough: decision.through };
+    // What came before the first sequence is not this log's; the version of a roll-back, which has no data of ours, says nothing of it.
+    const committedThrough = Math.max(decision.through, firstSeq - 1);
+    log = { number, firstSeq, lastSeq: recovered.lastSeq, committedThrough };
   } else {
     if (recovered !== undefined) await salvage(deps, request, opened, recovered, decision);
     if (request.rollBackTo !== undefined) {

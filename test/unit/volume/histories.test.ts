@@ -43,6 +43,19 @@ describe('a start', () => {
     expect(salvageFiles(bench)).toEqual([]);
   });
 
+  test('after a roll-back has everything in the remote: a flush has nothing to wait for', async () => {
+    const bench = await withOneCommitted();
+    await bench.stop();
+    await bench.start({ takeover: true, rollBackTo: 1 });
+    for (let life = 0; life < 2; life++) {
+      bench.crash('process');
+      await bench.start();
+      await bench.flushRemote();
+    }
+    await bench.write(2, 2);
+    await expectCommitted(bench, 2, 2);
+  });
+
   test('keeps its warm cache when everything is committed', async () => {
     const bench = new VolumeBench({ ramBlocks: 0 });
     await bench.start();
