@@ -21,8 +21,8 @@ import type { ObjectStore } from './cloud/object-store.ts';
 import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 import { KEEP_DELETED_MS } from './maintenance/purge.ts';
-import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
 import { flushInTime } from './flush-in-time.ts';
+import { newVolumeItem } from './new-volume.ts';
 import type { ProcessReport } from './process-figures.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
 import { resizeServed } from './resize-served.ts';
@@ -254,56 +254,12 @@ export class Gateway implements GatewayApi {
     return [...cannotRecord, ...control.problems()];
   }
 
-  async #create({
-    name,
-    bytes,
-    stored,
-    sectorSize,
-    physicalSize,
-    removable,
-    replication,
-  }: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
-    if (physicalSize !== undefined && physicalSize < sectorSize)
-      throw new FarshoreError(
-        'input',
-        'a disk with physical blocks of 512 bytes has sectors of 512 bytes: --sector 512',
-      );
-    const { settings, clock, random, catalogue } = this.#deps;
-    checkVolumeSize(bytes);
-    if (replication !== 'async') {
-      throw new FarshoreError(
-        'input',
-        `replication ${replication} is not in this release; create the volume with --replication async`,
-      );
-    }
-    const targetName = defaultTarget(settings.iqn, name);
-    if (this.#deps.targets.isTaken(targetName)) {
-      throw new FarshoreError(
-        'in-use',
-        `there is a target ${targetName} already; choose another name for the volume, or first: farshore target delete ${targetName}`,
-      );
-    }
-    const volume = random.bytes(8).toString('hex');
-    const ref = { lineage: volume, volume };
-    const item: VolumeItem = {
-      ...ref,
-      name,
-      bytes,
-      sectorSize,
-      ...(physicalSize === undefined ? {} : { physicalSize }),
-      ...(removable === undefined ? {} : { removable }),
-      replication,
-      targetName,
-      naa: newNaa(random),
-      createdAt: clock.now(),
-      epoch: 0,
-      owner: '',
-      floor: 0,
-      checkpoint: undefined,
-      maintenanceEpoch: 0,
-      retainedFrom: 0,
-      deletedAt: undefined,
-    };
+  async #create(args: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
+    const { catalogue } = this.#deps;
+    const { stored, bytes } = args;
+    const item = newVolumeItem(this.#deps, args);
+    const { lineage, volume } = item;
+    const ref = { lineage, volume };
     if (stored === undefined) return this.#createItem(item);
     const image = await this.#deps.prepareImage(ref, { path: stored, bytes });
     try {

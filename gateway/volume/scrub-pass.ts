@@ -3,6 +3,7 @@ import { readWhole, replaceFile, type Disk } from '../base/disk.ts';
 import { invariant } from '../base/errors.ts';
 import { KIB, type BlockCount, type BlockNumber, type WallMillis } from '../base/units.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
+import { STATE_DIRECTORY } from './state-file.ts';
 
 export const SCRUB_SIDES = ['local', 'remote'] as const;
 /** The cache log of this gateway, or what S3 has of the newest version. */
@@ -11,7 +12,6 @@ export type ScrubSide = (typeof SCRUB_SIDES)[number];
 /** Ranges told of at most; the first ones say enough. */
 const MAX_RANGES = 64;
 const MAX_STATE_BYTES = 64 * KIB;
-const DIRECTORY = 'volumes';
 
 const count = z.number().int().nonnegative();
 const passSchema = z.strictObject({
@@ -99,5 +99,5 @@ export async function saveScrubState(disk: Disk, ref: VolumeRef, { local, remote
 /** Beside the state of the volume, and removed with it. */
 export function scrubPath({ volume }: VolumeRef): string {
   invariant(/^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/.test(volume), 'a volume id is a file name');
-  return `${DIRECTORY}/${volume}.scrub`;
+  return `${STATE_DIRECTORY}/${volume}.scrub`;
 }

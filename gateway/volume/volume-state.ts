@@ -1,12 +1,12 @@
 import { z } from 'zod';
-import { parentOf, readWhole, replaceFile, type Disk } from '../base/disk.ts';
-import { FarshoreError, invariant } from '../base/errors.ts';
+import { parentOf, replaceFile, type Disk } from '../base/disk.ts';
+import { invariant } from '../base/errors.ts';
 import { KIB, type Epoch, type WriteSeq } from '../base/units.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
 import type { LogOrigin } from '../replication/remote-volume.ts';
 import { scrubPath } from './scrub-pass.ts';
+import { loadStateFile, STATE_DIRECTORY } from './state-file.ts';
 
-const DIRECTORY = 'volumes';
 const MAX_BYTES = 64 * KIB;
 const VOLUME_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/;
 
@@ -42,30 +42,16 @@ export interface VolumeState {
 
 /** undefined when the gateway has never opened the volume. Rejects with `damaged` when the file can't be understood. */
 export async function loadVolumeState(disk: Disk, ref: VolumeRef): Promise<VolumeState | undefined> {
-  const path = pathOf(ref);
-  // What the last process did may be visible and not durable yet; before anybody acts on it, it has to be.
-  await disk.makeDirectory(DIRECTORY);
-  await disk.syncDirectory(DIRECTORY);
-  const content = await readWhole(disk, path, MAX_BYTES);
+  const content = await loadStateFile(disk, pathOf(ref), MAX_BYTES, schema, ref);
   if (content === undefined) return undefined;
-  let json: unknown;
-  try {
-    json = JSON.parse(content.toString('utf8'));
-  } catch (error) {
-    throw new FarshoreError('damaged', `${path} in the state directory is damaged`, { cause: error });
-  }
-  const parsed = schema.safeParse(json);
-  if (!parsed.success || parsed.data.volume !== ref.volume || parsed.data.lineage !== ref.lineage) {
-    throw new FarshoreError('damaged', `${path} in the state directory is not what this Farshore writes`);
-  }
-  const { localNumber, firstSeq, logId, epoch, base } = parsed.data;
+  const { localNumber, firstSeq, logId, epoch, base } = content;
   return { localNumber, firstSeq, logId, epoch, base: base ?? undefined };
 }
 
 /** Durable when it resolves. */
 export async function saveVolumeState(disk: Disk, ref: VolumeRef, state: VolumeState): Promise<void> {
   const path = pathOf(ref);
-  await disk.makeDirectory(DIRECTORY);
+  await disk.makeDirectory(STATE_DIRECTORY);
   await disk.syncDirectory('');
   const { lineage, volume } = ref;
   const { base, ...rest } = state;
@@ -76,7 +62,7 @@ export async function saveVolumeState(disk: Disk, ref: VolumeRef, state: VolumeS
 /** Forgets the volume; durable when it resolves. */
 export async function removeVolumeState(disk: Disk, ref: VolumeRef): Promise<void> {
   const path = pathOf(ref);
-  await disk.makeDirectory(DIRECTORY);
+  await disk.makeDirectory(STATE_DIRECTORY);
   await disk.remove(path);
   await disk.remove(scrubPath(ref));
   await disk.syncDirectory(parentOf(path));
@@ -84,5 +70,5 @@ export async function removeVolumeState(disk: Disk, ref: VolumeRef): Promise<voi
 
 function pathOf({ volume }: VolumeRef): string {
   invariant(VOLUME_ID.test(volume), 'a volume id is a file name');
-  return `${DIRECTORY}/${volume}.json`;
+  return `${STATE_DIRECTORY}/${volume}.json`;
 }

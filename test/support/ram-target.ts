@@ -3,13 +3,11 @@
  *   npx tsx test/support/ram-target.ts [--port 3260] [--size-mib 256] [--sector 512] [--iqn NAME] [--luns 1] [--null]
  */
 import { parseArgs } from 'node:util';
-import { systemClock, systemRandom } from '../../gateway/base/clock.ts';
 import type { Log } from '../../gateway/base/log.ts';
 import { silentLog } from '../../gateway/base/log.ts';
 import { MIB } from '../../gateway/base/units.ts';
-import { IscsiTargetServer } from '../../gateway/iscsi/server.ts';
-import { DEFAULT_ISCSI_SETTINGS } from '../../gateway/iscsi/settings.ts';
 import { NullDevice } from './null-device.ts';
+import { openServer } from './open-server.ts';
 import { RamDevice } from './ram-device.ts';
 
 const { values } = parseArgs({
@@ -54,19 +52,7 @@ const luns = new Map(
     },
   ]),
 );
-const target = { name: values.iqn, luns: () => luns };
-const server = new IscsiTargetServer({
-  log: values.verbose ? consoleLog : silentLog,
-  clock: systemClock,
-  random: systemRandom,
-  targets: {
-    authorize: (name) => (name === target.name ? { kind: 'allowed', target, chap: undefined } : { kind: 'not-found' }),
-    discover: () => [target],
-    discoveryChap: () => undefined,
-    onEvent: () => undefined,
-  },
-  settings: DEFAULT_ISCSI_SETTINGS,
-});
+const server = openServer(values.iqn, luns, values.verbose ? consoleLog : silentLog);
 const [portal] = await server.listen([{ host: '127.0.0.1', port: Number(values.port) }]);
 console.log(`iscsi://127.0.0.1:${portal?.port ?? 0}/${values.iqn}/0`);
 process.once('SIGINT', () => void server.close(true).then(() => process.exit(0)));

@@ -1,10 +1,9 @@
 import { z } from 'zod';
-import { parentOf, readWhole, replaceFile, type Disk } from '../../base/disk.ts';
-import { FarshoreError } from '../../base/errors.ts';
+import { parentOf, replaceFile, type Disk } from '../../base/disk.ts';
 import { MIB, type BlockNumber, type ByteCount, type WriteSeq } from '../../base/units.ts';
 import type { VolumeRef } from '../../cloud/version-log.ts';
+import { loadStateFile, STATE_DIRECTORY } from '../state-file.ts';
 
-const DIRECTORY = 'volumes';
 const MAX_BYTES = MIB;
 
 /** Blocks whose content was lost before the image had it, remembered until they are written again. */
@@ -53,21 +52,9 @@ export interface StoredState {
 
 /** undefined for a volume without an image. Rejects with `damaged` when the file can't be understood. */
 export async function loadStoredState(disk: Disk, ref: VolumeRef): Promise<StoredState | undefined> {
-  const path = pathOf(ref);
-  await disk.makeDirectory(DIRECTORY);
-  await disk.syncDirectory(DIRECTORY);
-  const content = await readWhole(disk, path, MAX_BYTES);
+  const content = await loadStateFile(disk, pathOf(ref), MAX_BYTES, schema, ref);
   if (content === undefined) return undefined;
-  let json: unknown;
-  try {
-    json = JSON.parse(content.toString('utf8'));
-  } catch (error) {
-    throw new FarshoreError('damaged', `${path} in the state directory is damaged`, { cause: error });
-  }
-  const parsed = schema.safeParse(json);
-  if (!parsed.success || parsed.data.volume !== ref.volume || parsed.data.lineage !== ref.lineage)
-    throw new FarshoreError('damaged', `${path} in the state directory is not what this Farshore writes`);
-  const { path: image, bytes, number, destagedThrough, lost, clean } = parsed.data;
+  const { path: image, bytes, number, destagedThrough, lost, clean } = content;
   return {
     path: image,
     bytes,
@@ -93,7 +80,7 @@ export async function saveStoredState(disk: Disk, ref: VolumeRef, state: StoredS
     lost: [...lost],
     clean: clean === undefined ? null : { ...clean },
   };
-  await disk.makeDirectory(DIRECTORY);
+  await disk.makeDirectory(STATE_DIRECTORY);
   await disk.syncDirectory('');
   await replaceFile(disk, pathOf(ref), Buffer.from(`${JSON.stringify(content, null, 2)}\n`));
 }
@@ -101,11 +88,11 @@ export async function saveStoredState(disk: Disk, ref: VolumeRef, state: StoredS
 /** The volume has no image here any more; durable when it resolves. */
 export async function removeStoredState(disk: Disk, ref: VolumeRef): Promise<void> {
   const path = pathOf(ref);
-  await disk.makeDirectory(DIRECTORY);
+  await disk.makeDirectory(STATE_DIRECTORY);
   await disk.remove(path);
   await disk.syncDirectory(parentOf(path));
 }
 
 function pathOf({ volume }: VolumeRef): string {
-  return `${DIRECTORY}/${volume}.image.json`;
+  return `${STATE_DIRECTORY}/${volume}.image.json`;
 }

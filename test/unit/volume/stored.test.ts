@@ -22,6 +22,19 @@ async function stopped(): Promise<VolumeBench> {
   return bench;
 }
 
+/** A volume larger than the log, written full: most of it is in the image alone by now. */
+async function largerThanLog(): Promise<VolumeBench> {
+  const bench = new VolumeBench({ ...OPTIONS, volumeBlocks: 4096, chunks: 4 });
+  await bench.start();
+  for (let block = 0; block < 4000; block += 40) {
+    await bench.write(block, 1 + (block % 250), 40);
+    if (block % 400 === 0) await bench.flushRemote();
+  }
+  await bench.flushRemote();
+  await bench.pass(5_000);
+  return bench;
+}
+
 describe('a volume with an image', () => {
   test('has in its image what was written and unmapped a while ago, while it is served', async () => {
     const bench = new VolumeBench(OPTIONS);
@@ -36,14 +49,7 @@ describe('a volume with an image', () => {
   });
 
   test('reads from the image what the log has dropped, without asking the cloud', async () => {
-    const bench = new VolumeBench({ ...OPTIONS, volumeBlocks: 4096, chunks: 4 });
-    await bench.start();
-    for (let block = 0; block < 4000; block += 40) {
-      await bench.write(block, 1 + (block % 250), 40);
-      if (block % 400 === 0) await bench.flushRemote();
-    }
-    await bench.flushRemote();
-    await bench.pass(5_000);
+    const bench = await largerThanLog();
     bench.shore.away = true;
     for (let block = 0; block < 4000; block += 40) expect(await bench.byteOf(block)).toBe(1 + (block % 250));
     expect(bench.shore.reads).toBe(0);
@@ -120,14 +126,7 @@ describe('a volume with an image', () => {
   });
 
   test('reads from the cloud what the disk of the image refuses', async () => {
-    const bench = new VolumeBench({ ...OPTIONS, volumeBlocks: 4096, chunks: 4 });
-    await bench.start();
-    for (let block = 0; block < 4000; block += 40) {
-      await bench.write(block, 1 + (block % 250), 40);
-      if (block % 400 === 0) await bench.flushRemote();
-    }
-    await bench.flushRemote();
-    await bench.pass(5_000);
+    const bench = await largerThanLog();
     bench.imageFaults.read = true;
     for (let block = 0; block < 400; block += 40) expect(await bench.byteOf(block)).toBe(1 + (block % 250));
     expect(bench.shore.reads).toBeGreaterThan(0);

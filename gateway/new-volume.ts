@@ -1,0 +1,58 @@
+import type { ArgumentsOf } from './admin/gateway-api.ts';
+import type { Clock, Random } from './base/clock.ts';
+import { FarshoreError } from './base/errors.ts';
+import type { VolumeItem } from './cloud/version-log.ts';
+import type { Settings } from './config.ts';
+import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
+
+export interface NewVolumeDeps {
+  readonly settings: Pick<Settings, 'iqn'>;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Whether a target made by hand has this name already. */
+  readonly targets: { isTaken(targetName: string): boolean };
+}
+
+/** The item of a volume that is about to be created, a lineage of its own. Throws `input` or `in-use` for what cannot be had. */
+export function newVolumeItem(
+  { settings, clock, random, targets }: NewVolumeDeps,
+  { name, bytes, sectorSize, physicalSize, removable, replication }: ArgumentsOf<'volume-create'>,
+): VolumeItem {
+  if (physicalSize !== undefined && physicalSize < sectorSize)
+    throw new FarshoreError('input', 'a disk with physical blocks of 512 bytes has sectors of 512 bytes: --sector 512');
+  checkVolumeSize(bytes);
+  if (replication !== 'async') {
+    throw new FarshoreError(
+      'input',
+      `replication ${replication} is not in this release; create the volume with --replication async`,
+    );
+  }
+  const targetName = defaultTarget(settings.iqn, name);
+  if (targets.isTaken(targetName)) {
+    throw new FarshoreError(
+      'in-use',
+      `there is a target ${targetName} already; choose another name for the volume, or first: farshore target delete ${targetName}`,
+    );
+  }
+  const volume = random.bytes(8).toString('hex');
+  return {
+    lineage: volume,
+    volume,
+    name,
+    bytes,
+    sectorSize,
+    ...(physicalSize === undefined ? {} : { physicalSize }),
+    ...(removable === undefined ? {} : { removable }),
+    replication,
+    targetName,
+    naa: newNaa(random),
+    createdAt: clock.now(),
+    epoch: 0,
+    owner: '',
+    floor: 0,
+    checkpoint: undefined,
+    maintenanceEpoch: 0,
+    retainedFrom: 0,
+    deletedAt: undefined,
+  };
+}
