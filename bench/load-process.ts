@@ -1,6 +1,7 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
+import { endWithThisProcess } from '../test/support/leftovers.ts';
 import type { LoadAnswer, LoadOrder, Portal } from './load.ts';
 import type { LoadRequest, LoadResult } from './generator.ts';
 
@@ -12,6 +13,7 @@ export class LoadProcess {
 
   constructor() {
     this.child = fork(join(import.meta.dirname, 'load.ts'), { execArgv: ['--import', 'tsx'] });
+    endWithThisProcess(this.child);
     this.child.on('message', (answer: LoadAnswer) => {
       this.pending?.resolve(answer);
       this.pending = undefined;

@@ -19,6 +19,8 @@ export interface CrashSettings {
   readonly seed: number;
   /** SIGKILL takes the power from the disk too. */
   readonly powerCut: boolean;
+  /** The disk of the power cuts says that it has synced chunks and has not: a campaign must find that. */
+  readonly isLying?: boolean;
   /** After so many rounds everything is drained, restored elsewhere and compared, and a fresh state directory begun. */
   readonly roundsPerSite?: number;
   readonly tell?: (line: string) => void;
@@ -160,7 +162,9 @@ class CrashSite {
       cloud = await CloudProcess.start(directory);
       const options: GatewayOptions = { directory, cloud, cacheSize: '1G', ramSize: '32M', rpoSeconds: 1 };
       const powerCut =
-        program === undefined ? {} : { program: powerCutWords(program, journal, random.split('kernel')) };
+        program === undefined
+          ? {}
+          : { program: powerCutWords(program, journal, random.split('kernel'), settings.isLying) };
       gateway = await GatewayProcess.start({ ...options, ...powerCut });
       return new CrashSite(directory, cloud, gateway, random, journal, settings);
     } catch (error) {
@@ -192,10 +196,20 @@ class CrashSite {
     const before = performance.now();
     await this.#gateway.start();
     this.#startMs = performance.now() - before;
+    const notServed = await this.#notServed();
+    if (notServed !== undefined) return [notServed];
     const again = await connectStamped(this.#endpoint());
     const wrong = await this.disk.lostOrForeign(again, this.#guarantee);
     await again.close();
     return wrong;
+  }
+
+  /** A volume whose log has lost something is refused, and that is a loss as well. */
+  async #notServed(): Promise<string | undefined> {
+    const { volumes } = await this.#gateway.call('status', {});
+    const found = volumes.find(({ name }) => name === VOLUME);
+    if (found?.state === 'serving') return undefined;
+    return `the volume is not served as it should be: ${found?.state ?? 'gone'}, ${found?.reason ?? 'nobody says why'}`;
   }
 
   /** Drains, and compares what another gateway makes of the committed version. */
@@ -277,6 +291,18 @@ class CrashSite {
 }
 
 /** Every start has a fate of its own. */
-function powerCutWords(program: string, journal: string, random: SimRandom): (configFile: string) => readonly string[] {
-  return (configFile) => [join(program, 'power-cut-gateway.js'), configFile, journal, String(random.uint32())];
+function powerCutWords(
+  program: string,
+  journal: string,
+  random: SimRandom,
+  isLying = false,
+): (configFile: string) => readonly string[] {
+  const lying = isLying ? ['lying'] : [];
+  return (configFile) => [
+    join(program, 'power-cut-gateway.js'),
+    configFile,
+    journal,
+    String(random.uint32()),
+    ...lying,
+  ];
 }

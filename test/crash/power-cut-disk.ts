@@ -24,10 +24,12 @@ export class PowerCutDisk implements Disk {
   readonly #root: string;
   readonly #journal: string;
   readonly #random: SimRandom;
+  readonly #isLying: boolean;
   readonly #inodes = new Map<string, Inode>();
 
-  /** `journal`: a directory beside `root`, on the same file system. */
-  constructor(root: string, journal: string, seed: string) {
+  /** `journal`: a directory beside `root`, on the same file system. `isLying`: syncs of chunks are answered, and nothing is synced. */
+  constructor(root: string, journal: string, seed: string, isLying = false) {
+    this.#isLying = isLying;
     this.#root = root;
     this.#journal = journal;
     this.#random = new SimRandom(seed);
@@ -58,7 +60,7 @@ export class PowerCutDisk implements Disk {
       inode = new Inode(fs.openSync(full, 'r+'), this.#random);
       this.#inodes.set(full, inode);
     }
-    return new PowerCutFile(inode, path);
+    return new PowerCutFile(inode, path, this.#isLying && path.endsWith('.chunk'));
   }
 
   async rename(from: string, to: string): Promise<void> {
@@ -195,9 +197,11 @@ class Inode {
 class PowerCutFile implements DiskFile {
   readonly #inode: Inode;
   readonly #path: string;
+  readonly #isLying: boolean;
 
-  constructor(inode: Inode, path: string) {
+  constructor(inode: Inode, path: string, isLying: boolean) {
     this.#inode = inode;
+    this.#isLying = isLying;
     this.#path = path;
   }
 
@@ -219,7 +223,7 @@ class PowerCutFile implements DiskFile {
   }
 
   sync(): Promise<void> {
-    return this.#inode.sync();
+    return this.#isLying ? Promise.resolve() : this.#inode.sync();
   }
 
   async close(): Promise<void> {

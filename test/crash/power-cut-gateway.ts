@@ -4,17 +4,18 @@ import { startGateway } from '../../gateway/main.ts';
 import { PowerCutDisk } from './power-cut-disk.ts';
 
 /**
- * `farshore serve` on a disk that SIGKILL cuts the power of: node power-cut-gateway.js CONFIG JOURNAL SEED.
+ * `farshore serve` on a disk that SIGKILL cuts the power of: node power-cut-gateway.js CONFIG JOURNAL SEED [lying].
+ * `lying`: its disk answers that it has synced what it has not, which the drill must find.
  * Everything else is the gateway as it is shipped.
  */
-const [config = '', journal = '', seed = ''] = process.argv.slice(2);
+const [config = '', journal = '', seed = '', lying] = process.argv.slice(2);
 const log = pino({ level: 'info', base: null }, pino.destination({ dest: 2, sync: true }));
 const asked = new Promise((resolve) => {
   process.once('SIGTERM', resolve);
 });
 const gateway = await startGateway(loadSettings(config), log, {
   stop: asked,
-  diskAt: (stateDir) => new PowerCutDisk(stateDir, journal, seed),
+  diskAt: (stateDir) => new PowerCutDisk(stateDir, journal, seed, lying === 'lying'),
 });
 process.stdout.write(`serving on ${gateway.portals().join(', ')}\n`);
 await Promise.race([asked, gateway.failed]);

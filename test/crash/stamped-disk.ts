@@ -11,7 +11,7 @@ const WRITE_SECTORS = [1, 1, 3, 7, 8, 8, 8, 9, 16, 24, 64, 128, 256, 1024] as co
 const HOT_SECTORS = 2048;
 const READ_SECTORS = 2048;
 /** Of an answer that does not come: here that is a killed gateway. */
-const COMMAND_LIMIT_MS = 20_000;
+const COMMAND_LIMIT_MS = 90_000;
 
 export type Endpoint = { readonly host: string; readonly port: number; readonly target: string };
 

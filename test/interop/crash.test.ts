@@ -35,6 +35,17 @@ describe('SIGKILL of the gateway at any moment: in the middle of writes, commits
     },
     CAMPAIGN_LIMIT_MS,
   );
+
+  it(
+    'finds out about a disk that says it has synced the log, and has not',
+    async () => {
+      const { wrong } = await crashCampaign({ rounds: ROUNDS, seed, powerCut: true, isLying: true });
+      expect(wrong.join('\n')).toMatch(
+        /^round \d: .*(came after that and is|is not served as it should be: stopped, )/m,
+      );
+    },
+    CAMPAIGN_LIMIT_MS,
+  );
 });
 
 describe('SIGKILL of the gateway', () => {

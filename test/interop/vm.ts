@@ -1,19 +1,20 @@
-/**
- * The Linux kernel's initiator in a virtual machine against a gateway as it is shipped:
- *   npm run interop:vm                 every test, a machine each
- *   npm run interop:vm -- chap sg      those whose title contains a word
- *   npm run interop:vm -- --short      one machine, as in `npm test`
- *   npm run interop:outage             the cloud is away for a minute, then for ten, under more writes than the cache holds;
- *                                      with `-- 60` (seconds) only that one
- * It needs qemu, a kernel package, and about a minute a machine under emulation.
- */
+/** The Linux kernel's initiator in a virtual machine against a gateway as it is shipped (see USAGE). */
 import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { describeError } from '../../gateway/base/errors.ts';
 import { startSite } from '../support/gateway-process.ts';
 import type { Site } from '../support/gateway-process.ts';
 import { VmHost } from './vm-host.ts';
+
+const USAGE = `npm run interop:vm -- [options] [WORD ...]
+  WORD ...    the tests whose title contains one of the words; without, every test, a machine each
+  --short     one machine, as in npm test
+  --outage    the cloud is away for a minute, then for ten, under more writes than the cache holds; with 60 only the first
+              (npm run interop:outage)
+  --help      this
+It needs qemu, a kernel package, and about a minute a machine under emulation.`;
 
 const SCRIPT = join(import.meta.dirname, 'linux-initiator.sh');
 const GUEST_TESTS = join(import.meta.dirname, 'guest');
@@ -136,13 +137,23 @@ async function runTest(site: Site, volume: string, test: VmTest): Promise<boolea
 }
 
 async function run(words: readonly string[]): Promise<void> {
-  const wanted = words.filter((word) => !word.startsWith('--'));
-  const isOutage = words.includes('--outage');
-  const tests = words.includes('--short')
-    ? [SHORT]
-    : (isOutage ? OUTAGES : TESTS).filter(
-        ({ title }) => wanted.length === 0 || wanted.some((word) => title.includes(word)),
-      );
+  const { values, positionals: wanted } = parseArgs({
+    args: [...words],
+    allowPositionals: true,
+    options: { short: { type: 'boolean' }, outage: { type: 'boolean' }, help: { type: 'boolean' } },
+  });
+  if (values.help === true) {
+    console.log(USAGE);
+    return;
+  }
+  const isOutage = values.outage === true;
+  const all = values.short === true ? [SHORT] : isOutage ? OUTAGES : TESTS;
+  const tests = all.filter(({ title }) => wanted.length === 0 || wanted.some((word) => title.includes(word)));
+  if (tests.length === 0) {
+    throw new Error(
+      `no test's title contains ${wanted.join(' or ')}; there are:\n${all.map(({ title }) => `  ${title}`).join('\n')}`,
+    );
+  }
   const site = await startSite({ cacheSize: isOutage ? OUTAGE_CACHE : '2G' });
   const failed: string[] = [];
   try {
@@ -153,12 +164,13 @@ async function run(words: readonly string[]): Promise<void> {
   }
   for (const title of failed) console.log(`FAILED: ${title}`);
   console.log(`${tests.length - failed.length} passed, ${failed.length} failed`);
-  process.exitCode = failed.length > 0 || tests.length === 0 ? 1 : 0;
+  process.exitCode = failed.length > 0 ? 1 : 0;
 }
 
 try {
   await run(process.argv.slice(2));
 } catch (error) {
-  console.error(`interop:vm: ${describeError(error)}`);
-  process.exitCode = 1;
+  const isUsage = error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
+  console.error(`interop:vm: ${describeError(error)}${isUsage ? `\n${USAGE}` : ''}`);
+  process.exitCode = isUsage ? 2 : 1;
 }

@@ -2,9 +2,6 @@
  * npm run bench:engine [-- case ...]: what the storage half alone costs on a real disk, in microseconds of the thread per operation (the least
  * of several rounds, because others use the machine too). No network, no uploads; a temporary directory.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { WriteEnd } from '../../gateway/base/block-device.ts';
 import { systemClock, systemRandom } from '../../gateway/base/clock.ts';
@@ -15,6 +12,7 @@ import { CacheLog } from '../../gateway/cache/cache-log.ts';
 import { openLogReader } from '../../gateway/cache/log-reader.ts';
 import { cacheSettings } from '../../gateway/cache/settings.ts';
 import { Volume } from '../../gateway/volume/volume.ts';
+import { makeTemporaryDirectory, removeTemporaryDirectory } from './leftovers.ts';
 import { MemoryRemote, MemoryShore } from './memory-remote.ts';
 import { REF } from './volume-bench.ts';
 
@@ -74,7 +72,7 @@ function shuffled(count: number): Uint32Array {
 }
 
 const wanted = process.argv.slice(2);
-const root = mkdtempSync(join(tmpdir(), 'farshore-engine-'));
+const root = makeTemporaryDirectory('farshore-engine-');
 try {
   const disk = new NodeDisk(root);
   const settings = cacheSettings({ sizeBytes: 1900 * MIB, ramBytes: 64 * MIB });
@@ -145,5 +143,5 @@ try {
   await volume.close();
   await cache.close();
 } finally {
-  rmSync(root, { recursive: true });
+  removeTemporaryDirectory(root);
 }

@@ -1,13 +1,14 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { connectToGateway } from '../../gateway/admin/control-client.ts';
 import type { ArgumentsOf, Operation, Results } from '../../gateway/admin/gateway-api.ts';
+import { makeTemporaryDirectory, removeTemporaryDirectory } from './leftovers.ts';
 import { LoggedProcess, eventually, freePort, runTool } from './processes.ts';
 
 /** The bundle that is shipped: what runs here is what a user runs. */
 const PROGRAM = resolve(import.meta.dirname, '../../dist/farshore.js');
-const READY_LIMIT_MS = 30_000;
+/** Far more than a start takes, for machines that have much else to do. */
+const READY_LIMIT_MS = 120_000;
 export const SITE_IQN = 'iqn.2026-11.dev.farshore:test';
 
 /** Credentials that the embedded cloud accepts like any others. */
@@ -19,11 +20,11 @@ const ENVIRONMENT: NodeJS.ProcessEnv = {
 
 /** A directory that everything of one test or benchmark lives in; short, because a Unix socket's path must be. */
 export function makeSiteDirectory(): string {
-  return mkdtempSync(join(tmpdir(), 'farshore-'));
+  return makeTemporaryDirectory('farshore-');
 }
 
 export function removeSiteDirectory(directory: string): void {
-  rmSync(directory, { recursive: true, force: true });
+  removeTemporaryDirectory(directory);
 }
 
 /** `farshore cloud` as a process of its own. */

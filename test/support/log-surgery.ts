@@ -23,13 +23,15 @@ export interface FoundRecord {
 export function recordsOn(disk: SimDisk, chunkSlots: number): FoundRecord[] {
   const geometry = chunkGeometry(chunkSlots);
   const found: FoundRecord[] = [];
+  const header = Buffer.alloc(4096);
+  const table = newTable(geometry.tableBytes);
   for (const path of disk.paths()) {
     const file = disk.file(path);
     if (file === undefined || chunkOfName(path.slice('cache/'.length)) === undefined) continue;
-    const header = Buffer.alloc(4096);
+    header.fill(0);
     file.read(header, 0);
     const generation = decodeChunkHeader(header)?.generation ?? 0;
-    const table = newTable(geometry.tableBytes);
+    table.fill(0);
     file.read(table, TABLE_OFFSET);
     const words = wordsOf(table);
     for (let slot = geometry.firstSlot; slot < geometry.slots; slot++) {

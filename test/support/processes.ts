@@ -3,8 +3,11 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
+import { endWithThisProcess } from './leftovers.ts';
 
 const POLL_MS = 50;
+/** One poll counts as no more than this: a machine that was suspended has not waited. */
+const MOST_PER_POLL_MS = 2_000;
 
 /** A free TCP port on loopback. Somebody else may take it before its user does; then that user fails and says so. */
 export async function freePort(): Promise<number> {
@@ -27,12 +30,14 @@ export async function eventually<T>(
   limitMs: number,
   otherwise: () => string,
 ): Promise<T> {
-  const giveUpAt = performance.now() + limitMs;
+  let waitedMs = 0;
   for (;;) {
+    const before = performance.now();
     const value = await ready();
     if (value !== undefined) return value;
-    if (performance.now() > giveUpAt) throw new Error(otherwise());
+    if (waitedMs > limitMs) throw new Error(otherwise());
     await pause(POLL_MS);
+    waitedMs += Math.min(performance.now() - before, MOST_PER_POLL_MS);
   }
 }
 
@@ -51,6 +56,7 @@ export class LoggedProcess {
     this.logFrom = fstatSync(log).size;
     this.child = spawn(program, words, { stdio: ['ignore', log, log], env });
     closeSync(log);
+    endWithThisProcess(this.child);
     this.ended = new Promise((resolve) => {
       this.child.once('error', () => {
         this.running = false;

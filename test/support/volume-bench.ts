@@ -177,7 +177,7 @@ export class VolumeBench {
   async byteOf(block: number): Promise<number> {
     const data = await this.readBlock(block);
     const first = data[0] ?? -1;
-    if (!data.every((byte) => byte === first)) throw new Error(`block ${block} is a mix`);
+    if (!data.equals(Buffer.alloc(data.length, first))) throw new Error(`block ${block} is a mix`);
     return first;
   }
 
