@@ -5,21 +5,14 @@ import type { VolumePart } from './access/document.ts';
 import { parseIscsiName } from './access/operations.ts';
 import type { ArgumentsOf, Caller, Operation, Results, SessionReport, Warned } from './admin/gateway-api.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
-import type { MappedLun } from './iscsi/target-registry.ts';
-import type { LogicalUnit } from './scsi/logical-unit.ts';
-import type { EndedSession, SessionInfo } from './iscsi/server.ts';
+import type { SeenSession, SessionsControl } from './sessions-control.ts';
 
 /** What the operations on access control are carried out with. */
 export interface AccessOperationsDeps {
   readonly admin: AccessAdmin;
-  readonly control: AccessControl;
+  readonly control: Pick<AccessControl, 'problems'>;
   readonly audit: AuditLog;
-  readonly sessions: {
-    sessions(): readonly SessionInfo[];
-    /** Resolves with undefined when there is no such session, and in bounded time. */
-    endSession(tsih: number, reason?: string): Promise<EndedSession | undefined>;
-    unitOf(volume: MappedLun): LogicalUnit;
-  };
+  readonly sessions: SessionsControl;
   /** Name of a volume by its identifier. */
   readonly volumeName: (volume: string) => string;
   /** Targets came or went, for whoever announces them. */
@@ -123,9 +116,9 @@ export function accessOperations(
       targetsChanged();
       return { maps: maps.map((map) => ({ volume: name, ...map })), ...(await named(name)) };
     },
-    'session-list': () => Promise.resolve(sessions.sessions().map((session) => sessionReport(session, deps))),
+    'session-list': async () => (await sessions.sessions()).map((session) => sessionReport(session, deps)),
     'session-kill': async ({ id }, _, { by }) => {
-      const session = sessions.sessions().find((each) => each.tsih === id);
+      const session = (await sessions.sessions()).find((each) => each.tsih === id);
       if (session === undefined) throw noSession(id);
       const { initiatorName: initiator, targetName: target, peer } = session;
       await audit.change({ event: 'session-kill', by, session: id, initiator, target: target ?? null, peer });
@@ -133,15 +126,14 @@ export function accessOperations(
       if (ended === undefined) throw noSession(id);
       return { id, unsettled: ended.unsettled };
     },
-    'reservation-list': ({ name }) => Promise.resolve(reservationsOf(name, deps).report()),
+    'reservation-list': ({ name }) => sessions.reservations(name),
     'reservation-clear': async ({ name, discardUnreadable }, _, { by }) => {
       requireOwned(name);
-      const reservations = reservationsOf(name, deps);
-      const before = reservations.report();
+      const before = await sessions.reservations(name);
       if (!before.readable && !discardUnreadable) throw unreadable(name);
       await audit.change({ event: 'reservation-clear', by, volume: name, before });
       try {
-        await reservations.clear();
+        await sessions.clearReservations(name);
       } catch (error) {
         audit.note({ event: 'change-failed', by, change: 'reservation-clear', reason: describeError(error) });
         throw error;
@@ -154,8 +146,8 @@ export function accessOperations(
   };
 }
 
-function sessionReport(session: SessionInfo, { control, volumeName }: AccessOperationsDeps): SessionReport {
-  const { initiatorName, targetName, peer, portal, proof, since, outstandingTasks, tsih } = session;
+function sessionReport(session: SeenSession, { volumeName }: AccessOperationsDeps): SessionReport {
+  const { initiatorName, targetName, peer, portal, proof, since, outstandingTasks, tsih, volumes } = session;
   return {
     id: tsih,
     initiator: initiatorName,
@@ -165,7 +157,7 @@ function sessionReport(session: SessionInfo, { control, volumeName }: AccessOper
     authentication: proof.kind,
     since,
     outstandingTasks,
-    volumes: control.volumesOf(session).map(volumeName),
+    volumes: volumes.map(volumeName),
   };
 }
 
@@ -175,13 +167,6 @@ function givenOf(chap: NonNullable<ArgumentsOf<'initiator-chap'>['chap']>): Give
     secret: Buffer.from(secret, 'base64'),
   });
   return { initiator: credential(chap), mutual: chap.mutual && credential(chap.mutual) };
-}
-
-/** Of a volume that is open here. */
-function reservationsOf(name: string, { control, sessions }: AccessOperationsDeps): LogicalUnit['reservations'] {
-  const volume = control.offered(name);
-  if (volume !== undefined) return sessions.unitOf(volume).reservations;
-  throw new FarshoreError('not-found', `volume ${name} is not open on this gateway; farshore status shows which are`);
 }
 
 function unreadable(name: string): FarshoreError {

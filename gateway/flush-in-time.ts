@@ -3,7 +3,7 @@ import { sleep } from './base/clock.ts';
 import { FarshoreError } from './base/errors.ts';
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeTargets } from './target-directory.ts';
-import type { Volume } from './volume/volume.ts';
+import type { VolumeControl } from './volume-control.ts';
 
 export interface FlushDeps {
   readonly clock: Clock;
@@ -17,7 +17,7 @@ const FLUSH_WITHIN_MS = 60_000;
 export async function flushInTime(
   { clock, targets }: FlushDeps,
   entry: CatalogueVolume,
-  volume: Volume,
+  volume: Pick<VolumeControl, 'flushRemote'>,
   changed: string,
 ): Promise<void> {
   const timeUp = new AbortController();

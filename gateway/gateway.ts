@@ -31,9 +31,9 @@ import { ServedVolume, type OpenVolume } from './served-volume.ts';
 import type { VolumeTargets } from './target-directory.ts';
 import type { UploadLimit } from './upload-limit.ts';
 import { VERSION } from './version.ts';
+import type { VolumeControl } from './volume-control.ts';
 import { claimName, itemOf, requireVersion, resolveVolume, unlessFenced } from './volume-lookup.ts';
 import type { ImageRequest, PreparedImage } from './volume/stored/prepare-image.ts';
-import type { Volume } from './volume/volume.ts';
 
 export interface GatewayDeps {
   readonly settings: Settings;
@@ -136,14 +136,13 @@ export class Gateway implements GatewayApi {
     flush: ({ name }: Named, onProgress: OnProgress) => this.#flush(this.#require(name).serving(), onProgress),
     'upload-limit': ({ limit }: ArgumentsOf<'upload-limit'>, _: OnProgress, caller: Caller) =>
       this.#limitUploads(limit, caller),
-    versions: ({ name, limit }: ArgumentsOf<'versions'>) => this.#require(name).remote().versions(limit),
-    fold: ({ name }: Named) => this.#require(name).remote().fold(),
+    versions: ({ name, limit }: ArgumentsOf<'versions'>) => this.#require(name).serving().remote.versions(limit),
+    fold: ({ name }: Named) => this.#require(name).serving().remote.fold(),
     restore: ({ name, version }: ArgumentsOf<'restore'>) => this.#restore(name, version),
-    verify: ({ name }: Named) => this.#require(name).remote().verify(),
+    verify: ({ name }: Named) => this.#require(name).serving().remote.verify(),
     scrub: ({ name, sides, now }: ArgumentsOf<'scrub'>, onProgress: OnProgress) => {
       const volume = this.#require(name).serving();
-      return volume.scrub(sides, now, (side) => {
-        const { total, [side]: pass } = volume.status().scrub;
+      return volume.scrub(sides, now, (side, { total, [side]: pass }) => {
         onProgress({ phase: `scrubbing ${side}`, done: pass?.position ?? 0, total, unit: 'blocks' });
       });
     },
@@ -299,15 +298,15 @@ export class Gateway implements GatewayApi {
       const item = await table.getVolume(ref);
       if (item === undefined) continue; // a creation that died, or a purge under way
       const served = this.#served.get(name);
+      const report = await served?.report();
       const elsewhere = item.owner === '' ? 'unowned' : 'elsewhere';
       entries.push({
         name,
         id: item.volume,
-        bytes: served?.isServing() === true ? served.serving().bytes : item.bytes,
+        bytes: report !== undefined && served?.isServing() === true ? report.bytes : item.bytes,
         owner: item.owner,
         here: item.owner === catalogue.gateway,
-        state:
-          item.deletedAt !== undefined ? 'deleted' : served === undefined ? elsewhere : (await served.report()).state,
+        state: item.deletedAt !== undefined ? 'deleted' : (report?.state ?? elsewhere),
         purgeAfter: item.deletedAt === undefined ? undefined : item.deletedAt + KEEP_DELETED_MS,
       });
     }
@@ -321,17 +320,21 @@ export class Gateway implements GatewayApi {
   }
 
   /** Tells how much of what was dirty at the call is in the cloud; with the cloud away that is where it stays. */
-  async #flush(volume: Volume, onProgress: (progress: Progress) => void): Promise<{ readonly n: VersionNumber }> {
-    const total = volume.status().lagBytes;
+  async #flush(
+    volume: VolumeControl,
+    onProgress: (progress: Progress) => void,
+  ): Promise<{ readonly n: VersionNumber }> {
+    const { lagBytes: total } = await volume.status();
     const over = new AbortController();
     const watch = async (): Promise<void> => {
       while (!over.signal.aborted) {
-        const done = Math.max(0, total - volume.status().lagBytes);
-        onProgress({ phase: 'replicating', done, total, unit: 'bytes' });
+        const { lagBytes } = await volume.status();
+        onProgress({ phase: 'replicating', done: Math.max(0, total - lagBytes), total, unit: 'bytes' });
         await sleep(this.#deps.clock, FLUSH_PROGRESS_MS, over.signal);
       }
     };
-    const watching = watch();
+    // What keeps the status from being told ends the flush too.
+    const watching = watch().catch(() => undefined);
     try {
       const { n } = await volume.flushRemote();
       return { n };

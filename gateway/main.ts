@@ -30,6 +30,7 @@ import { Gateway } from './gateway.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
 import { DEFAULT_ISCSI_SETTINGS, type IscsiSettings } from './iscsi/settings.ts';
 import { ProcessFigures } from './process-figures.ts';
+import { sessionsHere } from './sessions-control.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
 import type { OpenVolume } from './served-volume.ts';
@@ -37,6 +38,7 @@ import { prepareImage } from './volume/stored/prepare-image.ts';
 import { VolumeTargets } from './target-directory.ts';
 import { UploadLimit, uploadRateOf } from './upload-limit.ts';
 import { VERSION } from './version.ts';
+import { directControl } from './volume-control.ts';
 import { forgetVolume, surrenderVolume } from './volume/open-volume.ts';
 import { Volume } from './volume/volume.ts';
 
@@ -172,7 +174,7 @@ async function start(
       admin: new AccessAdmin({ book, secrets, control: accessControl, audit, disk, clock, iqn: settings.iqn }),
       control: accessControl,
       audit,
-      sessions: server,
+      sessions: sessionsHere(server, accessControl),
       warnings: (concerns, isElsewhere) => warningsAbout({ book, sync }, concerns, isElsewhere),
       volumeName: (volume) => book.document.volumes.find((part) => part.volume === volume)?.name ?? volume,
       targetsChanged: () => {
@@ -330,7 +332,7 @@ function volumeOpener(
       throw error;
     }
     if (early !== undefined) volume.onFenced(early.message);
-    return { volume, remote, item: volume.item };
+    return directControl(volume, remote);
   };
 }
 

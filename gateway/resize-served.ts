@@ -18,13 +18,14 @@ export async function resizeServed(
   checkVolumeSize(bytes);
   const volume = served.serving();
   const { name } = served.entry;
-  if (bytes < volume.bytes && !force) {
+  const { bytes: before } = await volume.status();
+  if (bytes < before && !force) {
     throw new FarshoreError(
       'input',
-      `volume ${name} has ${volume.bytes} bytes now, and ${bytes} are fewer: what a file system or a partition table has beyond them would be cut off. Shrink those first, unmap the rest, then repeat the command with --force`,
+      `volume ${name} has ${before} bytes now, and ${bytes} are fewer: what a file system or a partition table has beyond them would be cut off. Shrink those first, unmap the rest, then repeat the command with --force`,
     );
   }
-  if (bytes === volume.bytes) return;
+  if (bytes === before) return;
   await flushInTime(deps, served.entry, volume, 'resized');
   await volume.resize(bytes);
 }

@@ -1,4 +1,3 @@
-import type { BlockDevice } from './base/block-device.ts';
 import type { Clock } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
@@ -7,22 +6,15 @@ import { BLOCK_SIZE, type Epoch, type VersionNumber } from './base/units.ts';
 import type { StoredReport, VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
-import type { RemoteVolume } from './replication/remote-volume.ts';
+import type { VolumeControl } from './volume-control.ts';
 import type { ScrubReport } from './volume/scrubber.ts';
-import type { Volume, VolumeStatus } from './volume/volume.ts';
-
-/** An open volume: its device and its remote half. */
-export interface OpenedVolume {
-  readonly volume: Volume;
-  readonly remote: RemoteVolume;
-  readonly item: VolumeItem;
-}
+import type { VolumeStatus } from './volume/volume.ts';
 
 /** Rejects soon with `stopped` when `signal` aborts: a cloud that does not answer must not hold up a stop. */
 export type OpenVolume = (
   ref: VolumeRef,
   how: { readonly takeover: boolean; readonly rollBackTo: VersionNumber | undefined; readonly signal: AbortSignal },
-) => Promise<OpenedVolume>;
+) => Promise<VolumeControl>;
 
 /** Where initiators find volumes; implemented over access control. */
 export interface TargetDirectory {
@@ -34,11 +26,11 @@ export interface TargetDirectory {
   adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal, how: { readonly isRolledBack: boolean }): Promise<void>;
   /** The volume is being opened: until the answer is called, its initiators are told to try again. */
   expect(ref: VolumeRef): () => void;
-  offer(item: VolumeItem, device: BlockDevice): void;
+  offer(volume: Pick<VolumeControl, 'item' | 'place'>): void;
   /** Takes it away from every initiator; resolves when none of their writes can land any more. */
   withdraw(ref: VolumeRef): Promise<void>;
   /** Sessions that see it. */
-  sessions(ref: VolumeRef): number;
+  sessions(ref: VolumeRef): Promise<number>;
   access(ref: VolumeRef): VolumeAccessReport;
   /** False when the table does not have what is in force after `withinMs`, though this gateway has the volume. */
   isSettled(ref: VolumeRef, withinMs: number): Promise<boolean>;
@@ -61,7 +53,7 @@ const SETTLED_WITHIN_MS = 5_000;
 
 type State =
   | { readonly kind: 'opening'; readonly reason: string | undefined }
-  | { readonly kind: 'open'; readonly opened: OpenedVolume }
+  | { readonly kind: 'open'; readonly opened: VolumeControl }
   | { readonly kind: 'failed'; readonly state: Extract<VolumeState, 'fenced' | 'stopped'>; readonly reason: string }
   | { readonly kind: 'closed' };
 
@@ -93,16 +85,20 @@ export class ServedVolume {
   }
 
   /** The open volume; otherwise a rejection that says why it isn't. */
-  serving(): Volume {
-    return this.#opened().volume;
-  }
-
-  remote(): RemoteVolume {
-    return this.#opened().remote;
+  serving(): VolumeControl {
+    const state = this.#state;
+    if (state.kind === 'open') return state.opened;
+    const { name } = this.entry;
+    if (state.kind === 'failed')
+      throw new FarshoreError(state.state, `volume ${name} is ${state.state}: ${state.reason}`);
+    throw new FarshoreError(
+      'retry',
+      `volume ${name} is not open yet${state.kind === 'opening' && state.reason !== undefined ? `: ${state.reason}` : ''}`,
+    );
   }
 
   isServing(): boolean {
-    return this.#state.kind === 'open' && this.#state.opened.volume.status().state === 'serving';
+    return this.#state.kind === 'open' && this.#state.opened.state === 'serving';
   }
 
   /** It will not open by itself any more. */
@@ -114,7 +110,7 @@ export class ServedVolume {
   isElsewhere(): boolean {
     const state = this.#state;
     return state.kind === 'open'
-      ? state.opened.volume.status().state === 'fenced'
+      ? state.opened.state === 'fenced'
       : state.kind === 'failed' && state.state === 'fenced';
   }
 
@@ -144,7 +140,7 @@ export class ServedVolume {
 
   /** Gives it back. */
   offer(): void {
-    if (this.#state.kind === 'open') this.#deps.targets.offer(this.#state.opened.item, this.#state.opened.volume);
+    if (this.#state.kind === 'open') this.#deps.targets.offer(this.#state.opened);
   }
 
   async report(): Promise<VolumeReport> {
@@ -161,12 +157,12 @@ export class ServedVolume {
               : state.reason,
       };
     }
-    const { volume, item, remote } = state.opened;
-    const status = volume.status();
+    const { item, remote } = state.opened;
+    const [status, sessions] = await Promise.all([state.opened.status(), this.#deps.targets.sessions(item)]);
     return {
       name: this.entry.name,
       id: item.volume,
-      bytes: volume.bytes,
+      bytes: status.bytes,
       sectorSize: item.sectorSize,
       replication: item.replication,
       target: item.targetName,
@@ -186,7 +182,7 @@ export class ServedVolume {
       lagBytes: status.lagBytes,
       hydration: status.hydration,
       stored: storedReport(status.stored),
-      sessions: this.#deps.targets.sessions(item),
+      sessions,
       scrub: status.scrub,
       access: this.#access(item),
     };
@@ -201,7 +197,7 @@ export class ServedVolume {
     await this.withdraw();
     this.#state = { kind: 'closed' };
     const settled = this.#deps.targets.isSettled(this.entry, SETTLED_WITHIN_MS);
-    await state.opened.volume.close();
+    await state.opened.close();
     if (await settled) return;
     this.#deps.log.warn(
       { volume: this.entry.name },
@@ -259,29 +255,13 @@ export class ServedVolume {
   }
 
   /** A volume whose access control cannot be had is not left open behind everybody's back. */
-  async #adopt(
-    { item, volume }: OpenedVolume,
-    signal: AbortSignal,
-    how: { readonly isRolledBack: boolean },
-  ): Promise<void> {
+  async #adopt(volume: VolumeControl, signal: AbortSignal, how: { readonly isRolledBack: boolean }): Promise<void> {
     try {
-      await this.#deps.targets.adopt(item, volume.status().epoch, signal, how);
+      await this.#deps.targets.adopt(volume.item, volume.epoch, signal, how);
     } catch (error) {
       await volume.close();
       throw error;
     }
-  }
-
-  #opened(): OpenedVolume {
-    const state = this.#state;
-    if (state.kind === 'open') return state.opened;
-    const { name } = this.entry;
-    if (state.kind === 'failed')
-      throw new FarshoreError(state.state, `volume ${name} is ${state.state}: ${state.reason}`);
-    throw new FarshoreError(
-      'retry',
-      `volume ${name} is not open yet${state.kind === 'opening' && state.reason !== undefined ? `: ${state.reason}` : ''}`,
-    );
   }
 
   #blankReport(): VolumeReport {
@@ -326,7 +306,7 @@ function together(...reasons: readonly (string | undefined)[]): string | undefin
 }
 
 /** What the remote half has to say; one that doesn't answer has its own way to say so. */
-async function problemOf(remote: RemoteVolume): Promise<string | undefined> {
+async function problemOf(remote: VolumeControl['remote']): Promise<string | undefined> {
   try {
     return (await remote.status()).problem;
   } catch (error) {

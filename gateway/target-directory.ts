@@ -1,4 +1,3 @@
-import type { BlockDevice } from './base/block-device.ts';
 import type { Epoch } from './base/units.ts';
 import type { AccessBook } from './access/access-book.ts';
 import type { AccessControl } from './access/access-control.ts';
@@ -10,6 +9,7 @@ import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import { normalizeName } from './iscsi/names.ts';
 import { keptSanitizeState } from './scsi/sanitize/kept.ts';
 import type { TargetDirectory } from './served-volume.ts';
+import type { VolumeControl } from './volume-control.ts';
 
 export interface VolumeTargetsDeps {
   readonly book: AccessBook;
@@ -36,8 +36,8 @@ export class VolumeTargets implements TargetDirectory {
     return this.#deps.control.expect(volume);
   }
 
-  offer(item: VolumeItem, device: BlockDevice): void {
-    this.#deps.control.offer(adopted(item), device);
+  offer({ item, place }: Pick<VolumeControl, 'item' | 'place'>): void {
+    this.#deps.control.offer(adopted(item), place.device);
     this.#deps.changed();
   }
 
@@ -46,8 +46,8 @@ export class VolumeTargets implements TargetDirectory {
     this.#deps.changed();
   }
 
-  sessions({ volume }: VolumeRef): number {
-    return this.#deps.control.sessions(volume);
+  sessions({ volume }: VolumeRef): Promise<number> {
+    return Promise.resolve(this.#deps.control.sessions(volume));
   }
 
   access({ volume }: VolumeRef): VolumeAccessReport {

@@ -3,8 +3,7 @@ import { FarshoreError } from '../../gateway/base/errors.ts';
 import { silentLog } from '../../gateway/base/log.ts';
 import { ServedVolume, type TargetDirectory } from '../../gateway/served-volume.ts';
 import type { VolumeItem } from '../../gateway/cloud/version-log.ts';
-import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
-import type { Volume } from '../../gateway/volume/volume.ts';
+import type { VolumeControl } from '../../gateway/volume-control.ts';
 import { PromptClock } from '../support/prompt-clock.ts';
 
 const targets: TargetDirectory = {
@@ -12,7 +11,7 @@ const targets: TargetDirectory = {
   expect: () => () => undefined,
   offer: () => undefined,
   withdraw: () => Promise.resolve(),
-  sessions: () => 0,
+  sessions: () => Promise.resolve(0),
   notReady: () => undefined,
   isSettled: () => Promise.resolve(true),
   access: () => ({ mode: 'unknown', maps: 0, inTable: false, problem: undefined }),
@@ -57,13 +56,11 @@ describe('a volume that is closed', () => {
         openVolume: () =>
           Promise.resolve({
             // No more than a close needs of them.
-            volume: {
-              status: () => ({ state: 'serving', epoch: 1 }),
-              close: () => Promise.resolve(),
-            } as unknown as Volume,
-            remote: {} as RemoteVolume,
             item: { targetName: 't' } as VolumeItem,
-          }),
+            epoch: 1,
+            state: 'serving',
+            close: () => Promise.resolve(),
+          } as VolumeControl),
       },
       { name: 'v', lineage: 'l', volume: 'l' },
       {},

@@ -13,6 +13,7 @@ import { silentLog } from '../../../gateway/base/log.ts';
 import { MIB } from '../../../gateway/base/units.ts';
 import { IscsiTargetServer } from '../../../gateway/iscsi/server.ts';
 import { DEFAULT_ISCSI_SETTINGS } from '../../../gateway/iscsi/settings.ts';
+import { sessionsHere } from '../../../gateway/sessions-control.ts';
 import { senseOf, write10 } from '../../support/iscsi-wire.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { PromptClock } from '../../support/prompt-clock.ts';
@@ -57,7 +58,7 @@ async function office() {
       }),
       control,
       audit,
-      sessions: server,
+      sessions: sessionsHere(server, control),
       volumeName: () => DATA.name,
       targetsChanged: () => undefined,
       warnings: () => Promise.resolve([]),

@@ -18,8 +18,8 @@ import { admit } from '../../../gateway/scsi/admission.ts';
 import { execute } from '../../../gateway/scsi/dispatch.ts';
 import { LogicalUnits } from '../../../gateway/scsi/logical-unit.ts';
 import type { UnitNexus } from '../../../gateway/scsi/logical-unit.ts';
-import type { OpenedVolume } from '../../../gateway/served-volume.ts';
 import { ServedVolume } from '../../../gateway/served-volume.ts';
+import type { VolumeControl } from '../../../gateway/volume-control.ts';
 import { VolumeTargets } from '../../../gateway/target-directory.ts';
 import { MemoryTable } from '../../sim/memory-table.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
@@ -149,7 +149,7 @@ async function open(
   const targets = new VolumeTargets({ book, control, sync, changed: () => undefined });
   const item = { ...REF, name: 'data', targetName: TARGET } as VolumeItem; // what nobody asks for here is left out
   await targets.adopt(item, how.epoch, new AbortController().signal, { isRolledBack: false });
-  targets.offer(item, replicated(data, how.history, life));
+  targets.offer({ item, place: { device: replicated(data, how.history, life) } });
 
   /** Undefined: the process is gone. */
   const run = async (cdb: string, bytes: Buffer = Buffer.alloc(0)): Promise<number | undefined> => {
@@ -234,7 +234,7 @@ describe('a SANITIZE that was interrupted', () => {
     const secrets = await SecretBox.open(disk, 'access.key', systemRandom);
     const control = new AccessControl({ book, secrets, audit, random: systemRandom, log: silentLog });
     control.servedBy(new IscsiTargetServer({ ...tools, targets: control, settings: DEFAULT_ISCSI_SETTINGS }));
-    const device = Object.assign(replicated(cloud.data, history, new Life()), { status: () => ({ epoch: 2 }) });
+    const device = replicated(cloud.data, history, new Life());
     const item = { ...REF, name: 'data', targetName: TARGET };
     const served = new ServedVolume(
       {
@@ -242,7 +242,7 @@ describe('a SANITIZE that was interrupted', () => {
         log: silentLog,
         gateway: 'g',
         targets: new VolumeTargets({ book, control, sync, changed: () => undefined }),
-        openVolume: () => Promise.resolve({ volume: device, item } as unknown as OpenedVolume), // what an offer needs of it
+        openVolume: () => Promise.resolve({ item, epoch: 2, place: { device } } as VolumeControl), // what an offer needs of it
       },
       { name: 'data', ...REF },
       {},
