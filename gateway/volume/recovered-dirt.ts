@@ -2,7 +2,8 @@ import type { BlockCount, BlockNumber, WriteSeq } from '../base/units.ts';
 import type { DirtySink } from '../cache/build-index.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
 import { PendingUnmaps } from './pending-unmaps.ts';
-import type { Sealer, Unsettled } from './sealer.ts';
+import type { Sealer } from './sealer.ts';
+import type { SettledBatch } from './unsettled.ts';
 
 /** Of a stored volume: what of the dirt is in a version, or not in the image. */
 export interface StoredDirt {
@@ -31,7 +32,7 @@ export class RecoveredDirt implements DirtySink {
   }
 
   /** What is in a version already, and only has to reach the image. */
-  get unsettled(): readonly Unsettled[] {
+  get unsettled(): readonly SettledBatch[] {
     if (this.#stored === undefined || !this.#hasReplicated) return [];
     const { replicatedThrough: throughSeq } = this.#stored;
     const blocks = Float64Array.from(this.#settledBlocks);

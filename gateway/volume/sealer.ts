@@ -8,6 +8,7 @@ import type { SealedBatch } from './batch-builder.ts';
 import type { BlockState } from './block-state.ts';
 import { DirtyBacklog, MAX_HELD_BLOCKS } from './dirty-backlog.ts';
 import { decideSeal, MAX_BATCHES_IN_FLIGHT } from './seal-policy.ts';
+import { Unsettled, type SettledBatch } from './unsettled.ts';
 
 /** Between attempts to read the log again. */
 const REFILL_PAUSE_MS = 1_000;
@@ -32,17 +33,6 @@ export interface SealerHooks {
 export interface SettleGate {
   /** Through which write that is so. */
   through(): WriteSeq;
-}
-
-/** Batches that are in a version and not yet through the gate whose blocks are remembered; those of older ones stay dirty until overwritten. */
-const MAX_UNSETTLED = 256;
-
-/** Blocks that are in a version, and where they lay in the log then. */
-export interface Unsettled {
-  readonly throughSeq: WriteSeq;
-  readonly blocks: Float64Array;
-  readonly places: Float64Array;
-  readonly lost: ReadonlySet<BlockNumber>;
 }
 
 const OPEN_GATE: SettleGate = { through: () => Infinity };
@@ -84,7 +74,7 @@ export class Sealer {
   readonly #backlog: DirtyBacklog;
   readonly #inFlight: InFlight[] = [];
   readonly #waiters: FlushWaiter[] = [];
-  readonly #unsettled: Unsettled[] = [];
+  readonly #unsettled = new Unsettled();
   #gate = OPEN_GATE;
   #state: BlockState | undefined;
   #remote: RemoteVolume | undefined;
@@ -129,10 +119,10 @@ export class Sealer {
     remote: RemoteVolume,
     committed: CommittedVersion,
     gate: SettleGate = OPEN_GATE,
-    unsettled: readonly Unsettled[] = [],
+    unsettled: readonly SettledBatch[] = [],
   ): void {
     this.#gate = gate;
-    this.#unsettled.push(...unsettled);
+    for (const batch of unsettled) this.#unsettled.add(batch, state.log.index);
     this.#state = state;
     this.#remote = remote;
     this.#committed = committed;
@@ -311,8 +301,7 @@ export class Sealer {
     if (state === undefined) return;
     const lost = result.lost.length === 0 ? NONE_LOST : new Set(result.lost);
     const { throughSeq, blocks, places } = batch;
-    this.#unsettled.push({ throughSeq, blocks, places, lost });
-    if (this.#unsettled.length > MAX_UNSETTLED) this.#unsettled.shift();
+    this.#unsettled.add({ throughSeq, blocks, places, lost }, state.log.index);
     this.settle();
     if (lost.size > 0) this.#noteLost(batch, lost);
     this.uploadedBytes += result.storedBytes;
@@ -333,12 +322,7 @@ export class Sealer {
     if (state === undefined) return;
     const { index } = state.log;
     const through = this.#gate.through();
-    for (
-      let first = this.#unsettled[0];
-      first !== undefined && first.throughSeq <= through;
-      first = this.#unsettled[0]
-    ) {
-      this.#unsettled.shift();
+    for (let first = this.#unsettled.take(through); first !== undefined; first = this.#unsettled.take(through)) {
       const { throughSeq, blocks, places, lost } = first;
       for (let at = 0; at < blocks.length; at++) {
         const block = blocks[at] ?? 0;

@@ -143,7 +143,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       );
     }
     const attach = async (local: LocalLog): Promise<Volume> => {
-      const bound = found && (await bindImage(deps, request.ref, found, local, opened.item.bytes));
+      const bound = found && (await bindImage(deps, request.ref, found, local, opened));
       const stored = bound && new StoredHalf(deps, request.ref, bound);
       return Volume.#attach(deps, opened, n, local, stored);
     };

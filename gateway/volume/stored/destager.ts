@@ -24,6 +24,8 @@ const PIECE_BLOCKS: BlockCount = 256;
 const RETRY_MS = 5_000;
 
 export interface DestagerHooks {
+  /** Resolves when a start will know of the blocks in `lost`; rejects as the disk does. */
+  rememberLost(): Promise<void>;
   /** The image has more, on stable storage. */
   advanced(): void;
 }
@@ -51,6 +53,8 @@ export class Destager {
   readonly #appendWaiters: Waiter[] = [];
   /** Blocks that the image has an older content of than the volume had. */
   readonly lost: Set<BlockNumber>;
+  /** Some of them a start would not know of. */
+  #hasNewLost = false;
   #state: BlockState | undefined;
   #through: WriteSeq;
   /** Not in the image, and not in the round under way. */
@@ -195,6 +199,9 @@ export class Destager {
         if (log.appendedThrough < newer.seq) await this.#appended(newer.seq);
         await cache.sync(log);
       }
+      // Once D has passed such a block the log may drop what is left of it, and then nothing else says that the image's content is old.
+      if (this.#hasNewLost) await this.#hooks.rememberLost();
+      this.#hasNewLost = false;
       this.#isTrusted = true;
     } catch (error) {
       this.#isTrusted = false;
@@ -315,6 +322,7 @@ export class Destager {
         `more than ${MAX_LOST_BLOCKS} blocks of the cache log are damaged; check the disk of the cache`,
       );
     this.lost.add(block);
+    this.#hasNewLost = true;
   }
 
   #throwIfStopped(): void {

@@ -2,9 +2,9 @@ import type { Disk } from '../../base/disk.ts';
 import { describeError, FarshoreError, isKind } from '../../base/errors.ts';
 import type { ImageFile, ImageStore } from '../../base/image.ts';
 import type { Log } from '../../base/log.ts';
-import type { ByteCount } from '../../base/units.ts';
 import type { VolumeRef } from '../../cloud/version-log.ts';
 import type { CacheLog } from '../../cache/cache-log.ts';
+import type { OpenedRemote } from '../../replication/remote-volume.ts';
 import type { LocalLog } from '../open-volume.ts';
 import { Image, isSameMark } from './image.ts';
 import { loadStoredState, removeStoredState, saveStoredState, type StoredState } from './stored-state.ts';
@@ -93,20 +93,22 @@ async function openImage({ images }: ImageDeps, ref: VolumeRef, state: StoredSta
 
 /**
  * Settles whether the image belongs to the log that the volume goes on with, and says so durably before anything is written to either. An
- * image that belongs to another log is let go: undefined.
+ * image that belongs to another log is let go, and one that never belonged to any once the volume (`opened`) has been written elsewhere: undefined.
  */
 export async function bindImage(
   deps: ImageDeps,
   ref: VolumeRef,
   found: FoundImage,
   local: LocalLog,
-  volumeBytes: ByteCount,
+  opened: OpenedRemote,
 ): Promise<BoundImage | undefined> {
   const { image, state: before } = found;
   const { number, lastSeq } = local;
+  const pool = deps.cache.poolId;
   const isFirstStart = before.number === undefined;
-  // A log that was begun anew has something else in it: what others wrote, an older version, or nothing.
-  if ((!isFirstStart && before.number !== number) || volumeBytes !== before.bytes) {
+  // A log that was begun anew has something else in it: what others wrote, an older version, or nothing. A new cache directory counts from 1 again.
+  const isOurs = isFirstStart ? opened.lastData === undefined : before.number === number && before.pool === pool;
+  if (!isOurs || opened.item.bytes !== before.bytes) {
     await image.close();
     await letImageGo(deps, ref, before);
     return undefined;
@@ -115,7 +117,7 @@ export async function bindImage(
   const destagedThrough = isFirstStart
     ? lastSeq
     : Math.max(before.destagedThrough, deps.cache.reclaimedThrough(number));
-  const state = { ...before, number, destagedThrough, clean: undefined };
+  const state = { ...before, pool, number, destagedThrough, clean: undefined };
   await saveStoredState(deps.disk, ref, state);
   return { image, state };
 }

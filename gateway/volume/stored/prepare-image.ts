@@ -29,6 +29,7 @@ export async function prepareImage(
   const state = {
     path,
     bytes,
+    pool: undefined,
     number: undefined,
     destagedThrough: 0,
     lost: [],

@@ -51,6 +51,7 @@ export class StoredHalf implements SettleGate {
     this.#state = state;
     this.#savedMs = tools.clock.monotonicMs();
     this.destager = new Destager(image, state.destagedThrough, state.lost, tools, {
+      rememberLost: () => this.#save(() => ({})),
       advanced: () => {
         this.#advanced();
       },

@@ -15,6 +15,7 @@ const schema = z.strictObject({
   volume: z.string(),
   path: z.string().min(1),
   bytes: z.number().int().positive(),
+  pool: z.string().min(1).nullable(),
   number: z.number().int().positive().nullable(),
   destagedThrough: z.number().int().nonnegative(),
   lost: z.array(z.number().int().nonnegative()).max(MAX_LOST_BLOCKS),
@@ -40,7 +41,9 @@ export interface StoredState {
   readonly path: string;
   /** Size of the volume. */
   readonly bytes: ByteCount;
-  /** The volume's number in the cache log that the image belongs to; undefined before its first start. */
+  /** The cache directory whose log the image belongs to: in another one the same number is another log. */
+  readonly pool: string | undefined;
+  /** The volume's number in that log. Both undefined before its first start. */
   readonly number: number | undefined;
   /** The image has, on stable storage, every write of that log up to this one that nothing newer has replaced. At least. */
   readonly destagedThrough: WriteSeq;
@@ -54,10 +57,11 @@ export interface StoredState {
 export async function loadStoredState(disk: Disk, ref: VolumeRef): Promise<StoredState | undefined> {
   const content = await loadStateFile(disk, pathOf(ref), MAX_BYTES, schema, ref);
   if (content === undefined) return undefined;
-  const { path: image, bytes, number, destagedThrough, lost, clean } = content;
+  const { path: image, bytes, pool, number, destagedThrough, lost, clean } = content;
   return {
     path: image,
     bytes,
+    pool: pool ?? undefined,
     number: number ?? undefined,
     destagedThrough,
     lost,
@@ -68,13 +72,14 @@ export async function loadStoredState(disk: Disk, ref: VolumeRef): Promise<Store
 /** Durable when it resolves. */
 export async function saveStoredState(disk: Disk, ref: VolumeRef, state: StoredState): Promise<void> {
   const { lineage, volume } = ref;
-  const { path, bytes, number, destagedThrough, lost, clean } = state;
+  const { path, bytes, pool, number, destagedThrough, lost, clean } = state;
   const content: z.infer<typeof schema> = {
     format: 1,
     lineage,
     volume,
     path,
     bytes,
+    pool: pool ?? null,
     number: number ?? null,
     destagedThrough,
     lost: [...lost],

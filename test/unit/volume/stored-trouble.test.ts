@@ -1,0 +1,79 @@
+import { describe, expect, test } from 'vitest';
+import { recordsOn, spoilData } from '../../support/log-surgery.ts';
+import { VolumeBench } from '../../support/volume-bench.ts';
+
+const SLOTS = 384;
+const OPTIONS = { stored: true, volumeBlocks: 512, ramBlocks: 16 };
+
+describe('the image of a volume', () => {
+  test('is let go when its log is gone, although the new log has the same number', async () => {
+    const bench = new VolumeBench(OPTIONS);
+    await bench.start();
+    await bench.write(3, 1);
+    await bench.flushRemote();
+    await bench.pass(20_000);
+    // In a version, and not in the image.
+    bench.imageFaults.write = true;
+    await bench.write(3, 7);
+    await bench.flushRemote();
+    bench.crash('process');
+    bench.imageFaults.write = false;
+    const admin = bench.disk.mount({ alive: true, name: 'administrator' });
+    for (const path of bench.disk.paths()) if (path.startsWith('cache/')) await bench.settle(admin.remove(path));
+    await bench.start({ takeover: true });
+    expect(await bench.byteOf(3)).toBe(7);
+    await bench.stop();
+  });
+
+  test('is not taken for whole at its first start here when others have written to the volume before', async () => {
+    const bench = new VolumeBench(OPTIONS);
+    bench.shore.blocks.set(3, Buffer.alloc(4096, 7));
+    bench.shore.lastData = { epoch: 0, logId: 'other', throughSeq: 5 };
+    await bench.start({ takeover: true });
+    expect(await bench.byteOf(3)).toBe(7);
+    await bench.stop();
+  });
+
+  test('never shows what the image had before a block that the log lost, after a crash right behind the round', async () => {
+    const bench = new VolumeBench({ ...OPTIONS, ramBlocks: 0, chunkSlots: SLOTS, chunks: 4, volumeBlocks: 4096 });
+    await bench.start();
+    await bench.write(11, 1);
+    await bench.flushRemote();
+    await bench.pass(20_000);
+    await bench.write(11, 2);
+    const found = recordsOn(bench.disk, SLOTS).findLast(({ block }) => block === 11);
+    if (found === undefined) throw new Error('block 11 is in the log');
+    await bench.flushRemote();
+    spoilData(bench.disk, found);
+    const isInLog = (): boolean => recordsOn(bench.disk, SLOTS).some(({ seq }) => seq === found.seq);
+    // The round that cannot bring it to the image, and soon behind it the reclaim of its chunk.
+    for (let round = 0; round < 20 && isInLog(); round++) {
+      for (let block = 100; block < 900; block += 40) {
+        await bench.write(block, 9, 40);
+        await bench.flushRemote();
+      }
+      await bench.pass(300);
+    }
+    expect(isInLog()).toBe(false);
+    expect(await bench.byteOf(11)).toBe(2);
+    bench.crash('process');
+    await bench.start();
+    expect(await bench.byteOf(11)).toBe(2);
+    await bench.stop();
+  });
+
+  test('has nothing dirty in the end, however long its image took nothing', async () => {
+    const bench = new VolumeBench(OPTIONS);
+    await bench.start();
+    bench.imageFaults.write = true;
+    for (let block = 0; block < 300; block++) {
+      await bench.write(block, 1 + (block % 200));
+      await bench.flushRemote();
+    }
+    bench.imageFaults.write = false;
+    await bench.pass(60_000);
+    expect(bench.volume.status().replicationProblem).toBeUndefined();
+    expect(bench.volume.status().dirtyBlocks).toBe(0);
+    await bench.stop();
+  });
+});
