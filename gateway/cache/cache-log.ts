@@ -31,6 +31,7 @@ import { Ghosts, queueSizes, type QueueSizes } from './s3-fifo.ts';
 import { chunksOf, type CacheSettings } from './settings.ts';
 import { readTail, type TailOp } from './tail-reader.ts';
 import { SyncGroup } from './sync-group.ts';
+import { SyncMarks } from './sync-marks.ts';
 import { VolumeLog } from './volume-log.ts';
 
 export interface CacheLogDeps {
@@ -81,6 +82,7 @@ export class CacheLog {
   readonly #ghosts: Ghosts;
   #moved: BlockCount = 0;
   readonly #sync: SyncGroup;
+  readonly #syncMarks: SyncMarks;
   #stopped: FarshoreError | undefined;
 
   /** Opens the cache directory, or makes one. Rejects with `damaged`, `stopped`, `busy` (no space for the first chunks), `input`. */
@@ -184,9 +186,11 @@ export class CacheLog {
     };
     this.#fills = new FillWriter(geometry, 'small', deps.log, fillHooks);
     this.#mainFills = new FillWriter(geometry, 'main', deps.log, fillHooks);
+    this.#syncMarks = new SyncMarks(deps.clock, deps.log, state, this.#volumes);
     this.#sync = new SyncGroup({
       chunks: () => this.#pool.chunks.values(),
       volumes: () => this.#volumes.values(),
+      synced: this.#syncMarks.note,
       failed: (error) => {
         this.#stop(error);
       },
@@ -250,6 +254,8 @@ export class CacheLog {
       const limit = this.#limitOf(number);
       const cutOff = cutsIn(this.#state, number, this.#firstGeneration, chunks, this.geometry, limit);
       const tail = await recoverTail(chunks, number, this.geometry, synced, limit, cutOff);
+      // All of it is on stable storage by now: the next start is to take damage in it for damage.
+      await this.#state.raiseMarks([[number, { syncedThrough: tail.lastSeq }]]);
       this.#ends.set(number, tail.lastSeq);
       return tail;
     });
@@ -440,13 +446,13 @@ export class CacheLog {
   async close(): Promise<void> {
     const closing = new FarshoreError('stopped', 'the gateway is stopping');
     this.#admission.stop(closing);
-    this.#fills.stop();
-    this.#mainFills.stop();
+    for (const fills of [this.#fills, this.#mainFills]) fills.stop();
     await this.#appender.idle();
     await this.#fills.idle();
     await this.#mainFills.idle();
     if (this.#stopped === undefined) await this.#sync.sync();
     this.#stopped ??= closing;
+    await this.#syncMarks.close();
     await this.#pool.close();
     await this.#state.close();
   }
@@ -456,8 +462,7 @@ export class CacheLog {
     this.#stopped = error;
     this.#deps.log.error({ reason: error.message, cause: String(error.cause) }, 'the cache log has stopped');
     this.#appender.stop(error);
-    this.#fills.stop();
-    this.#mainFills.stop();
+    for (const fills of [this.#fills, this.#mainFills]) fills.stop();
     this.#sync.stop(error);
     this.#admission.stop(error);
     for (const log of [...this.#volumes.values()]) log.onStopped(error);

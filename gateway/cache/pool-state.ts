@@ -86,9 +86,10 @@ export class PoolState {
   #sequence: number;
   /** Handed out last: the next one is higher, so that what a crash brings back of a released volume meets nobody for long. */
   #lastNumber: number;
-  /** Changes made in memory, and how many of them are on stable storage. */
+  /** Changes made in memory, and how many of them are on stable storage, in one copy and in both. */
   #changes = 0;
-  #savedChanges = 0;
+  #savedOnce = 0;
+  #savedTwice = 0;
 
   private constructor(file: DiskFile, content: z.infer<typeof schema>, sequence: number) {
     this.#file = file;
@@ -241,8 +242,14 @@ export class PoolState {
     await this.#saveAll();
   }
 
-  /** Raises marks, never lowers one; numbers that are not registered are left out. */
-  async raiseMarks(raised: Iterable<readonly [number: number, marks: Partial<VolumeMarks>]>): Promise<void> {
+  /**
+   * Raises marks, never lowers one; numbers that are not registered are left out. Nobody may act on marks that are saved only `once`: should
+   * that copy be damaged, they are the old ones again.
+   */
+  async raiseMarks(
+    raised: Iterable<readonly [number: number, marks: Partial<VolumeMarks>]>,
+    copies: 'both' | 'once' = 'both',
+  ): Promise<void> {
     for (const [number, marks] of raised) {
       const entry = this.#volumes.get(number);
       if (entry === undefined) continue;
@@ -252,7 +259,7 @@ export class PoolState {
       this.#volumes.set(number, next);
       this.#changes++;
     }
-    await this.#saveAll();
+    await this.#saveAll(copies);
   }
 
   close(): Promise<void> {
@@ -265,23 +272,29 @@ export class PoolState {
   }
 
   /**
-   * Resolves when every change so far is durable, also one whose saving failed before. The older copy is overwritten; whatever becomes of
-   * it, the other one is whole. Rejects with `busy` or `stopped`.
+   * Resolves when every change so far is durable, also one whose saving failed before: in both copies, one after the other, so that neither a
+   * power cut nor a bit that flips takes it back. The older copy is overwritten first; whatever becomes of it, the other one is whole.
+   * Rejects with `busy` or `stopped`.
    */
-  #saveAll(): Promise<void> {
-    if (this.#savedChanges >= this.#changes) return Promise.resolve();
+  #saveAll(copies: 'both' | 'once' = 'both'): Promise<void> {
+    const isSaved = (changes: number): boolean => (copies === 'both' ? this.#savedTwice : this.#savedOnce) >= changes;
     const wanted = this.#changes;
+    if (isSaved(wanted)) return Promise.resolve();
     return this.#saving.run(async () => {
-      if (this.#savedChanges >= wanted) return;
+      if (isSaved(wanted)) return;
       const changes = this.#changes;
       const sequence = this.#sequence + 1;
       const copy = encodeCopy(this.#content(), sequence);
       await this.#file.write([copy], (sequence % 2) * COPY_BYTES);
       await this.#file.sync();
       this.#sequence = sequence;
-      this.#savedChanges = changes;
-      // A second one against bits that flip: the next save writes over it first, so it need not be synced, nor succeed.
-      await Promise.resolve(this.#file.write([copy], ((sequence + 1) % 2) * COPY_BYTES)).catch(() => undefined);
+      this.#savedOnce = changes;
+      const second = Promise.resolve(this.#file.write([copy], ((sequence + 1) % 2) * COPY_BYTES));
+      // The next saving writes over it first, so where one copy is enough it need not be synced, nor succeed.
+      if (copies === 'once') return second.catch(() => undefined);
+      await second;
+      await this.#file.sync();
+      this.#savedTwice = changes;
     });
   }
 

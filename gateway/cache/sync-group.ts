@@ -12,6 +12,8 @@ const MAX_UNSYNCED_BYTES: ByteCount = 64 * MIB;
 export interface SyncHooks {
   readonly chunks: () => Iterable<Chunk>;
   readonly volumes: () => Iterable<VolumeLog>;
+  /** A round has gone well, and the marks of the volumes are raised. */
+  readonly synced: () => void;
   /** A sync failed: the log can't go on. */
   failed(error: FarshoreError): void;
 }
@@ -87,5 +89,6 @@ export class SyncGroup {
     }
     // An append that failed meanwhile has stopped the log; what was appended before it is durable all the same.
     for (const [log, through] of marks) log.syncedThrough = Math.max(log.syncedThrough, through);
+    this.#hooks.synced();
   }
 }

@@ -91,6 +91,17 @@ export const BREAKAGES = {
     ),
     plan: withChurn,
   },
+  'take damage in what was flushed last for a torn end': {
+    install: replacing(
+      PoolState.prototype,
+      'marks',
+      (original) =>
+        function (this: PoolState, number) {
+          return { ...original.call(this, number), syncedThrough: 0 };
+        },
+    ),
+    plan: (plan: Plan) => ({ ...withTrouble({ bitsFlip: 40 })(plan), rpoSeconds: 60 }),
+  },
   'leave one chunk out of a flush': {
     parts: (parts: ProcessParts) => ({ ...parts, disk: forgettingAChunk(parts.disk) }),
     plan: withTrouble({ powerCut: 12 }),

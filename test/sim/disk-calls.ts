@@ -84,6 +84,8 @@ export class DiskCalls {
   probe: DiskProbe | undefined;
   /** How many there have been. */
   count = 0;
+  /** When a call last failed, or was slow. */
+  troubledAtMs = -Infinity;
   readonly #name: string;
   readonly #clock: SimClock;
   readonly #random: SimRandom;
@@ -153,16 +155,20 @@ export class DiskCalls {
   }
 
   #delay(kind: CallKind): number {
+    if (this.faults.slowness > 1) this.troubledAtMs = this.#clock.monotonicMs();
     const base = delayOf(kind) * this.faults.slowness;
     const tail = this.#random.chance(0.02) ? 20 : 1;
     return base * (0.5 + this.#random.fraction()) * tail;
   }
 
   #faultOf(call: DiskCall): CallFault | undefined {
+    const fault = this.probe?.fault?.(call) ?? this.#drawFault(call);
+    if (fault !== undefined) this.troubledAtMs = this.#clock.monotonicMs();
+    return fault;
+  }
+
+  #drawFault({ kind }: DiskCall): CallFault | undefined {
     const { faults } = this;
-    const { kind } = call;
-    const probed = this.probe?.fault?.(call);
-    if (probed !== undefined) return probed;
     if (kind === 'read' && this.#random.chance(faults.readError)) return 'EIO';
     if (kind === 'write' && this.#random.chance(faults.writeError)) return 'EIO';
     if (SYNCS.has(kind) && this.#random.chance(faults.syncError)) return 'EIO';

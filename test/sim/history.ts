@@ -16,6 +16,10 @@ export interface Op {
   ackedAt: number;
   /** Answered with `fua`, or covered by an answered flush. */
   durable: boolean;
+  /** When it became so, in milliseconds of the world; Infinity while it isn't. */
+  durableAtMs: number;
+  /** The log knows, over any crash, that it was on stable storage: damage to it must be told, not taken for a torn end. */
+  marked: boolean;
 }
 
 /** A promise that `farshore flush` made: everything answered before `before` is in version n. */
@@ -77,11 +81,11 @@ export class History {
   }
 
   /** A flush that began at `before` was answered. */
-  flushed(before: number): void {
+  flushed(before: number, nowMs: number): void {
     while (this.#flushed < this.#ops.length && this.#ops[this.#flushed]?.durable === true) this.#flushed++;
     for (let at = this.#flushed; at < this.#ops.length; at++) {
       const op = this.#ops[at];
-      if (op !== undefined && op.ackedAt < before) op.durable = true;
+      if (op !== undefined && op.ackedAt < before) noteDurable(op, nowMs);
     }
   }
 
@@ -165,12 +169,41 @@ export class History {
     return this.promises.some((promise) => promise.n <= n && op.ackedAt < promise.before);
   }
 
-  /** A restart has shown which ops exist: the others are lost for ever, but for those that reach into sectors nobody can read, which may yet show. */
-  settle(survivors: ReadonlySet<Op>, now: number, isUnreadable: (sector: number) => boolean = () => false): void {
-    for (const op of survivors) op.ackedAt = Math.min(op.ackedAt, now);
-    const doubtful = (op: Op): boolean => [...sectorsOf(op)].some(isUnreadable);
+  /**
+   * Ops that can't be there: a sector shows what was before them, or they began after such a one was answered. An op is there as a whole or not
+   * at all, also where some of its sectors are LOST.
+   */
+  contradicted(sectors: Iterable<number>, values: SectorValues): Set<Op> {
+    const gone = new Set<Op>();
+    for (const sector of sectors) {
+      if (values(sector) === LOST) continue;
+      const highest = this.#positionsOf(sector, values(sector)).at(-1) ?? -1;
+      for (const op of (this.#bySector.get(sector) ?? []).slice(highest + 1)) gone.add(op);
+    }
+    let firstAnswer = Infinity;
+    for (const op of gone) firstAnswer = Math.min(firstAnswer, op.ackedAt);
+    for (const op of this.#ops) if (op.invokedAt > firstAnswer) gone.add(op);
+    return gone;
+  }
+
+  /**
+   * A restart has shown which ops exist: the others are lost for ever, but for those that reach into sectors nobody can read, which may yet show
+   * unless they are `contradicted`.
+   */
+  settle(
+    survivors: ReadonlySet<Op>,
+    now: number,
+    isUnreadable: (sector: number) => boolean = () => false,
+    contradicted: ReadonlySet<Op> = new Set(),
+  ): void {
+    const doubtful = (op: Op): boolean => !contradicted.has(op) && [...sectorsOf(op)].some(isUnreadable);
     const kept = this.#ops.filter((op) => survivors.has(op) || doubtful(op));
-    for (const op of kept) if (!survivors.has(op)) Object.assign(op, { ackedAt: Infinity, durable: false });
+    for (const op of survivors) op.ackedAt = Math.min(op.ackedAt, now);
+    for (const op of kept)
+      if (!survivors.has(op))
+        Object.assign(op, { ackedAt: Infinity, durable: false, durableAtMs: Infinity, marked: false });
+    // A start makes durable what it finds, and marks it.
+    for (const op of survivors) op.marked = true;
     this.#rebuild(kept);
   }
 
@@ -275,6 +308,11 @@ export class History {
     }
     return undefined;
   }
+}
+
+export function noteDurable(op: Op, nowMs: number): void {
+  op.durable = true;
+  op.durableAtMs = Math.min(op.durableAtMs, nowMs);
 }
 
 /** Every sector an op covers. */

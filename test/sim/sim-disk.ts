@@ -43,6 +43,8 @@ export class SimDisk {
   failedSyncs = 0;
   /** Bits that are not what was written. */
   damages = 0;
+  /** Of these, those in the state of the pool. */
+  stateDamages = 0;
   /** Told when a read fails, or a bit becomes another one than was written. */
   onDoubt: (() => void) | undefined;
   readonly #clock: SimClock;
@@ -52,6 +54,8 @@ export class SimDisk {
   #durable = new Map<string, Node>([['', 'directory']]);
   #unsynced: DirectoryChange[] = [];
   #nextChange = 1;
+  /** The chunk synced last. */
+  #syncedLast: string | undefined;
 
   constructor(name: string, clock: SimClock, random: SimRandom) {
     this.#clock = clock;
@@ -61,6 +65,11 @@ export class SimDisk {
 
   get faults(): DiskFaults {
     return this.#calls.faults;
+  }
+
+  /** When it last failed, or was slow. */
+  get troubledAtMs(): number {
+    return this.#calls.troubledAtMs;
   }
 
   /** Calls so far. */
@@ -85,8 +94,8 @@ export class SimDisk {
   /** Flips bits of some files at rest; answers where. */
   damage(paths: readonly string[], bits: number): void {
     for (let bit = 0; bit < bits; bit++) {
-      const file = this.file(this.#random.pick(paths));
-      if (file?.damage(this.#random) === true) this.#noteDamage();
+      const path = this.#random.pick(paths);
+      if (this.file(path)?.damage(this.#random) === true) this.#noteDamage(path);
     }
   }
 
@@ -137,6 +146,8 @@ export class SimDisk {
   copy(name: string): SimDisk {
     const copy = new SimDisk(name, this.#clock, this.#random.split(name));
     copy.damages = this.damages;
+    copy.#syncedLast = this.#syncedLast;
+    copy.stateDamages = this.stateDamages;
     copy.onDoubt = this.onDoubt;
     const copies = new Map<Node, Node>();
     const copyOf = (node: Node): Node => {
@@ -169,8 +180,15 @@ export class SimDisk {
     return node === 'directory' ? undefined : node;
   }
 
-  #noteDamage(): void {
+  /** Flips a bit of what was synced last in a chunk. */
+  damageNewest(): void {
+    const path = this.#syncedLast;
+    if (path !== undefined && this.file(path)?.damage(this.#random, true) === true) this.#noteDamage(path);
+  }
+
+  #noteDamage(path: string): void {
     this.damages++;
+    if (path.endsWith('pool.state')) this.stateDamages++;
     this.onDoubt?.();
   }
 
@@ -318,6 +336,7 @@ export class SimDisk {
             throw failureOf(fault, 'sync', path);
           }
           file.completeSync(mark);
+          if (path.endsWith('.chunk')) this.#syncedLast = path;
         });
       },
       close: async () =>
@@ -344,7 +363,7 @@ export class SimDisk {
         throw failureOf(fault, 'write', path);
       }
       const lies = this.#random.chance(this.faults.flipOnWrite);
-      if (lies) this.#noteDamage();
+      if (lies) this.#noteDamage(path);
       file.write(lies ? withFlippedBit(write, this.#random) : write);
     };
     const late = (): void => {

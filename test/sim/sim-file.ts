@@ -158,6 +158,8 @@ export class SimFile {
   #doubtful = false;
   /** What the disk can't read any more. */
   readonly #badSectors = new Set<number>();
+  /** Pages that the last sync with something to do has brought to the platter. */
+  #syncedLast: readonly number[] = [];
 
   get size(): number {
     return this.#seenSize;
@@ -224,6 +226,7 @@ export class SimFile {
     const later = this.#unsynced.findIndex((write) => write.id >= mark);
     const covered = later < 0 ? this.#unsynced.splice(0) : this.#unsynced.splice(0, later);
     for (const write of covered) this.#makeDurable(write);
+    if (covered.length > 0) this.#syncedLast = covered.flatMap(({ fragments }) => fragments.map(({ page }) => page));
   }
 
   /** Linux marks the pages clean when writing them fails: what did not arrive is lost, and no later sync reports it again. */
@@ -257,9 +260,9 @@ export class SimFile {
     this.#doubtful = false;
   }
 
-  /** Flips a bit of a page that holds data, on the platter and in the cache. False when there is none. */
-  damage(random: SimRandom): boolean {
-    const pages = this.#durable.numbers();
+  /** Flips a bit of a page that holds data (`onlyNewest`: since the last sync), on the platter and in the cache. False when there is none. */
+  damage(random: SimRandom, onlyNewest = false): boolean {
+    const pages = onlyNewest ? this.#syncedLast : this.#durable.numbers();
     if (pages.length === 0) return false;
     const position = random.pick(pages) * PAGE + random.between(0, PAGE - 1);
     const bit = random.between(0, 7);
@@ -283,6 +286,7 @@ export class SimFile {
     copy.#unsynced = [...this.#unsynced];
     copy.#nextId = this.#nextId;
     copy.#doubtful = this.#doubtful;
+    copy.#syncedLast = this.#syncedLast;
     for (const sector of this.#badSectors) copy.#badSectors.add(sector);
     return copy;
   }

@@ -1,5 +1,6 @@
 import { sleep } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
+import { noteDurable } from './history.ts';
 import type { Trouble } from './plan.ts';
 import type { SimGateway } from './sim-gateway.ts';
 import type { SimRandom } from './sim-random.ts';
@@ -142,7 +143,8 @@ export class Troublemaker {
     const { disk } = gateway;
     const cache = disk.paths().filter((path) => path.startsWith('cache/'));
     const states = cache.filter((path) => path.endsWith('pool.state'));
-    if (cache.length > 0)
+    if (this.#random.chance(0.3)) disk.damageNewest();
+    else if (cache.length > 0)
       disk.damage(this.#random.chance(0.2) && states.length > 0 ? states : cache, this.#random.pick([1, 1, 3, 20]));
     if (isDown) this.#startIfDown(gateway, false);
   }
@@ -172,7 +174,11 @@ export class Troublemaker {
     // A volume whose disk has failed closes too, and says so in the log.
     const isWhole = isClosed() && workload.underWay === 0 && gateway.disk.failedSyncs === 0;
     if (isWhole && gateway.line !== undefined)
-      for (const op of gateway.line.ops) if (op.ackedAt !== Infinity) op.durable = true;
+      for (const op of gateway.line.ops)
+        if (op.ackedAt !== Infinity) {
+          noteDurable(op, this.#world.clock.monotonicMs());
+          op.marked = true;
+        }
     this.#world.kill(gateway, this.#random.chance(0.5) ? 'power' : 'process');
     if (this.#random.chance(0.7)) this.#world.start(gateway, false);
   }

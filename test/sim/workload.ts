@@ -2,7 +2,7 @@ import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError, isKind } from '../../gateway/base/errors.ts';
 import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, type VolumeShape } from './areas.ts';
-import { Violation, type History, type Op, type SectorSpan } from './history.ts';
+import { noteDurable, Violation, type History, type Op, type SectorSpan } from './history.ts';
 import { SECTOR } from './sim-file.ts';
 import type { SimRandom } from './sim-random.ts';
 import { describeSector, readStamp, stampRange } from './stamp.ts';
@@ -196,6 +196,8 @@ export class Workload {
       invokedAt,
       ackedAt: Infinity,
       durable: false,
+      durableAtMs: Infinity,
+      marked: false,
     }));
     if (!this.#lock(ops)) return;
     for (const op of ops) {
@@ -215,7 +217,7 @@ export class Workload {
     const ackedAt = this.#world.tick();
     for (const op of ops) {
       op.ackedAt = ackedAt;
-      if (fua) op.durable = true;
+      if (fua) noteDurable(op, this.#clock.monotonicMs());
       this.#world.note(`acked ${op.id}`);
     }
     this.#unlock(ops);
@@ -282,7 +284,7 @@ export class Workload {
       return;
     }
     this.#world.note('flushed');
-    this.#history.flushed(before);
+    this.#history.flushed(before, this.#clock.monotonicMs());
   }
 
   /** Whether it was done. */

@@ -19,6 +19,8 @@ import { describeSector, readStamp } from './stamp.ts';
 import { Workload, newCounts, type WorkloadWorld } from './workload.ts';
 
 const REF: VolumeRef = { lineage: 'lineage1', volume: 'volume1' };
+/** So much after a flush the log must know what it covered, on a disk without troubles: a second, and time to save it. */
+const MARKED_AFTER_MS = 2000;
 const VOLUME_TAG = 0xf0;
 /** Between two attempts to open while the cloud or the disk is away. */
 const REOPEN_MS = 700;
@@ -135,12 +137,21 @@ export class World implements WorkloadWorld {
   kill(gateway: SimGateway, kind: 'process' | 'power'): void {
     this.note(`${kind === 'power' ? 'power cut on' : 'kill'} ${gateway.life.name}`);
     this.counts.crashes++;
+    this.#noteMarked(gateway);
     gateway.life.alive = false;
     gateway.disk.crash(kind);
     gateway.severity = worse(gateway.severity, gateway.disk.failedSyncs > 0 ? 'power' : kind);
     gateway.state = 'down';
     gateway.running = undefined;
     gateway.workload = undefined;
+  }
+
+  /** What was flushed long enough ago is known to have been, whatever becomes of its bits. */
+  #noteMarked({ state, disk, line }: SimGateway): void {
+    if (state !== 'serving' || line === undefined || disk.stateDamages > 0) return;
+    const latest = this.clock.monotonicMs() - MARKED_AFTER_MS;
+    for (const op of line.ops)
+      if (op.durable && op.durableAtMs <= latest && op.durableAtMs > disk.troubledAtMs) op.marked = true;
   }
 
   /** A maintainer in the region folds the log; it may be stopped half-way. */
@@ -199,7 +210,7 @@ export class World implements WorkloadWorld {
     for (;;) {
       try {
         const running = await openVolume();
-        await this.#check(gateway, life, clock, running, remote.opened);
+        await this.#check(gateway, life, clock, running, remote.opened, takeover);
         return;
       } catch (error) {
         if (!(error instanceof FarshoreError)) throw error;
@@ -257,6 +268,7 @@ export class World implements WorkloadWorld {
     clock: Clock,
     running: RunningVolume,
     opened: OpenedRemote | undefined,
+    takeover: boolean,
   ): Promise<void> {
     if (opened === undefined) throw new Violation(`${life.name} serves without a remote half`);
     if (this.volume.epoch !== opened.epoch) {
@@ -267,6 +279,8 @@ export class World implements WorkloadWorld {
     this.counts.opens++;
     const restored = await this.restore();
     if (gateway.disk.damages > 0) gateway.severity = worse(gateway.severity, 'damaged');
+    // Asked to, a takeover gives up what is damaged.
+    if (takeover) for (const op of gateway.line?.ops ?? []) op.marked = false;
     const before = { line: gateway.line, severity: gateway.severity };
     const own = this.#isOwn(gateway, opened.lastData, restored.values);
     const remoteLine = this.#lineOf(opened.lastData);
@@ -289,7 +303,8 @@ export class World implements WorkloadWorld {
         required,
       );
       this.note(`${life.name} resumed epoch ${opened.epoch}: ${survivors.size} of ${line.ops.length} writes`);
-      line.settle(survivors, this.tick(), (sector) => shown.get(sector) === LOST);
+      const gone = line.contradicted(this.sectors, valuesOf(shown));
+      line.settle(survivors, this.tick(), (sector) => shown.get(sector) === LOST, gone);
     } else {
       this.counts.foreign++;
       this.#mustEqual(life, shown, restored.values);
@@ -344,6 +359,7 @@ export class World implements WorkloadWorld {
       case 'power':
         return (op) => op.durable || remote.has(op);
       case 'damaged':
+        return (op) => op.marked || remote.has(op);
       case 'rolledBack':
         return (op) => remote.has(op);
     }

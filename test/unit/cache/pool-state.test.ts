@@ -140,6 +140,21 @@ describe('the state of a pool', () => {
     await expect(clock.settle(PoolState.open(port))).rejects.toMatchObject({ kind: 'damaged' });
   });
 
+  test.each([0, 1])(
+    'survives a power cut and the damage of copy %i together, with all that was acted on',
+    async (copy) => {
+      const { random, clock, disk, life, port } = await setUp(3);
+      const state = await clock.settle(PoolState.create(port, random, 384));
+      await clock.settle(state.register('a', never));
+      await clock.settle(state.raiseMarks([[1, { forgetThrough: 5 }]]));
+      life.alive = false;
+      disk.crash('power', { fate: 'lost' });
+      disk.file('cache/pool.state')?.flipBit(copy * 512 * 1024 + 30, 0);
+      const again = await clock.settle(PoolState.open(disk.mount({ alive: true, name: 'gateway' })));
+      expect(again?.marks(1).forgetThrough).toBe(5);
+    },
+  );
+
   test('of another release is refused, and the message says what it is and what to do', async () => {
     const { clock, port } = await setUp(1);
     const file = await clock.settle(port.open('cache/pool.state', 'create'));

@@ -41,7 +41,7 @@ describe('the shared sync of the cache log', () => {
     const failed = (error: Error): void => {
       throw error;
     };
-    const group = new SyncGroup({ chunks: () => [chunk], volumes: () => [log], failed });
+    const group = new SyncGroup({ chunks: () => [chunk], volumes: () => [log], synced: () => undefined, failed });
     const append = (): void => {
       log.appendedThrough = log.nextSeq();
       chunk.unsynced = true;
@@ -66,7 +66,12 @@ describe('the shared sync of the cache log', () => {
   it('begins by itself when much was written, one round at a time, and counts anew from there', async () => {
     const { chunk, syncs } = slowChunk();
     const log = volumeLog();
-    const group = new SyncGroup({ chunks: () => [chunk], volumes: () => [log], failed: () => undefined });
+    const group = new SyncGroup({
+      chunks: () => [chunk],
+      volumes: () => [log],
+      synced: () => undefined,
+      failed: () => undefined,
+    });
     const write = (bytes: number): void => {
       log.appendedThrough = log.nextSeq();
       chunk.unsynced = true;

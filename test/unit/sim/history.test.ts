@@ -1,9 +1,18 @@
 import { describe, expect, it } from 'vitest';
-import { History, Violation, type Op } from '../../sim/history.ts';
+import { History, LOST, Violation, type Op } from '../../sim/history.ts';
 import { readStamp, stampRange } from '../../sim/stamp.ts';
 
 function op(id: number, lba: number, sectors: number, times: [number, number], kind: Op['kind'] = 'write'): Op {
-  return { id, kind, spans: [{ lba, sectors }], invokedAt: times[0], ackedAt: times[1], durable: false };
+  return {
+    id,
+    kind,
+    spans: [{ lba, sectors }],
+    invokedAt: times[0],
+    ackedAt: times[1],
+    durable: false,
+    durableAtMs: Infinity,
+    marked: false,
+  };
 }
 
 /** Matches the state that has `values` in sectors 0, 1, 2, …; answers with the ids found to be inside. */
@@ -121,5 +130,19 @@ describe('a stamp', () => {
     data[1000] = (data[1000] ?? 0) ^ 1;
     expect(readStamp(7, 101, data.subarray(512, 1024))).toBeUndefined();
     expect(readStamp(7, 101, Buffer.alloc(512))).toBe(0);
+  });
+
+  it('knows that a write is not there when a part of it is not, though another part can never be read again', () => {
+    const history = new History('h');
+    history.add(op(1, 0, 16, [1, 2]));
+    history.add(op(2, 0, 16, [3, 4]));
+    // Begun after the one that is not there was answered.
+    history.add(op(3, 8, 2, [5, 6]));
+    const values = (sector: number): number => (sector < 8 ? 1 : LOST);
+    const sectors = [...Array(16).keys()];
+    const survivors = history.matchPrefix('state', sectors, values, () => false);
+    const gone = history.contradicted(sectors, values);
+    history.settle(survivors, 10, (sector) => values(sector) === LOST, gone);
+    expect(history.ops.map(({ id }) => id)).toEqual([1]);
   });
 });

@@ -104,6 +104,46 @@ describe('damage in the cache log', () => {
     expect(await kindOfStart(bench)).toBe('damaged');
   });
 
+  describe.each(['process', 'power'] as const)(
+    'in what was flushed last, before a %s crash and with nothing written after it',
+    (kind) => {
+      /** `count` blocks from 30 on are written and flushed; a moment later everything ends. */
+      async function flushed(count: number): Promise<VolumeBench> {
+        const bench = new VolumeBench({ ramBlocks: 0, chunkSlots: SLOTS });
+        await bench.start();
+        bench.shore.holdCommits = true;
+        await bench.write(10, 1, 4); // seq 1
+        await bench.write(30, 2, count); // seq 2
+        await bench.flush();
+        await bench.pass(100);
+        bench.crash(kind, { fate: 'lost' });
+        return bench;
+      }
+
+      test('is told, and nothing else is lost with it', async () => {
+        const bench = await flushed(1);
+        spoilData(bench.disk, record(bench, 2, 30));
+        await bench.start();
+        await expect(bench.byteOf(30)).rejects.toMatchObject({ kind: 'damaged' });
+        expect(await bench.byteOf(10)).toBe(1);
+      });
+
+      test('is told of one block of a write of many', async () => {
+        const bench = await flushed(3);
+        spoilDescriptor(bench.disk, record(bench, 2, 32));
+        await bench.start();
+        await expect(bench.byteOf(32)).rejects.toMatchObject({ kind: 'damaged' });
+        expect([await bench.byteOf(30), await bench.byteOf(31)]).toEqual([2, 2]);
+      });
+
+      test('keeps the volume from being served when nobody knows what was lost', async () => {
+        const bench = await flushed(1);
+        spoilDescriptor(bench.disk, record(bench, 2, 30));
+        expect(await kindOfStart(bench)).toBe('damaged');
+      });
+    },
+  );
+
   test('of a committed unmap drops what it may have unmapped', async () => {
     const bench = new VolumeBench({ ramBlocks: 0, chunkSlots: SLOTS });
     await bench.start();
