@@ -205,6 +205,8 @@ async function start(
         dirtyShare: status.dirtyShare,
         secondsUntilFull: status.secondsUntilFull,
         writeDelayMs: status.writeDelayMs,
+        waitingWrites: status.waitingWrites,
+        busyWrites: status.busyWrites,
         state: status.state.kind === 'stopped' ? `stopped: ${status.state.reason}` : (status.problem ?? 'serving'),
       };
     },

@@ -82,10 +82,13 @@ export interface GatewayReport {
     };
     /** How much of the cache can't be used before something is committed, 0 to 1: from ½ on writes are slowed, at 1 they are told BUSY. */
     readonly dirtyShare: number;
-    /** If it goes on filling as in the last minute; undefined when it does not. */
+    /** If it goes on filling as in the last minute, 0 when it is full; undefined when it does not. */
     readonly secondsUntilFull: number | undefined;
     /** How long a write is held back now. */
     readonly writeDelayMs: number;
+    /** Writes that are held back or wait for room now, and those that were told BUSY since the start. */
+    readonly waitingWrites: number;
+    readonly busyWrites: number;
     readonly state: string;
   };
   readonly cloud: {

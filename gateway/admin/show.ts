@@ -202,10 +202,24 @@ const TOLD_SHARE = 0.25;
 const TOLD_SECONDS = 86_400;
 
 /** How near the cache is to being full of what the cloud does not have. */
-function pressure({ dirtyShare, secondsUntilFull, writeDelayMs }: GatewayReport['cache']): string[] {
+function pressure({
+  dirtyShare,
+  secondsUntilFull,
+  writeDelayMs,
+  waitingWrites,
+  busyWrites,
+}: GatewayReport['cache']): string[] {
   const isNear = secondsUntilFull !== undefined && secondsUntilFull < TOLD_SECONDS;
   if (dirtyShare < TOLD_SHARE && !isNear) return [];
-  const until = isNear ? `, full in ${formatDuration(secondsUntilFull * 1000)} if it goes on like this` : '';
+  const until = isNear ? `, ${whenFull(secondsUntilFull)}` : '';
   const slowed = writeDelayMs < 1 ? '' : `; writes are held back by ${formatDuration(writeDelayMs)}`;
-  return [`pressure  ${Math.round(dirtyShare * 100)} % of the cache waits for the cloud${until}${slowed}`];
+  const waiting = waitingWrites === 0 ? '' : `; ${waitingWrites} wait now`;
+  const told = busyWrites === 0 ? '' : `; ${busyWrites} writes were told BUSY since the start`;
+  return [
+    `pressure  ${Math.round(dirtyShare * 100)} % of the cache waits for the cloud${until}${slowed}${waiting}${told}`,
+  ];
+}
+
+function whenFull(seconds: number): string {
+  return seconds === 0 ? 'it is full' : `full in ${formatDuration(seconds * 1000)} if it goes on like this`;
 }

@@ -57,6 +57,7 @@ export class Admission<Writer extends object> {
   readonly #hooks: AdmissionHooks<Writer>;
   readonly #queues = new Map<Writer, Queue<Writer>>();
   #waiting = 0;
+  #refused = 0;
   #reserved = 0;
   #isShort = false;
   #stopped: FarshoreError | undefined;
@@ -73,6 +74,11 @@ export class Admission<Writer extends object> {
 
   get waiting(): number {
     return this.#waiting;
+  }
+
+  /** Writes that were told `busy`, so far. */
+  get refused(): number {
+    return this.#refused;
   }
 
   /** Somebody waits for room, and not only because of the share. */
@@ -219,6 +225,7 @@ export class Admission<Writer extends object> {
   }
 
   #busy(): FarshoreError {
+    this.#refused++;
     return new FarshoreError(
       'busy',
       'the cache is full of blocks that wait to be replicated; writes go on as the cloud takes them',

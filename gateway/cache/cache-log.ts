@@ -432,6 +432,7 @@ export class CacheLog {
       indexBytes: this.#slab.bytes,
       ramBytes: this.ram.blocks * 4096,
       waitingWrites: this.#admission.waiting,
+      busyWrites: this.#admission.refused,
       fills: this.#fills.fills + this.#mainFills.fills - this.#moved,
       movedBlocks: this.#moved,
       evictedBlocks: this.#pool.evicted,

@@ -16,6 +16,8 @@ export interface CacheStatus extends PressureReport {
   readonly ramBytes: ByteCount;
   /** Writes that are held back, or wait for space. */
   readonly waitingWrites: number;
+  /** Writes that were told BUSY because the cache stayed full, since the start. */
+  readonly busyWrites: number;
   readonly fills: number;
   /** Blocks that were used and so outlived their chunk, and those that left the log with it. */
   readonly movedBlocks: BlockCount;

@@ -21,7 +21,7 @@ export interface GaugeHooks {
 export interface PressureReport {
   /** How much of the cache holds what the cloud does not have, 0 to 1: it slows writes, and ends them at 1. */
   readonly dirtyShare: number;
-  /** If it goes on filling as in the last minute; undefined when it does not. */
+  /** If it goes on filling as in the last minute, 0 when it is full; undefined when it does not. */
   readonly secondsUntilFull: number | undefined;
   /** How long a write is held back that comes now, of a volume that fills the cache. */
   readonly writeDelayMs: number;
@@ -49,7 +49,7 @@ export class PressureGauge {
   /** The same, when it tells how fast the cache fills. */
   sample(): void {
     this.changed();
-    this.#rate.note(this.#usedSlots());
+    this.#rate.note(this.share());
   }
 
   /** Of the chunks or of the index, whichever is fuller. */
@@ -75,11 +75,11 @@ export class PressureGauge {
   }
 
   report(): PressureReport {
-    const used = this.#usedSlots();
+    this.sample();
     const dirtyShare = this.share();
     return {
       dirtyShare,
-      secondsUntilFull: this.#rate.secondsUntil(this.#hooks.totalSlots() - used, used),
+      secondsUntilFull: this.#rate.secondsUntilFull(dirtyShare),
       writeDelayMs: writeDelayMs(dirtyShare),
     };
   }

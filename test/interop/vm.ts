@@ -11,7 +11,7 @@ import { VmHost } from './vm-host.ts';
 const USAGE = `npm run interop:vm -- [options] [WORD ...]
   WORD ...    the tests whose title contains one of the words; without, every test, a machine each
   --short     one machine, as in npm test
-  --outage    the cloud is away for a minute, then for ten, under more writes than the cache holds; with 60 only the first
+  --outage    the cloud is away until the cache has been full for a minute, then for ten; with 60 (seconds) only the first
               (npm run interop:outage)
   --help      this
 It needs qemu, a kernel package, and about a minute a machine under emulation.`;
@@ -27,7 +27,7 @@ interface VmTest {
   readonly guests?: readonly string[];
   /** Access control for the volume. */
   readonly prepare?: (site: Site, volume: string) => void;
-  /** How long the cloud is away. */
+  /** How long the cloud stays away once the cache is full. */
   readonly outageSeconds?: number;
 }
 
@@ -91,10 +91,10 @@ const TESTS: readonly VmTest[] = [
 
 /** The first with open-iscsi's and the kernel's own timeouts, the second with those of docs/OPERATIONS.md. */
 const OUTAGES: readonly VmTest[] = [
-  { title: 'the cloud is away for 60 s', outageSeconds: 60, guests: ['outage.sh'] },
-  { title: 'the cloud is away for 600 s', outageSeconds: 600, guests: ['long-timeouts.sh', 'outage.sh'] },
+  { title: 'a full cache without a cloud for 60 s', outageSeconds: 60, guests: ['outage.sh'] },
+  { title: 'a full cache without a cloud for 600 s', outageSeconds: 600, guests: ['long-timeouts.sh', 'outage.sh'] },
 ];
-/** Less than the guest writes while the cloud is away. */
+/** The smallest there may be. */
 const OUTAGE_CACHE = '256M';
 
 /** The tests as one program for the guest: each in a shell of its own, which `set -e` ends (it would not before a `||`). */
@@ -148,7 +148,11 @@ async function run(words: readonly string[]): Promise<void> {
   }
   const isOutage = values.outage === true;
   const all = values.short === true ? [SHORT] : isOutage ? OUTAGES : TESTS;
-  const tests = all.filter(({ title }) => wanted.length === 0 || wanted.some((word) => title.includes(word)));
+  const tests = all.filter(
+    ({ title, outageSeconds }) =>
+      wanted.length === 0 ||
+      wanted.some((word) => (outageSeconds === undefined ? title.includes(word) : outageSeconds === Number(word))),
+  );
   if (tests.length === 0) {
     throw new Error(
       `no test's title contains ${wanted.join(' or ')}; there are:\n${all.map(({ title }) => `  ${title}`).join('\n')}`,

@@ -147,6 +147,7 @@ describe('back-pressure', () => {
     expect(cache.admission.waiting).toBe(100);
     await clock.run({ untilMs: clock.monotonicMs() + 1_500 });
     expect(await clock.settle(Promise.all(late))).toEqual(Array.from({ length: 100 }, () => 'busy'));
+    expect(cache.admission.refused).toBe(100);
     const next = Array.from({ length: 100 }, () => cache.write(0));
     await clock.run({ untilMs: clock.monotonicMs() + 5_000 });
     cache.commit(0, TOTAL);
@@ -274,23 +275,29 @@ describe('the time until the cache is full', () => {
   it('is that of the net rate of the last minute, and unknown while it does not fill', async () => {
     const clock = new SimClock(new SimRandom(1));
     const rate = new FillRate(clock);
-    expect(rate.secondsUntil(100, 0)).toBeUndefined();
-    let used = 0;
+    expect(rate.secondsUntilFull(0)).toBeUndefined();
+    let share = 0;
     const step = async (seconds: number, perSecond: number): Promise<void> => {
       for (let at = 0; at < seconds; at += 1) {
-        rate.note(used);
-        await clock.run({ untilMs: clock.monotonicMs() + 1_000 });
+        rate.note(share);
         clock.startTimer(1_000, () => undefined);
         await clock.run({ untilMs: clock.monotonicMs() + 1_000 });
-        used += perSecond;
+        share += perSecond;
       }
     };
-    await step(100, 10);
-    const perSecond = (used / clock.monotonicMs()) * 1000;
-    expect(rate.secondsUntil(500, used)).toBeCloseTo(500 / perSecond, 0);
+    await step(100, 0.004);
+    expect(rate.secondsUntilFull(share)).toBeCloseTo((1 - share) / 0.004, 0);
     await step(100, 0);
-    expect(rate.secondsUntil(500, used)).toBeUndefined();
-    await step(100, -5);
-    expect(rate.secondsUntil(500, used)).toBeUndefined();
+    expect(rate.secondsUntilFull(share)).toBeUndefined();
+    await step(30, -0.001);
+    expect(rate.secondsUntilFull(share)).toBeUndefined();
+    await step(70, 0.001);
+    expect(rate.secondsUntilFull(share)).toBeCloseTo((1 - share) / 0.001, 0);
+  });
+
+  it('is no time at all when it is full, whether it goes on filling or not', () => {
+    const rate = new FillRate(new SimClock(new SimRandom(1)));
+    rate.note(1);
+    expect(rate.secondsUntilFull(1)).toBe(0);
   });
 });

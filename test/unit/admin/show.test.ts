@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import type { GatewayReport } from '../../../gateway/admin/gateway-api.ts';
+import { status } from '../../../gateway/admin/show.ts';
+import { GIB } from '../../../gateway/base/units.ts';
+
+const CALM: GatewayReport['cache'] = {
+  bytes: 20 * GIB,
+  usedBytes: GIB,
+  dirtyBytes: 0,
+  indexBytes: 0,
+  ramBytes: 0,
+  counts: {
+    ramHits: 0,
+    fills: 0,
+    moved: 0,
+    evicted: 0,
+    reclaimedChunks: 0,
+    readAhead: { fetched: 0, used: 0, wasted: 0 },
+  },
+  dirtyShare: 0,
+  secondsUntilFull: undefined,
+  writeDelayMs: 0,
+  waitingWrites: 0,
+  busyWrites: 0,
+  state: 'serving',
+};
+
+function pressureLine(cache: Partial<GatewayReport['cache']>): string | undefined {
+  const meter = { getRequests: 0, putRequests: 0, tableRequests: 0, uploadedBytes: 0, downloadedBytes: 0 };
+  const report = {
+    gateway: 'g',
+    version: '0',
+    stateDir: '/s',
+    portals: ['127.0.0.1:3260'],
+    startedAt: 0,
+    cache: { ...CALM, ...cache },
+    cloud: { reachable: true, detail: 'fine', requests: meter, uploads: { limit: undefined, waiting: 0 } },
+    access: { problems: [] },
+    isns: undefined,
+    volumes: [],
+    process: {},
+  };
+  const lines = status(report as unknown as GatewayReport).split('\n'); // of the rest nothing is printed
+  return lines.find((line) => line.startsWith('pressure'));
+}
+
+describe('the line of the status about back-pressure', () => {
+  it('is not there while little waits for the cloud and the cache does not fill', () => {
+    expect(pressureLine({})).toBeUndefined();
+    expect(pressureLine({ dirtyShare: 0.2, secondsUntilFull: 200_000 })).toBeUndefined();
+  });
+
+  it('tells the share, the time until it is full, and the delay of a write', () => {
+    expect(pressureLine({ dirtyShare: 0.75, secondsUntilFull: 150, writeDelayMs: 125 })).toBe(
+      'pressure  75 % of the cache waits for the cloud, full in 2 min 30 s if it goes on like this; writes are held back by 125 ms',
+    );
+  });
+
+  it('tells that it is full, how many writes wait and how many were told BUSY', () => {
+    const full = { dirtyShare: 1, secondsUntilFull: 0, writeDelayMs: 2000, waitingWrites: 32, busyWrites: 7 };
+    expect(pressureLine(full)).toBe(
+      'pressure  100 % of the cache waits for the cloud, it is full; writes are held back by 2.0 s; 32 wait now; 7 writes were told BUSY since the start',
+    );
+  });
+
+  it('warns while nearly nothing is dirty when the cache would be full within the day', () => {
+    expect(pressureLine({ dirtyShare: 0.1, secondsUntilFull: 3600 })).toBe(
+      'pressure  10 % of the cache waits for the cloud, full in 1 h 0 min if it goes on like this',
+    );
+  });
+});
