@@ -10,6 +10,7 @@ import { BlockSet } from '../block-set.ts';
 import { BlockBits } from './block-bits.ts';
 import type { Image } from './image.ts';
 import { MAX_LOST_BLOCKS } from './stored-state.ts';
+import { Suspects } from './suspects.ts';
 
 /** What is written again and again reaches the image once in this time. */
 const DESTAGE_DELAY_MS = 1_000;
@@ -62,11 +63,9 @@ export class Destager {
   #unmaps = new BlockSet();
   /** In the round under way. */
   #underWay: BlockCount = 0;
-  /**
-   * What a read of the image says is no proof of what is on its disk: after a failed sync (of the last process too) the page cache has what the
-   * disk may have never taken, and calls it clean.
-   */
-  #isTrusted = false;
+  #suspects = new Suspects();
+  /** Those of them that the round under way has passed over. */
+  #stillSuspect = new Suspects();
   #running: Promise<void> | undefined;
   #cancelTimer: CancelTimer | undefined;
   readonly #stop = new AbortController();
@@ -102,6 +101,8 @@ export class Destager {
   /** Recovery has told of all that the image does not have. */
   start(state: BlockState): void {
     this.#state = state;
+    // The last process may have brought any of it to the image, and met a sync that failed.
+    this.#suspects.addAll(this.#writes, this.#unmaps);
     this.#look();
   }
 
@@ -186,6 +187,7 @@ export class Destager {
     this.#writes = new BlockBits();
     this.#unmaps = new BlockSet();
     this.#underWay = writes.size;
+    this.#stillSuspect = new Suspects();
     try {
       // A group that has begun may not have everything up to the mark.
       while (log.syncedThrough < mark) await cache.sync(log);
@@ -202,9 +204,9 @@ export class Destager {
       // Once D has passed such a block the log may drop what is left of it, and then nothing else says that the image's content is old.
       if (this.#hasNewLost) await this.#hooks.rememberLost();
       this.#hasNewLost = false;
-      this.#isTrusted = true;
+      this.#suspects = this.#stillSuspect;
     } catch (error) {
-      this.#isTrusted = false;
+      this.#suspects.addAll(writes, unmaps);
       // All of it again: after a failed sync nothing is known of what was written before it.
       for (const { block, count } of rangesOf(unmaps)) this.#unmaps.add(block, count);
       for (let at = writes.next(0); at !== undefined; at = writes.next(at + 1)) this.#writes.add(at, 1);
@@ -233,12 +235,20 @@ export class Destager {
         // What was written since is in this round, or in the next one.
         if (log.index.has(at)) {
           newer.seq = Math.max(newer.seq, log.appendedThrough);
+          this.#passOver(at);
           at++;
           continue;
         }
+        const isSuspect = this.#isSuspect(at);
         let run = 1;
-        while (run < PIECE_BLOCKS && at + run < end && !log.index.has(at + run)) run++;
-        await this.#image.zero(at, run, !this.#isTrusted);
+        while (
+          run < PIECE_BLOCKS &&
+          at + run < end &&
+          !log.index.has(at + run) &&
+          this.#isSuspect(at + run) === isSuspect
+        )
+          run++;
+        await this.#image.zero(at, run, isSuspect);
         if (this.lost.size > 0) for (let block = at; block < at + run; block++) this.lost.delete(block);
         at += run;
       }
@@ -268,10 +278,12 @@ export class Destager {
     const { index } = log;
     if (this.#writes.has(first) || this.#unmaps.has(first)) {
       newer.seq = Math.max(newer.seq, log.appendedThrough);
+      this.#passOver(first);
       return 1;
     }
     const place = index.place(first);
     if (place === 0) {
+      if (!unmaps.has(first)) this.#passOver(first);
       if (state.isDamaged(first)) this.#lose(first);
       // Zeroed already, or an unmap of it is on its way into the log.
       else if (!unmaps.has(first)) newer.seq = Math.max(newer.seq, log.assignedThrough);
@@ -304,6 +316,7 @@ export class Destager {
 
   /** The log has something else where the block should be: it is somewhere else by now, or gone. */
   #passBad(state: BlockState, block: BlockNumber, place: number, newer: { seq: WriteSeq }): BlockCount {
+    this.#passOver(block);
     if (state.log.index.place(block) !== place) {
       newer.seq = Math.max(newer.seq, state.log.assignedThrough);
       return 1;
@@ -312,6 +325,15 @@ export class Destager {
     state.noteDamaged(block);
     this.#lose(block);
     return 1;
+  }
+
+  #isSuspect(block: BlockNumber): boolean {
+    return !this.#suspects.isEmpty && this.#suspects.has(block);
+  }
+
+  /** What is not written in this round is as suspect as it was. */
+  #passOver(block: BlockNumber): void {
+    if (this.#isSuspect(block)) this.#stillSuspect.add(block);
   }
 
   /** The image has an older content of it, which nobody may read. */

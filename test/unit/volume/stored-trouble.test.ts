@@ -77,3 +77,40 @@ describe('the image of a volume', () => {
     await bench.stop();
   });
 });
+
+describe('a discard of everything', () => {
+  test.each(['first', 'second'])('writes nothing to an image that reads zeros, at the %s start', async (which) => {
+    const bench = new VolumeBench(OPTIONS);
+    await bench.start();
+    if (which === 'second') {
+      await bench.flushRemote();
+      await bench.stop();
+      await bench.start();
+    }
+    const { writes } = bench.imageFaults;
+    await bench.settle(Promise.resolve(bench.volume.unmap([{ lba: 0, sectors: 512 }])));
+    await bench.pass(5_000);
+    expect(bench.volume.status().stored?.problem).toBeUndefined();
+    expect(bench.imageFaults.writes - writes).toBe(0);
+    await bench.stop();
+  });
+
+  test('writes zeros where a process before this one may have lost some in a failed sync', async () => {
+    const bench = new VolumeBench(OPTIONS);
+    await bench.start();
+    await bench.write(5, 8);
+    await bench.pass(5_000);
+    await bench.settle(Promise.resolve(bench.volume.unmap([{ lba: 5, sectors: 1 }])));
+    bench.imageFaults.sync = true;
+    await bench.pass(2_000);
+    bench.crash('process');
+    bench.imageFaults.sync = false;
+    await bench.start();
+    const { writes } = bench.imageFaults;
+    await bench.settle(Promise.resolve(bench.volume.unmap([{ lba: 0, sectors: 512 }])));
+    await bench.pass(5_000);
+    // Block 5, and nothing beside it.
+    expect(bench.imageFaults.writes - writes).toBe(1);
+    await bench.stop();
+  });
+});
