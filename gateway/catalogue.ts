@@ -4,6 +4,7 @@ import { type Disk, readWhole, replaceFile } from './base/disk.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
 import { Mutex } from './cache/mutex.ts';
 import type { VolumeRef } from './cloud/version-log.ts';
+import { MAX_THREADS } from './threads/io-thread.ts';
 
 const FILE = 'gateway.json';
 const MAX_BYTES = 1024 * 1024;
@@ -21,6 +22,13 @@ const schema = z.strictObject({
         volume: z.string(),
         /** Set by delete; the entry goes when the volume is purged or undeleted. */
         deletedAt: z.number().int().optional(),
+        /** The I/O thread that has it; absent: the main one. */
+        thread: z
+          .number()
+          .int()
+          .min(1)
+          .max(MAX_THREADS - 1)
+          .optional(),
       }),
     )
     .max(MAX_VOLUMES),
@@ -29,6 +37,8 @@ const schema = z.strictObject({
 export interface CatalogueVolume extends VolumeRef {
   readonly name: string;
   readonly deletedAt?: number | undefined;
+  /** The I/O thread that has it; undefined: the main one. */
+  readonly thread?: number | undefined;
 }
 
 /** The gateway's identity and which volumes it serves: `gateway.json` of the state directory, replaced atomically at each change. */

@@ -8,6 +8,7 @@ import { describeError, FarshoreError } from './base/errors.ts';
 import { GIB, KIB, MIB, type ByteCount } from './base/units.ts';
 import { formatDuration, parseDuration, parseSize } from './base/size.ts';
 import type { CloudSettings } from './cloud/aws-clients.ts';
+import { MAX_THREADS } from './threads/io-thread.ts';
 import type { ScrubSettings } from './volume/scrubber.ts';
 
 /** host:port as one listens on it. */
@@ -31,6 +32,8 @@ export interface Settings {
   readonly iqn: string;
   readonly cacheBytes: ByteCount;
   readonly ramBytes: ByteCount;
+  /** Threads that own volumes, the main one included. */
+  readonly threads: number;
   readonly cloud: FarShoreSettings;
   /** What all volumes together may upload, in bits per second; undefined: no limit. */
   readonly uploadLimit: BitRate | undefined;
@@ -58,6 +61,7 @@ const MIN_SCRUB_RATE = 64 * KIB;
 const MIN_SCRUB_INTERVAL_MS = 3_600_000;
 
 const MAX_PORTALS = 64;
+const MAX_PORT = 65_535;
 /** The port of iSNS (RFC 4171). */
 const ISNS_DEFAULT_PORT = 3205;
 
@@ -79,6 +83,7 @@ const schema = z.strictObject({
     .max(MAX_PORTALS)
     .default(['127.0.0.1:3260']),
   iqn: z.string(),
+  threads: z.number().int().min(1).max(MAX_THREADS).default(1),
   cache: z
     .strictObject({ size: size.default(20 * GIB), ram: size.default(256 * MIB) })
     .default({ size: 20 * GIB, ram: 256 * MIB }),
@@ -147,9 +152,11 @@ export function parseSettings(text: string, path: string): Settings {
     typeof value === 'number' ? value : parseSize(value, `${path}: ${key}`);
 
   const cacheBytes = bytes(config.cache.size, 'cache.size');
-  if (cacheBytes < MIN_CACHE) fail(`cache.size must be at least 256M`);
+  const { threads } = config;
+  const each = threads === 1 ? '' : ` for each of ${threads} threads`;
+  if (cacheBytes < MIN_CACHE * threads) fail(`cache.size must be at least 256M${each}`);
   const ramBytes = bytes(config.cache.ram, 'cache.ram');
-  if (ramBytes < MIN_RAM) fail(`cache.ram must be at least 16M`);
+  if (ramBytes < MIN_RAM * threads) fail(`cache.ram must be at least 16M${each}`);
   if (
     !/^iqn\.\d{4}-(0[1-9]|1[0-2])\.[a-z0-9][a-z0-9.-]*(:[a-z0-9.:-]+)?$/.test(config.iqn) ||
     Buffer.byteLength(config.iqn) > 150
@@ -179,12 +186,15 @@ export function parseSettings(text: string, path: string): Settings {
   if (scrub.intervalMs < MIN_SCRUB_INTERVAL_MS) {
     fail(`scrub.interval must be at least ${formatDuration(MIN_SCRUB_INTERVAL_MS)}`);
   }
+  const portals = config.portals.map((portal) => portalOf(portal, path));
+  refuseOverlap(portals, threads, fail);
   return Object.freeze({
     stateDir: resolve(config.stateDir),
-    portals: Object.freeze(config.portals.map((portal) => portalOf(portal, path))),
+    portals: Object.freeze(portals),
     iqn: config.iqn,
     cacheBytes,
     ramBytes,
+    threads,
     cloud: Object.freeze({
       region: config.cloud.region,
       bucket: config.cloud.bucket,
@@ -243,6 +253,22 @@ function portalOf(
     );
   });
   return { ...portal, advertise };
+}
+
+/** Each thread listens at the ports behind those of the portals: these must be free of one another. */
+function refuseOverlap(portals: readonly Portal[], threads: number, fail: (message: string) => never): void {
+  portals.forEach(({ host, port, advertise = [] }, index) => {
+    if (port === 0 || threads === 1) return;
+    const last = port + threads - 1;
+    const range = `ports ${port} to ${last} of ${host}, one for each of ${threads} threads`;
+    if (last > MAX_PORT || advertise.some((told) => told.port + threads - 1 > MAX_PORT))
+      fail(`a portal takes ${range}, and there are none above ${MAX_PORT}`);
+    const near = portals.find(
+      (other, at) => at > index && other.host === host && other.port !== 0 && Math.abs(other.port - port) < threads,
+    );
+    if (near !== undefined)
+      fail(`a portal takes ${range}, which ${host}:${near.port} lies among; choose ports that are further apart`);
+  });
 }
 
 /** `isns.example.com`, `10.1.1.9:3205`, `[fd00::9]:3205`. */

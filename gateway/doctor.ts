@@ -28,7 +28,7 @@ export interface DoctorDeps {
   readonly credentials: () => Promise<string>;
   /** The cloud's idea of the time, from the Date header of a response; undefined when it cannot be had. */
   readonly cloudTime: () => Promise<number | undefined>;
-  readonly cacheAllocatedBytes: () => ByteCount;
+  readonly cacheAllocatedBytes: () => Promise<ByteCount>;
   /** Access control as it is in force; undefined where no gateway runs. */
   readonly access: () => AccessState | undefined;
 }
@@ -48,6 +48,7 @@ const FSYNC_ROUNDS = 5;
 export async function examine(deps: DoctorDeps): Promise<Finding[]> {
   return [
     configuration(deps),
+    ...threadPorts(deps),
     ...accessControl(deps),
     await disk(deps),
     await room(deps),
@@ -60,6 +61,22 @@ export async function examine(deps: DoctorDeps): Promise<Finding[]> {
 
 function configuration({ settings }: DoctorDeps): Finding {
   return finding('config', 'pass', `${settings.iqn}, state in ${settings.stateDir}`);
+}
+
+/** The ports that initiators are sent to beside the portals that are configured. */
+function threadPorts({ settings: { portals, threads } }: DoctorDeps): Finding[] {
+  if (threads === 1) return [];
+  const told = portals.flatMap(({ host, port, advertise }) => advertise ?? [{ host, port }]);
+  const ranges = told
+    .filter(({ port }) => port !== 0)
+    .map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host}:${port}-${port + threads - 1}`);
+  return [
+    finding(
+      'threads',
+      'pass',
+      `${threads}; initiators are sent to ${ranges.join(', ')}: let all of these ports through`,
+    ),
+  ];
 }
 
 function accessControl({ settings, access }: DoctorDeps): Finding[] {
@@ -135,7 +152,7 @@ async function disk({ disk: storage, clock: time }: DoctorDeps): Promise<Finding
 async function room({ settings, cacheAllocatedBytes }: DoctorDeps): Promise<Finding> {
   const { bavail, bsize } = await statfs(settings.stateDir);
   const free = bavail * bsize;
-  const wanted = Math.max(0, settings.cacheBytes - cacheAllocatedBytes());
+  const wanted = Math.max(0, settings.cacheBytes - (await cacheAllocatedBytes()));
   return free < wanted
     ? finding(
         'room',
@@ -251,7 +268,7 @@ export async function examineAlone(settings: Settings): Promise<Finding[]> {
       table: new DynamoVersionLog({ ...tools, client: clients.dynamo, table: tableName, place: clients.dynamoPlace }),
       cloudTime: () => timeOf(settings.cloud),
       credentials: () => credentialsOf(settings.cloud),
-      cacheAllocatedBytes: () => 0,
+      cacheAllocatedBytes: () => Promise.resolve(0),
       access: () => undefined,
     });
   } finally {

@@ -1,6 +1,8 @@
 import type { Clock } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
 import { FarshoreError } from './base/errors.ts';
+import type { VersionNumber } from './base/units.ts';
+import type { Progress } from './admin/gateway-api.ts';
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeTargets } from './target-directory.ts';
 import type { VolumeControl } from './volume-control.ts';
@@ -32,5 +34,32 @@ export async function flushInTime(
     await Promise.race([Promise.all([volume.flushRemote(), targets.settled(entry)]), late]);
   } finally {
     timeUp.abort();
+  }
+}
+
+const PROGRESS_MS = 250;
+
+/** `flush`: tells how much of what was dirty at the call is in the cloud; with the cloud away that is where it stays. */
+export async function flushTelling(
+  clock: Clock,
+  volume: VolumeControl,
+  onProgress: (progress: Progress) => void,
+): Promise<{ readonly n: VersionNumber }> {
+  const { lagBytes: total } = await volume.status();
+  const over = new AbortController();
+  const watch = async (): Promise<void> => {
+    while (!over.signal.aborted) {
+      const { lagBytes } = await volume.status();
+      onProgress({ phase: 'replicating', done: Math.max(0, total - lagBytes), total, unit: 'bytes' });
+      await sleep(clock, PROGRESS_MS, over.signal);
+    }
+  };
+  // What keeps the status from being told ends the flush too.
+  const watching = watch().catch(() => undefined);
+  try {
+    return await volume.flushRemote();
+  } finally {
+    over.abort();
+    await watching;
   }
 }

@@ -21,19 +21,18 @@ import type { ObjectStore } from './cloud/object-store.ts';
 import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 import { KEEP_DELETED_MS } from './maintenance/purge.ts';
-import { flushInTime } from './flush-in-time.ts';
+import { flushInTime, flushTelling } from './flush-in-time.ts';
 import { newVolumeItem } from './new-volume.ts';
-import type { ProcessReport } from './process-figures.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
 import { resizeServed } from './resize-served.ts';
 import { SerialByKey } from './serial.ts';
-import { ServedVolume, type OpenVolume } from './served-volume.ts';
+import { ServedVolume } from './served-volume.ts';
 import type { VolumeTargets } from './target-directory.ts';
+import type { IoThreads } from './threads/io-threads.ts';
+import { moveVolume } from './threads/move-volume.ts';
 import type { UploadLimit } from './upload-limit.ts';
 import { VERSION } from './version.ts';
-import type { VolumeControl } from './volume-control.ts';
 import { claimName, itemOf, requireVersion, resolveVolume, unlessFenced } from './volume-lookup.ts';
-import type { ImageRequest, PreparedImage } from './volume/stored/prepare-image.ts';
 
 export interface GatewayDeps {
   readonly settings: Settings;
@@ -45,27 +44,17 @@ export interface GatewayDeps {
   readonly store: ObjectStore;
   readonly targets: VolumeTargets;
   readonly access: AccessOperationsDeps;
-  readonly openVolume: OpenVolume;
-  /**
-   * The same for a volume that another gateway has; what may be in no version is kept first. Resolves with where, undefined when there was
-   * nothing.
-   */
-  readonly surrenderVolume: (ref: VolumeRef) => Promise<string | undefined>;
-  /** Makes or looks at the image of a volume that is about to be created (see prepareImage). */
-  readonly prepareImage: (ref: VolumeRef, request: ImageRequest) => Promise<PreparedImage>;
-  /** Forgets what the state directory holds of a volume that is gone for ever. */
-  readonly forgetVolume: (ref: VolumeRef) => Promise<void>;
-  readonly cacheReport: () => GatewayReport['cache'];
+  /** The threads that have the volumes. */
+  readonly io: IoThreads;
+  /** Names of other volumes that initiators find at a target of this one (by identifier). */
+  readonly sharesTarget: (volume: string) => readonly string[];
   readonly cloudReport: () => Promise<GatewayReport['cloud']>;
   readonly uploadLimit: UploadLimit;
-  /** The figures of this process; `newInterval`: they begin anew. */
-  readonly processReport: (newInterval: boolean) => ProcessReport;
   readonly isnsReport: () => GatewayReport['isns'];
   readonly portals: () => readonly string[];
   readonly examine: () => Promise<Finding[]>;
 }
 
-const FLUSH_PROGRESS_MS = 250;
 /** How long a start waits for its volumes before it opens the portals. */
 const START_PATIENCE_MS = 10_000;
 /** Volumes opened side by side at a start. */
@@ -84,6 +73,7 @@ const VOLUME_CHANGES: ReadonlySet<Operation> = new Set([
   'volume-purge',
   'volume-forget',
   'volume-resize',
+  'volume-move',
   'restore',
 ]);
 
@@ -133,7 +123,9 @@ export class Gateway implements GatewayApi {
       this.#purge(name, confirm, onProgress),
     'volume-forget': ({ name }: Named) => this.#forget(name),
     'volume-resize': (args: ArgumentsOf<'volume-resize'>) => this.#resize(args),
-    flush: ({ name }: Named, onProgress: OnProgress) => this.#flush(this.#require(name).serving(), onProgress),
+    'volume-move': ({ name, thread }: ArgumentsOf<'volume-move'>) => this.#move(name, thread),
+    flush: ({ name }: Named, onProgress: OnProgress) =>
+      flushTelling(this.#deps.clock, this.#require(name).serving(), onProgress),
     'upload-limit': ({ limit }: ArgumentsOf<'upload-limit'>, _: OnProgress, caller: Caller) =>
       this.#limitUploads(limit, caller),
     versions: ({ name, limit }: ArgumentsOf<'versions'>) => this.#require(name).serving().remote.versions(limit),
@@ -181,7 +173,11 @@ export class Gateway implements GatewayApi {
    * do not wait for another's. What the cloud cannot answer now is tried on.
    */
   async start(): Promise<void> {
-    const waiting = this.#deps.catalogue.volumes.filter((entry) => entry.deletedAt === undefined);
+    const { catalogue, io, log } = this.#deps;
+    await io.clearLeftovers((entry, thread, kept) => {
+      log.warn({ volume: entry.name, thread, kept }, 'what a thread still had of a volume that was moved was given up');
+    });
+    const waiting = catalogue.volumes.filter((entry) => entry.deletedAt === undefined);
     const openNext = async (): Promise<void> => {
       for (let entry = waiting.shift(); entry !== undefined; entry = waiting.shift()) {
         if (this.#closing.signal.aborted) return;
@@ -207,7 +203,8 @@ export class Gateway implements GatewayApi {
     entry: CatalogueVolume,
     how: { readonly takeover?: boolean; readonly rollBackTo?: VersionNumber } = {},
   ): ServedVolume {
-    const { clock, log, catalogue, openVolume, targets } = this.#deps;
+    const { clock, log, catalogue, io, targets } = this.#deps;
+    const { openVolume } = io.of(entry);
     const served = new ServedVolume({ clock, log, openVolume, targets, gateway: catalogue.gateway }, entry, how);
     this.#served.set(entry.name, served);
     return served;
@@ -230,19 +227,21 @@ export class Gateway implements GatewayApi {
   }
 
   async #status(newInterval: boolean): Promise<GatewayReport> {
-    const { settings, catalogue, cacheReport, cloudReport, portals } = this.#deps;
+    const { settings, catalogue, io, cloudReport, portals } = this.#deps;
+    const { cache, process, threads } = await io.report(newInterval);
     return {
       gateway: catalogue.gateway,
       version: VERSION,
       stateDir: settings.stateDir,
       portals: portals(),
       startedAt: this.#startedAt,
-      cache: cacheReport(),
+      cache,
       cloud: await cloudReport(),
       access: { problems: this.#accessProblems() },
       isns: this.#deps.isnsReport(),
       volumes: await Promise.all([...this.#served.values()].map((served) => served.report())),
-      process: this.#deps.processReport(newInterval),
+      process,
+      ...(threads === undefined ? {} : { threads }),
     };
   }
 
@@ -254,23 +253,23 @@ export class Gateway implements GatewayApi {
   }
 
   async #create(args: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
-    const { catalogue } = this.#deps;
-    const { stored, bytes } = args;
+    const { catalogue, io } = this.#deps;
+    const { stored, bytes, thread } = args;
     const item = newVolumeItem(this.#deps, args);
-    const { lineage, volume } = item;
-    const ref = { lineage, volume };
-    if (stored === undefined) return this.#createItem(item);
-    const image = await this.#deps.prepareImage(ref, { path: stored, bytes });
+    const { name, lineage, volume } = item;
+    const entry = { name, lineage, volume, ...io.placeFor(volume, thread) };
+    if (stored === undefined) return this.#createItem(item, entry);
+    const image = await io.of(entry).prepareImage({ lineage, volume }, { path: stored, bytes });
     try {
-      return await this.#createItem(item);
+      return await this.#createItem(item, entry);
     } catch (error) {
       // Once it is in the catalogue the image belongs to it, whatever its first start says.
-      if (!catalogue.volumes.some((entry) => entry.volume === volume)) await image.undo();
+      if (!catalogue.volumes.some((each) => each.volume === volume)) await image.undo();
       throw error;
     }
   }
 
-  async #createItem(item: VolumeItem): Promise<VolumeReport> {
+  async #createItem(item: VolumeItem, entry: CatalogueVolume): Promise<VolumeReport> {
     const { catalogue, table } = this.#deps;
     const { name, volume, lineage } = item;
     const ref = { lineage, volume };
@@ -281,7 +280,6 @@ export class Gateway implements GatewayApi {
     ) {
       throw new FarshoreError('bug', `a fresh volume id, ${volume}, was taken already`);
     }
-    const entry = { name, ...ref };
     await catalogue.put(entry);
     return this.#firstReport(this.#serve(entry));
   }
@@ -319,29 +317,11 @@ export class Gateway implements GatewayApi {
     return served.report();
   }
 
-  /** Tells how much of what was dirty at the call is in the cloud; with the cloud away that is where it stays. */
-  async #flush(
-    volume: VolumeControl,
-    onProgress: (progress: Progress) => void,
-  ): Promise<{ readonly n: VersionNumber }> {
-    const { lagBytes: total } = await volume.status();
-    const over = new AbortController();
-    const watch = async (): Promise<void> => {
-      while (!over.signal.aborted) {
-        const { lagBytes } = await volume.status();
-        onProgress({ phase: 'replicating', done: Math.max(0, total - lagBytes), total, unit: 'bytes' });
-        await sleep(this.#deps.clock, FLUSH_PROGRESS_MS, over.signal);
-      }
-    };
-    // What keeps the status from being told ends the flush too.
-    const watching = watch().catch(() => undefined);
-    try {
-      const { n } = await volume.flushRemote();
-      return { n };
-    } finally {
-      over.abort();
-      await watching;
-    }
+  /** Brings it to another thread; resolves when it has opened there once, or could not. */
+  async #move(name: string, thread: number): Promise<VolumeReport> {
+    const served = this.#require(name);
+    const moved = await moveVolume({ ...this.#deps, reopen: (entry) => this.#serve(entry) }, served, thread);
+    return this.#firstReport(moved);
   }
 
   /**
@@ -367,18 +347,19 @@ export class Gateway implements GatewayApi {
       await this.#deps.targets.forget(served.entry);
       return { purgeAfter: deletedAt + KEEP_DELETED_MS };
     } catch (error) {
-      served.offer();
+      await served.offer();
       throw error;
     }
   }
 
   /** By any gateway: the one that had the volume may be gone, and that is when it is needed. */
   async #undelete(name: string): Promise<VolumeReport> {
-    const { table, catalogue } = this.#deps;
+    const { table, catalogue, io } = this.#deps;
     const found = await this.#deletedItem(name);
     const item = found.owner === catalogue.gateway || found.owner === '' ? found : await this.#takeDeleted(found);
     await unlessFenced(table.changeVolume(item, item.epoch, { deletedAt: null }), name);
-    const entry = { name, lineage: item.lineage, volume: item.volume };
+    const { lineage, volume } = item;
+    const entry = { name, lineage, volume, ...io.placeFor(volume) };
     await catalogue.put(entry);
     return this.#firstReport(this.#serve(entry));
   }
@@ -416,13 +397,13 @@ export class Gateway implements GatewayApi {
   }
 
   async #forgetLocally(ref: VolumeRef): Promise<void> {
-    await this.#deps.forgetVolume(ref);
+    await this.#deps.io.forgetVolume(ref);
     await this.#deps.targets.forget(ref);
   }
 
   /** Gives up what is kept here of a volume that was lost to another gateway, or removed by one. */
   async #forget(name: string): Promise<{ readonly salvage: string | undefined }> {
-    const { catalogue, table, surrenderVolume } = this.#deps;
+    const { catalogue, table, io } = this.#deps;
     const entry = catalogue.volumes.find((each) => each.name === name);
     if (entry === undefined) {
       throw new FarshoreError('not-found', `nothing of a volume ${name} is kept here; farshore status shows what is`);
@@ -436,7 +417,7 @@ export class Gateway implements GatewayApi {
     }
     await this.#served.get(name)?.close();
     this.#served.delete(name);
-    const salvage = await surrenderVolume(entry);
+    const salvage = await io.of(entry).surrenderVolume(entry);
     await this.#deps.targets.forget(entry);
     await catalogue.remove(entry.volume);
     return { salvage };
@@ -455,7 +436,7 @@ export class Gateway implements GatewayApi {
   }
 
   async #restore(name: string, version: VersionNumber | undefined): Promise<VolumeReport> {
-    const { catalogue } = this.#deps;
+    const { catalogue, io } = this.#deps;
     const ref = await resolveVolume(this.#deps.table, name);
     const item = await itemOf(this.#deps.table, ref);
     if (item.deletedAt !== undefined) {
@@ -476,7 +457,7 @@ export class Gateway implements GatewayApi {
       }
       await present.close();
     }
-    const entry = { name, ...ref };
+    const entry = { name, ...ref, ...io.placeFor(ref.volume) };
     await catalogue.put(entry);
     const served = this.#serve(entry, { takeover: true, ...(version === undefined ? {} : { rollBackTo: version }) });
     const failure = await served.firstAttempt;

@@ -1,12 +1,14 @@
 import { createServer } from 'node:net';
 import { hostname } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { AccessAdmin } from './access/access-admin.ts';
 import { AccessBook } from './access/access-book.ts';
 import { AccessControl } from './access/access-control.ts';
 import { AccessSync } from './access/access-sync.ts';
 import { AuditLog } from './access/audit-log.ts';
-import { SecretBox } from './access/secret-box.ts';
+import { sharesTarget } from './access/one-thread.ts';
+import type { SecretBox } from './access/secret-box.ts';
 import { warningsAbout } from './access/standing.ts';
 import { ControlServer } from './admin/control-server.ts';
 import type { GatewayReport } from './admin/gateway-api.ts';
@@ -15,32 +17,33 @@ import type { Disk } from './base/disk.ts';
 import { describeError, FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import { makePrivateDirectory, NodeDisk } from './base/node-disk.ts';
-import { NodeImages } from './base/node-images.ts';
 import { lockForThisProcess } from './base/process-lock.ts';
 import { formatDuration } from './base/size.ts';
-import { BLOCK_SIZE, MIB } from './base/units.ts';
-import { CacheLog } from './cache/cache-log.ts';
-import { cacheSettings } from './cache/settings.ts';
+import { MIB } from './base/units.ts';
 import { Announcement } from './announcement.ts';
 import { Catalogue } from './catalogue.ts';
-import type { VolumeRef } from './cloud/version-log.ts';
 import type { Portal, Settings } from './config.ts';
 import { credentialsOf, examine, timeOf } from './doctor.ts';
 import { Gateway } from './gateway.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
-import { DEFAULT_ISCSI_SETTINGS, type IscsiSettings } from './iscsi/settings.ts';
 import { ProcessFigures } from './process-figures.ts';
-import { sessionsHere } from './sessions-control.ts';
-import type { RemoteVolume } from './replication/remote-volume.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
-import type { OpenVolume } from './served-volume.ts';
-import { prepareImage } from './volume/stored/prepare-image.ts';
 import { VolumeTargets } from './target-directory.ts';
+import { AccessEverywhere } from './threads/access-everywhere.ts';
+import { ioHere } from './threads/io-here.ts';
+import { IoThreads, threadsNeeded } from './threads/io-threads.ts';
+import { startIoThreads } from './threads/start-io-thread.ts';
+import {
+  handlesOf,
+  iscsiSettings,
+  openCache,
+  openSecrets,
+  portalsOf,
+  reportDirty,
+  threadDirectory,
+} from './threads/thread-parts.ts';
 import { UploadLimit, uploadRateOf } from './upload-limit.ts';
 import { VERSION } from './version.ts';
-import { directControl } from './volume-control.ts';
-import { forgetVolume, surrenderVolume } from './volume/open-volume.ts';
-import { Volume } from './volume/volume.ts';
 
 export interface RunningGateway {
   /** address:port of each portal, as opened. */
@@ -52,13 +55,10 @@ export interface RunningGateway {
 }
 
 /** Memory of the replication worker for maps and decoded frames, over all volumes. */
-const IMAGES = new NodeImages();
 const SHARD_CACHE_BYTES = 64 * MIB;
 const FRAME_CACHE_BYTES = 16 * MIB;
 /** How long a start waits to hear that bucket and table are there. */
 const CLOUD_CHECK_MS = 5_000;
-/** How often the heartbeat's figures are refreshed. */
-const DIRTY_REPORT_MS = 5_000;
 
 /**
  * Builds and starts a gateway: the only place where its parts are wired together. Rejects with `in-use` (state directory or portal),
@@ -117,11 +117,10 @@ async function start(
   });
   const disk = diskAt(settings.stateDir);
   const catalogue = await Catalogue.open(disk, random);
-  const cache = await CacheLog.open(
-    { disk, clock, random, log: log.child({ part: 'cache' }) },
-    cacheSettings({ sizeBytes: settings.cacheBytes, ramBytes: settings.ramBytes }),
-  );
+  const threads = threadsNeeded(settings.threads, catalogue.volumes);
+  const cache = await openCache(disk, settings, threads, log);
   cleanups.push(() => cache.close());
+  const links = Array.from({ length: threads - 1 }, (_, index) => linkTo(settings.stateDir, index + 1));
   const worker = startReplicationWorker(
     {
       cloud: settings.cloud,
@@ -132,6 +131,7 @@ async function start(
       shardCacheBytes: SHARD_CACHE_BYTES,
       frameCacheBytes: FRAME_CACHE_BYTES,
       uploadRate: uploadRateOf(settings.uploadLimit),
+      links: links.map(({ far, stateDir }) => ({ port: far, stateDir })),
     },
     log.child({ part: 'replication' }),
   );
@@ -139,7 +139,8 @@ async function start(
   const uploadLimit = new UploadLimit(worker, settings.uploadLimit);
   await checkCloud(worker, stop, log);
   // Before any volume is taken over: a mistyped address must not cost them an epoch.
-  for (const portal of settings.portals) await probePortal(portal);
+  for (let number = 0; number < threads; number += 1)
+    for (const portal of portalsOf(settings.portals, number)) await probePortal(portal);
 
   const access = await openAccess(settings, { disk, worker, log }, cleanups);
   const { audit, book, control: accessControl, secrets, sync } = access;
@@ -148,13 +149,33 @@ async function start(
     clock,
     random,
     targets: accessControl,
-    settings: iscsiSettings(settings),
+    settings: iscsiSettings(settings, threads),
+    handles: handlesOf(0, threads),
   });
   accessControl.servedBy(server);
+  const parts = { number: 0, settings, gateway: catalogue.gateway, disk, cache, replication: worker, server, log };
+  const here = ioHere({ ...parts, control: accessControl, processFigures: figures });
+  const given = { threads, settings, gateway: catalogue.gateway, document: book.document };
+  const others = await startIoThreads(
+    links.map(({ number, near }) => ({ ...given, number, replication: near })),
+    {
+      log,
+      audit,
+      saveUnitState: (volume, state) => book.saveUnitState(volume, state),
+      mirrored: (volume) => sync.mirrored(volume),
+    },
+    cleanups,
+  );
+  const everywhere = new AccessEverywhere(
+    accessControl,
+    others.map((other) => other.access),
+  );
+  everywhere.follow(book, secrets);
+  const io = new IoThreads([here, ...others.map((other) => other.io)], settings.threads, catalogue);
   const announce = new Announcement();
   const targets = new VolumeTargets({
     book,
-    control: accessControl,
+    access: everywhere,
     sync,
     changed: () => {
       announce.changed();
@@ -171,48 +192,37 @@ async function start(
     store: worker.store,
     targets,
     access: {
-      admin: new AccessAdmin({ book, secrets, control: accessControl, audit, disk, clock, iqn: settings.iqn }),
+      admin: new AccessAdmin({
+        book,
+        secrets,
+        control: {
+          contested: () => accessControl.contested(),
+          apart: () => accessControl.apart(),
+          enforced: () => everywhere.enforced(),
+          keysChanged: () => {
+            everywhere.keysChanged(secrets);
+          },
+        },
+        audit,
+        disk,
+        clock,
+        iqn: settings.iqn,
+        threadOf: (volume) => io.numberOf(volume),
+      }),
       control: accessControl,
       audit,
-      sessions: sessionsHere(server, accessControl),
+      sessions: io,
       warnings: (concerns, isElsewhere) => warningsAbout({ book, sync }, concerns, isElsewhere),
       volumeName: (volume) => book.document.volumes.find((part) => part.volume === volume)?.name ?? volume,
       targetsChanged: () => {
         announce.changed();
       },
     },
-    openVolume: volumeOpener(settings, catalogue.gateway, { disk, cache, worker, log }),
-    prepareImage: (ref, request) => prepareImage({ disk, images: IMAGES }, ref, request),
-    forgetVolume: (ref: VolumeRef) => forgetVolume(disk, cache, ref),
-    surrenderVolume: (ref) => surrenderVolume(disk, cache, ref),
+    io,
+    sharesTarget: (volume) => sharesTarget(book.document, volume),
     isnsReport: () => announce.report(),
-    cacheReport: () => {
-      const status = cache.status();
-      return {
-        bytes: status.maxBytes,
-        usedBytes: status.cachedBytes,
-        dirtyBytes: status.dirtyBytes,
-        indexBytes: status.indexBytes,
-        ramBytes: status.ramBytes,
-        counts: {
-          ramHits: cache.ram.hits,
-          fills: status.fills,
-          moved: status.movedBlocks,
-          evicted: status.evictedBlocks,
-          reclaimedChunks: status.reclaimedChunks,
-          readAhead: status.readAhead,
-        },
-        dirtyShare: status.dirtyShare,
-        secondsUntilFull: status.secondsUntilFull,
-        writeDelayMs: status.writeDelayMs,
-        waitingWrites: status.waitingWrites,
-        busyWrites: status.busyWrites,
-        state: status.state.kind === 'stopped' ? `stopped: ${status.state.reason}` : (status.problem ?? 'serving'),
-      };
-    },
     cloudReport: () => cloudReport(worker, uploadLimit),
     uploadLimit,
-    processReport: (newInterval) => figures.report(newInterval),
     portals: () => portals,
     examine: () =>
       examine({
@@ -224,7 +234,7 @@ async function start(
         table: worker.table,
         cloudTime: () => timeOf(settings.cloud),
         credentials: () => credentialsOf(settings.cloud),
-        cacheAllocatedBytes: () => cache.status().allocatedBytes,
+        cacheAllocatedBytes: () => io.allocatedBytes(),
         access: () => ({ document: book.document, problems: accessControl.problems(), auditProblem: audit.problem }),
       }),
   });
@@ -236,19 +246,42 @@ async function start(
     .catch((error: unknown) => {
       log.error({ err: error }, 'the start could not be given up cleanly');
     });
-  cleanups.push(reportDirty(worker, () => cache.status().dirtyBytes / BLOCK_SIZE));
+  cleanups.push(reportDirty(worker, cache));
   const control = await ControlServer.listen(settings.stateDir, gateway, log.child({ part: 'control' }));
   cleanups.push(() => control.close());
   await gateway.start();
   isStarting = false;
-  const opened = await server.listen(settings.portals);
   // Initiators are told before the volumes close under them.
-  cleanups.push(() => server.close(true));
+  cleanups.push(async () => {
+    await Promise.all([server.close(true), ...others.map((other) => other.closeServer())]);
+  });
+  for (const other of others) {
+    const { number } = other.io;
+    everywhere.servedAt(number, await other.listen(portalsOf(settings.portals, number)));
+  }
+  const opened = await server.listen(settings.portals);
+  everywhere.servedAt(0, opened);
   portals = opened.map(({ host, port }) => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`));
   announce.start(settings, opened, accessControl, log);
   cleanups.push(() => announce.close());
   log.info({ gateway: catalogue.gateway, portals, stateDir: settings.stateDir }, 'gateway is up');
-  return { portals: () => portals, failed: worker.crashed, close };
+  return {
+    portals: () => portals,
+    failed: Promise.race([worker.crashed, ...others.map((other) => other.died)]),
+    close,
+  };
+}
+
+/** The channel between an I/O thread and the replication worker, and the thread's part of the state directory. */
+function linkTo(
+  mainDirectory: string,
+  number: number,
+): { readonly number: number; readonly near: MessagePort; readonly far: MessagePort; readonly stateDir: string } {
+  const stateDir = threadDirectory(mainDirectory, number);
+  makePrivateDirectory(dirname(stateDir));
+  makePrivateDirectory(stateDir);
+  const { port1: near, port2: far } = new MessageChannel();
+  return { number, near, far, stateDir };
 }
 
 interface Access {
@@ -267,13 +300,9 @@ async function openAccess(
 ): Promise<Access> {
   const { disk, worker } = parts;
   const tools = { clock: systemClock, random: systemRandom, log: parts.log.child({ part: 'access' }) };
-  const { accessKeyFile } = settings;
   const audit = await AuditLog.open({ disk, ...tools });
   cleanups.push(() => audit.close());
-  const secrets =
-    accessKeyFile === undefined
-      ? await SecretBox.open(disk, 'access.key', tools.random)
-      : await SecretBox.open(new NodeDisk(dirname(accessKeyFile)), basename(accessKeyFile), tools.random);
+  const secrets = await openSecrets(settings, disk);
   const sync = new AccessSync({ table: worker.table, ...tools });
   const book = await AccessBook.open({ disk, audit, epochOf: (volume) => sync.epochOf(volume) });
   sync.follow(book);
@@ -282,75 +311,6 @@ async function openAccess(
   });
   const control = new AccessControl({ book, secrets, audit, mirrored: (volume) => sync.mirrored(volume), ...tools });
   return { audit, secrets, book, sync, control };
-}
-
-function iscsiSettings({ limits }: Settings): IscsiSettings {
-  const defaults = DEFAULT_ISCSI_SETTINGS;
-  return {
-    ...defaults,
-    maxConnections: limits.maxConnections ?? defaults.maxConnections,
-    maxConnectionsPerAddress: limits.maxConnectionsPerAddress ?? defaults.maxConnectionsPerAddress,
-    maxLogins: limits.maxLogins ?? defaults.maxLogins,
-    maxLoginsPerAddress: limits.maxLoginsPerAddress ?? defaults.maxLoginsPerAddress,
-    maxSessionsPerInitiator: limits.maxSessionsPerInitiator ?? defaults.maxSessionsPerInitiator,
-  };
-}
-
-/** Opens a volume with an engine of its own in the worker; a notice from the lease reaches the volume. */
-function volumeOpener(
-  settings: Settings,
-  gateway: string,
-  parts: { readonly disk: Disk; readonly cache: CacheLog; readonly worker: ReplicationWorker; readonly log: Log },
-): OpenVolume {
-  const { disk, cache, worker, log } = parts;
-  return async (ref, { takeover, rollBackTo, signal }) => {
-    let volume: Volume | undefined;
-    let early: FarshoreError | undefined;
-    const engine = worker.openVolume((error) => {
-      early = error;
-      volume?.onFenced(error.message);
-    });
-    const remote: RemoteVolume = {
-      ...engine,
-      open: (request) => unlessAborted(engine.open(request), signal),
-      rollBackTo: (n) => unlessAborted(engine.rollBackTo(n), signal),
-    };
-    try {
-      volume = await Volume.open(
-        {
-          disk,
-          clock: systemClock,
-          random: systemRandom,
-          log: log.child({ part: 'volume' }),
-          cache,
-          remote,
-          images: IMAGES,
-          settings: { rpoMs: settings.rpoSeconds * 1000, hydrate: true, scrub: settings.scrub },
-        },
-        { ref, gateway, takeover, rollBackTo },
-      );
-    } catch (error) {
-      await remote.close();
-      throw error;
-    }
-    if (early !== undefined) volume.onFenced(early.message);
-    return directControl(volume, remote);
-  };
-}
-
-/** The answer, or `stopped` at once when the signal aborts; then nobody hears what becomes of the work. */
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const giveUp = (): void => {
-      reject(new FarshoreError('stopped', 'the volume was not opened, because it is being closed'));
-    };
-    if (signal.aborted) giveUp();
-    signal.addEventListener('abort', giveUp, { once: true });
-    const end = (): void => {
-      signal.removeEventListener('abort', giveUp);
-    };
-    work.then(resolve, reject).finally(end);
-  });
 }
 
 /**
@@ -395,18 +355,6 @@ async function cloudReport(worker: ReplicationWorker, limit: UploadLimit): Promi
   return ago === undefined
     ? { reachable: undefined, detail: 'not asked yet', ...told }
     : { reachable: true, detail: `answered ${ago} ago`, ...told };
-}
-
-function reportDirty(worker: ReplicationWorker, dirtyBlocks: () => number): () => void {
-  let cancel: () => void = () => undefined;
-  const tick = (): void => {
-    worker.reportDirty(dirtyBlocks());
-    cancel = systemClock.startTimer(DIRTY_REPORT_MS, tick);
-  };
-  tick();
-  return () => {
-    cancel();
-  };
 }
 
 /** Opens the portal and closes it again. Rejects with `in-use`, or `input` when the address is not this machine's. */

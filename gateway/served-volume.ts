@@ -1,3 +1,4 @@
+import type { MaybePromise } from './base/block-device.ts';
 import type { Clock } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
@@ -13,7 +14,13 @@ import type { VolumeStatus } from './volume/volume.ts';
 /** Rejects soon with `stopped` when `signal` aborts: a cloud that does not answer must not hold up a stop. */
 export type OpenVolume = (
   ref: VolumeRef,
-  how: { readonly takeover: boolean; readonly rollBackTo: VersionNumber | undefined; readonly signal: AbortSignal },
+  how: {
+    readonly takeover: boolean;
+    readonly rollBackTo: VersionNumber | undefined;
+    readonly signal: AbortSignal;
+    /** Told when the open volume becomes something else. */
+    readonly onState?: (state: VolumeStatus['state']) => void;
+  },
 ) => Promise<VolumeControl>;
 
 /** Where initiators find volumes; implemented over access control. */
@@ -26,7 +33,8 @@ export interface TargetDirectory {
   adopt(item: VolumeItem, epoch: Epoch, signal: AbortSignal, how: { readonly isRolledBack: boolean }): Promise<void>;
   /** The volume is being opened: until the answer is called, its initiators are told to try again. */
   expect(ref: VolumeRef): () => void;
-  offer(volume: Pick<VolumeControl, 'item' | 'place'>): void;
+  /** Resolves when they may come. */
+  offer(volume: Pick<VolumeControl, 'item' | 'place'>): MaybePromise<void>;
   /** Takes it away from every initiator; resolves when none of their writes can land any more. */
   withdraw(ref: VolumeRef): Promise<void>;
   /** Sessions that see it. */
@@ -139,8 +147,8 @@ export class ServedVolume {
   }
 
   /** Gives it back. */
-  offer(): void {
-    if (this.#state.kind === 'open') this.#deps.targets.offer(this.#state.opened);
+  async offer(): Promise<void> {
+    if (this.#state.kind === 'open') await this.#deps.targets.offer(this.#state.opened);
   }
 
   async report(): Promise<VolumeReport> {
@@ -166,6 +174,7 @@ export class ServedVolume {
       sectorSize: item.sectorSize,
       replication: item.replication,
       target: item.targetName,
+      thread: this.entry.thread ?? 0,
       state: status.state,
       reason:
         status.state === 'fenced' && status.reason !== undefined
@@ -216,7 +225,7 @@ export class ServedVolume {
         const opened = await openVolume(this.entry, { ...how, signal });
         await this.#adopt(opened, signal, { isRolledBack: how.rollBackTo !== undefined });
         this.#state = { kind: 'open', opened };
-        this.offer();
+        await this.offer();
         log.info({ volume: this.entry.name, target: opened.item.targetName }, 'volume is served');
         firstDone(undefined);
         return;
@@ -272,6 +281,7 @@ export class ServedVolume {
       sectorSize: 512,
       replication: 'async',
       target: '',
+      thread: this.entry.thread ?? 0,
       state: 'opening',
       reason: undefined,
       epoch: 0,

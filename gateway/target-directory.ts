@@ -1,6 +1,5 @@
 import type { Epoch } from './base/units.ts';
 import type { AccessBook } from './access/access-book.ts';
-import type { AccessControl } from './access/access-control.ts';
 import type { AccessSync } from './access/access-sync.ts';
 import { dropVolume } from './access/operations.ts';
 import type { AdoptedVolume } from './access/part.ts';
@@ -9,11 +8,12 @@ import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import { normalizeName } from './iscsi/names.ts';
 import { keptSanitizeState } from './scsi/sanitize/kept.ts';
 import type { TargetDirectory } from './served-volume.ts';
+import type { AccessEverywhere } from './threads/access-everywhere.ts';
 import type { VolumeControl } from './volume-control.ts';
 
 export interface VolumeTargetsDeps {
   readonly book: AccessBook;
-  readonly control: AccessControl;
+  readonly access: AccessEverywhere;
   readonly sync: AccessSync;
   /** Targets came or went, for whoever announces them. */
   readonly changed: () => void;
@@ -33,21 +33,21 @@ export class VolumeTargets implements TargetDirectory {
   }
 
   expect({ volume }: VolumeRef): () => void {
-    return this.#deps.control.expect(volume);
+    return this.#deps.access.expect(volume);
   }
 
-  offer({ item, place }: Pick<VolumeControl, 'item' | 'place'>): void {
-    this.#deps.control.offer(adopted(item), place.device);
+  async offer({ item, place }: Pick<VolumeControl, 'item' | 'place'>): Promise<void> {
+    await this.#deps.access.offer(adopted(item), place);
     this.#deps.changed();
   }
 
   async withdraw({ volume }: VolumeRef): Promise<void> {
-    await this.#deps.control.withdraw(volume);
+    await this.#deps.access.withdraw(volume);
     this.#deps.changed();
   }
 
   sessions({ volume }: VolumeRef): Promise<number> {
-    return Promise.resolve(this.#deps.control.sessions(volume));
+    return this.#deps.access.sessions(volume);
   }
 
   access({ volume }: VolumeRef): VolumeAccessReport {

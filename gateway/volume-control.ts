@@ -11,10 +11,8 @@ export interface VolumeStanding extends VolumeStatus {
   readonly bytes: ByteCount;
 }
 
-/** Where the initiators of an open volume find its device. */
-export interface VolumePlace {
-  readonly device: BlockDevice;
-}
+/** Where the initiators of an open volume find its device: in this thread, or in the I/O thread of this number, which knows it by the handle. */
+export type VolumePlace = { readonly device: BlockDevice } | { readonly thread: number; readonly handle: number };
 
 /**
  * What is asked of an open volume by whoever administers it, in whichever thread it lives: asynchronous throughout, plain data only, nothing on
@@ -45,7 +43,7 @@ export interface VolumeControl {
 }
 
 /** Of a volume that lives in this thread. */
-export function directControl(volume: Volume, remote: RemoteVolume): VolumeControl {
+export function directControl(volume: Volume, remote: VolumeControl['remote']): VolumeControl {
   return {
     item: volume.item,
     epoch: volume.status().epoch,

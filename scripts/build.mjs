@@ -14,7 +14,11 @@ const common = {
 
 await build({
   ...common,
-  entryPoints: { farshore: 'bin/farshore.ts', 'replication-worker': 'gateway/replication/worker.ts' },
+  entryPoints: {
+    farshore: 'bin/farshore.ts',
+    'replication-worker': 'gateway/replication/worker.ts',
+    'io-worker': 'gateway/threads/io-worker.ts',
+  },
   outdir: 'dist',
   packages: 'external',
   // What a command does not need is not loaded for it.

@@ -8,6 +8,7 @@ import { readAudit } from './audit-files.ts';
 import type { AuditLog } from './audit-log.ts';
 import type { AccessDocument, Chap, LunMap } from './document.ts';
 import { MAX_SECRET_BYTES, MAX_USER_BYTES, MIN_SECRET_BYTES } from './limits.ts';
+import { requireOneThread } from './one-thread.ts';
 import * as operations from './operations.ts';
 import { type AccessReport, discoveryCredentials, type ReportScope, rightsOf, UseCollector } from './report.ts';
 import { ANY_INITIATOR, ANY_TARGET, DISCOVERY } from './resolve.ts';
@@ -16,12 +17,14 @@ import type { SecretBox, SecretUse } from './secret-box.ts';
 export interface AdminDeps {
   readonly book: AccessBook;
   readonly secrets: SecretBox;
-  readonly control: AccessControl;
+  readonly control: Pick<AccessControl, 'contested' | 'apart' | 'enforced' | 'keysChanged'>;
   readonly audit: AuditLog;
   readonly disk: Disk;
   readonly clock: Clock;
   /** The gateway's name, which short target names stand behind. */
   readonly iqn: string;
+  /** The I/O thread of a volume (by identifier); without it there is one. */
+  readonly threadOf?: (volume: string) => number;
 }
 
 /** Name and secret, as the administrator gives them. */
@@ -178,6 +181,7 @@ export class AccessAdmin {
     return this.#enforce((document) => {
       const mapped = operations.mapVolume(document, { ...request, initiator, target }, this.#grant(by));
       const { target: at, lun, readOnly, addresses } = mapped.map;
+      if (this.#deps.threadOf !== undefined) requireOneThread(mapped.document, request.volume, at, this.#deps.threadOf);
       const before = document.volumes
         .find((part) => part.name === request.volume)
         ?.maps.find((map) => map.initiator === initiator && map.target === at);
@@ -244,6 +248,7 @@ export class AccessAdmin {
       isElsewhere,
       canRead: (chap: Chap) => this.#canRead(chap),
       contested: control.contested(),
+      apart: control.apart(),
     };
     const { unreadable, since } = await readAudit(
       disk,

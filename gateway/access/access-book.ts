@@ -3,6 +3,7 @@ import { describeError, FarshoreError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
 import { type AuditLog, type ChangeEntry, changeFailed } from './audit-log.ts';
 import { settleChanges, OF_DOCUMENT } from './unfinished-changes.ts';
+import { setUnitState } from './operations.ts';
 import { type AccessDocument, documentSchema, EMPTY_DOCUMENT } from './document.ts';
 import { MAX_ACCESS_BYTES } from '../cloud/version-log.ts';
 import { bodyOf, encodeBody, restamp } from './part.ts';
@@ -80,6 +81,15 @@ export class AccessBook {
     const mine = this.#tail.then(() => this.#make(work));
     this.#tail = mine.catch(() => undefined);
     return mine;
+  }
+
+  /** See AccessInForce. */
+  saveUnitState(volume: string, state: string): Promise<void> {
+    return this.change((document) => ({
+      document: setUnitState(document, volume, state),
+      result: undefined,
+      audit: undefined,
+    }));
   }
 
   async #make<T>(work: (document: AccessDocument) => Change<T> | Promise<Change<T>>): Promise<T> {

@@ -10,28 +10,19 @@ import {
   type Initiator,
   type IscsiTarget,
   type MappedLun,
+  type OpenPortal,
   type ReachedLun,
   type TargetRegistry,
 } from '../iscsi/target-registry.ts';
 import type { UnitStateStore } from '../scsi/unit-state.ts';
-import type { AccessBook } from './access-book.ts';
 import { addressMatcher } from './address.ts';
 import type { AuditLog } from './audit-log.ts';
-import type { AccessDocument, Chap, VolumePart } from './document.ts';
-import { setUnitState } from './operations.ts';
+import type { AccessDocument, Chap } from './document.ts';
 import type { AdoptedVolume } from './part.ts';
 import { accessProblems } from './problems.ts';
 import { reachedLuns } from './reach.ts';
-import {
-  ANY_INITIATOR,
-  chapFor,
-  contestedMaps,
-  DISCOVERY,
-  effectiveMaps,
-  hasCredentials,
-  isSameAccess,
-  type Shadowed,
-} from './resolve.ts';
+import { ANY_INITIATOR, chapFor, DISCOVERY, hasCredentials, isSameAccess, type Shadowed } from './resolve.ts';
+import { type Offer, type ResolvedTarget, resolveTargets, whyRefused } from './resolved-targets.ts';
 import type { SecretBox } from './secret-box.ts';
 
 /** What access control asks of the target server. */
@@ -56,37 +47,27 @@ interface LiveSession {
   readonly tsih: number;
 }
 
+/** The document that is in force, where access is decided: the gateway's own (AccessBook), or another thread's copy of it. */
+export interface AccessInForce {
+  readonly document: AccessDocument;
+  /** Called after every change, in the same turn in which it takes effect. */
+  onChange(listener: (document: AccessDocument) => void): void;
+  /** What the logical unit of the volume (by identifier) keeps; durable when it resolves. See UnitStateStore.save. */
+  saveUnitState(volume: string, state: string): Promise<void>;
+}
+
 export interface AccessControlDeps {
-  readonly book: AccessBook;
-  readonly secrets: SecretBox;
-  readonly audit: AuditLog;
+  readonly book: AccessInForce;
+  readonly secrets: Pick<SecretBox, 'canUnwrap' | 'unwrap'>;
+  readonly audit: Pick<AuditLog, 'note' | 'session'>;
   readonly log: Log;
   readonly random: Random;
   /** Resolves when the table has what is in force of the volume (by identifier), see AccessSync; without it nobody waits for that. */
   readonly mirrored?: (volume: string) => Promise<void>;
 }
 
-/** An open volume, with the objects that stay the same as long as it is open. */
-interface Offer {
-  readonly volume: AdoptedVolume;
-  readonly writable: MappedLun;
-  readonly readOnly: MappedLun;
-}
-
-interface ResolvedMap {
-  readonly lun: number;
-  readonly mapped: MappedLun;
-  readonly part: VolumePart;
-  readonly matches: (address: string) => boolean;
-}
-
-interface ResolvedTarget {
-  /** LUN 0 for everybody at loopback portals. */
-  open: Offer | undefined;
-  readonly byInitiator: Map<string, ResolvedMap[]>;
-}
-
 const NOTHING: ReadonlyMap<number, MappedLun> = new Map();
+const NO_PORTALS: readonly OpenPortal[] = [];
 
 /**
  * Who may use what: answers the target server from memory. A volume is open to everybody on loopback portals until the first map; from then
@@ -99,8 +80,11 @@ export class AccessControl implements TargetRegistry {
   readonly #expected = new Set<string>();
   /** One object a target and kind of portal, for as long as this gateway runs; bounded by the names that ever had a LUN. */
   readonly #targets = new Map<string, MaskedTarget>();
-  #resolved = new Map<string, ResolvedTarget>();
+  #resolved: ReadonlyMap<string, ResolvedTarget> = new Map();
   #contested: readonly Shadowed[] = [];
+  #apart: readonly Shadowed[] = [];
+  /** Where other threads serve their volumes. */
+  readonly #portals = new Map<number, readonly OpenPortal[]>();
   #requirements = new Map<Chap, ChapRequirement | { readonly problem: string }>();
   #document: AccessDocument;
   #demandsProof: boolean;
@@ -135,15 +119,29 @@ export class AccessControl implements TargetRegistry {
     const before = this.#seenBySessions();
     const state = this.#unitState(volume.volume);
     const writable = { device, readOnly: false, state };
-    this.#offers.set(volume.volume, { volume, writable, readOnly: { device, readOnly: true, state } });
+    const luns = { writable, readOnly: { device, readOnly: true, state } };
+    this.#offers.set(volume.volume, { volume, thread: undefined, luns });
     this.#keeper?.offered(writable);
     this.#follow(before);
     this.#judgeAgain();
   }
 
-  /** An offered volume, by its name. */
+  /** The same for a volume whose device another thread has: its initiators are told to go there. */
+  offerElsewhere(volume: AdoptedVolume, thread: number): void {
+    const before = this.#seenBySessions();
+    this.#offers.set(volume.volume, { volume, thread, luns: undefined });
+    this.#follow(before);
+    this.#judgeAgain();
+  }
+
+  /** Where that thread serves its volumes, from now on. */
+  servedAt(thread: number, portals: readonly OpenPortal[]): void {
+    this.#portals.set(thread, portals);
+  }
+
+  /** An offered volume of this thread, by its name. */
   offered(name: string): MappedLun | undefined {
-    return [...this.#offers.values()].find(({ volume }) => volume.name === name)?.writable;
+    return [...this.#offers.values()].find(({ volume }) => volume.name === name)?.luns?.writable;
   }
 
   /** Takes it away; resolves when no write of an initiator can land in it any more. */
@@ -226,7 +224,7 @@ export class AccessControl implements TargetRegistry {
       audit.session(event, { volumes: ids.map((id) => this.#nameOf(id)), ids });
       return;
     }
-    const why = event.kind === 'login-refused' ? this.#whyRefused(event) : undefined;
+    const why = event.kind === 'login-refused' ? whyRefused(this.#document, this.#resolved, event) : undefined;
     audit.session(event, why === undefined ? {} : { why });
   }
 
@@ -240,21 +238,33 @@ export class AccessControl implements TargetRegistry {
     const target = this.#resolved.get(name);
     if (target === undefined) return NOTHING;
     const luns = new Map<number, MappedLun>();
-    if (loopback && target.open !== undefined) luns.set(0, target.open.writable);
-    for (const map of target.byInitiator.get(initiator.name) ?? []) {
-      if (map.matches(initiator.address)) luns.set(map.lun, map.mapped);
+    const open = loopback ? target.open?.luns : undefined;
+    if (open !== undefined) luns.set(0, open.writable);
+    for (const { mapped, lun, matches } of target.byInitiator.get(initiator.name) ?? []) {
+      if (mapped !== undefined && matches(initiator.address)) luns.set(lun, mapped);
     }
     return luns;
   }
 
+  /** Where another thread serves the target; undefined: it is served here. */
+  portalsOf(name: string): readonly OpenPortal[] | undefined {
+    const thread = this.#resolved.get(name)?.thread;
+    return thread === undefined ? undefined : (this.#portals.get(thread) ?? NO_PORTALS);
+  }
+
   /** Sentences about what keeps somebody out, for status and doctor. */
   problems(): readonly string[] {
-    return accessProblems(this.#document, this.#deps.secrets, this.#contested);
+    return accessProblems(this.#document, this.#deps.secrets, this.#contested, this.#apart);
   }
 
   /** Maps that do not count at present, because a volume that was here before asks for another credential at their target. */
   contested(): readonly Shadowed[] {
     return this.#contested;
+  }
+
+  /** Maps that do not count at present, because their target is served by another thread than their volume's. */
+  apart(): readonly Shadowed[] {
+    return this.#apart;
   }
 
   /** Keys were imported: what could not be read may be now. */
@@ -264,9 +274,13 @@ export class AccessControl implements TargetRegistry {
   }
 
   #visible(name: string, initiator: Initiator, portalAddress: string): MaskedTarget | undefined {
-    if (!this.#resolved.has(name)) return undefined;
-    const target = this.#target(name, isLoopbackAddress(portalAddress));
-    return target.luns(initiator).size > 0 ? target : undefined;
+    const resolved = this.#resolved.get(name);
+    if (resolved === undefined) return undefined;
+    const loopback = isLoopbackAddress(portalAddress);
+    const isSeen =
+      (loopback && resolved.open !== undefined) ||
+      resolved.byInitiator.get(initiator.name)?.some((map) => map.matches(initiator.address)) === true;
+    return isSeen ? this.#target(name, loopback) : undefined;
   }
 
   /** The credential it will take, if the initiator will see the target once the volumes that are being opened are open. */
@@ -344,7 +358,7 @@ export class AccessControl implements TargetRegistry {
   }
 
   #judgeAgain(): void {
-    const mapped = reachedLuns(this.#document, (volume) => this.#offers.get(volume)?.writable);
+    const mapped = reachedLuns(this.#document, (volume) => this.#offers.get(volume)?.luns?.writable);
     const judged = this.#keeper?.accessChanged(mapped).catch((error: unknown) => {
       this.#deps.log.error({ error: describeError(error) }, 'live sessions could not be judged again');
     });
@@ -392,32 +406,10 @@ export class AccessControl implements TargetRegistry {
   }
 
   #rebuild(): void {
-    const resolved = new Map<string, ResolvedTarget>();
-    const targetOf = (name: string): ResolvedTarget => {
-      const target = resolved.get(name) ?? { open: undefined, byInitiator: new Map<string, ResolvedMap[]>() };
-      resolved.set(name, target);
-      return target;
-    };
-    for (const part of this.#document.volumes) {
-      const offer = this.#offers.get(part.volume);
-      if (offer !== undefined && part.mode === 'open') targetOf(part.target).open = offer;
-    }
-    const open = effectiveMaps(this.#document).maps.filter(({ part }) => this.#offers.has(part.volume));
-    this.#contested = contestedMaps(this.#document, open);
-    for (const { part, map } of open) {
-      const offer = this.#offers.get(part.volume);
-      if (offer === undefined || this.#contested.some((each) => each.map === map)) continue;
-      const { byInitiator } = targetOf(map.target);
-      const maps = byInitiator.get(map.initiator) ?? [];
-      maps.push({
-        lun: map.lun,
-        mapped: map.readOnly ? offer.readOnly : offer.writable,
-        part,
-        matches: addressMatcher(map.addresses),
-      });
-      byInitiator.set(map.initiator, maps);
-    }
-    this.#resolved = resolved;
+    const { targets, contested, apart } = resolveTargets(this.#document, this.#offers);
+    this.#contested = contested;
+    this.#apart = apart;
+    this.#resolved = targets;
     this.generation += 1;
   }
 
@@ -426,40 +418,8 @@ export class AccessControl implements TargetRegistry {
     return {
       mirrored: () => mirrored?.(volume) ?? Promise.resolve(),
       load: () => book.document.volumes.find((part) => part.volume === volume)?.unitState,
-      save: (state) =>
-        book.change((document) => ({
-          document: setUnitState(document, volume, state),
-          result: undefined,
-          audit: undefined,
-        })),
+      save: (state) => book.saveUnitState(volume, state),
     };
-  }
-
-  /** For the auditor; the peer is never told. */
-  #whyRefused({ initiator, target, portal }: AccessEvent): string | undefined {
-    if (target === undefined || initiator.name === undefined) return undefined;
-    const { volumes, targets } = this.#document;
-    const hosts = volumes.filter((part) => part.target === target || part.maps.some((map) => map.target === target));
-    if (hosts.length === 0) {
-      return targets.some((each) => each.name === target)
-        ? 'nothing is mapped at this target'
-        : 'there is no such target';
-    }
-    const mine = hosts.flatMap((part) =>
-      part.maps.filter((map) => map.target === target && map.initiator === initiator.name),
-    );
-    if (mine.length > 0) {
-      if (!mine.some((map) => addressMatcher(map.addresses)(initiator.address)))
-        return 'its maps are for other addresses';
-      return (this.#resolved.get(target)?.byInitiator.get(initiator.name)?.length ?? 0) === 0
-        ? 'no volume mapped there is open'
-        : undefined;
-    }
-    return hosts.some((part) => part.mode === 'open' && part.target === target)
-      ? isLoopbackAddress(portal)
-        ? 'the volume is not open'
-        : 'nothing is mapped for it, and an open volume is seen at loopback portals only'
-      : 'nothing is mapped for it';
   }
 }
 
@@ -475,6 +435,10 @@ class MaskedTarget implements IscsiTarget {
     this.#control = control;
     this.name = name;
     this.#loopback = loopback;
+  }
+
+  get portals(): readonly OpenPortal[] | undefined {
+    return this.#control.portalsOf(this.name);
   }
 
   luns(initiator: Initiator): ReadonlyMap<number, MappedLun> {

@@ -5,12 +5,13 @@ import type { SecretBox } from './secret-box.ts';
 
 /**
  * Sentences for status and doctor about what keeps somebody out who may be meant to be let in: credentials this gateway cannot read, and volumes
- * that stand in each other's way. `contested`: see contestedMaps.
+ * that stand in each other's way. `contested`: see contestedMaps; `apart`: see AccessControl.apart.
  */
 export function accessProblems(
   document: AccessDocument,
-  secrets: SecretBox,
+  secrets: Pick<SecretBox, 'canUnwrap'>,
   contested: readonly Shadowed[],
+  apart: readonly Shadowed[] = [],
 ): readonly string[] {
   const initiators = [...document.initiators, ...document.volumes.flatMap((part) => part.own?.initiators ?? [])];
   const discovery = [...document.discovery, ...document.volumes.flatMap((part) => part.own?.discovery ?? [])];
@@ -36,5 +37,9 @@ export function accessProblems(
     ({ part, map, by }) =>
       `volumes ${by} and ${part.name} ask ${map.initiator} for different CHAP credentials at ${map.target}, so ${part.name} is not seen there; give it one for both: farshore initiator chap ${map.initiator} --user USER --generate (and the same with --target, where it is of one target)`,
   );
-  return [...missing, ...shadowed, ...withOthers, ...credentialProblems(document)];
+  const onOthers = apart.map(
+    ({ part, map, by }) =>
+      `volume ${part.name} is not on the I/O thread of volume ${by}, so it is not seen at ${map.target}, where that is; bring them together with: farshore volume move ${part.name} --thread K (farshore status shows the threads)`,
+  );
+  return [...missing, ...shadowed, ...withOthers, ...onOthers, ...credentialProblems(document)];
 }

@@ -79,6 +79,8 @@ export interface ReportJudge {
   readonly isElsewhere: (volume: string) => boolean;
   /** Maps that do not count, because another volume asks for another credential at their target. */
   readonly contested: readonly Shadowed[];
+  /** Maps that do not count, because their target is served by another thread. */
+  readonly apart?: readonly Shadowed[];
 }
 
 export interface ReportScope {
@@ -108,6 +110,8 @@ export function rightsOf(
     if (shadow !== undefined) return `LUN ${map.lun} is volume ${shadow.by} there`;
     const contest = judge.contested.find((each) => each.map === map);
     if (contest !== undefined) return `volume ${contest.by} asks for another credential there`;
+    const other = judge.apart?.find((each) => each.map === map);
+    if (other !== undefined) return `volume ${other.by} and the target are on another I/O thread`;
     const chap = chapFor(document, map.initiator, map.target, part)?.chap;
     return chap === undefined || judge.canRead(chap) ? undefined : 'the key of its secret is not here';
   };

@@ -82,6 +82,16 @@ export class SecretBox {
     return this.#keys.map(keyId);
   }
 
+  /** The keys as another thread of this process takes them over with `follow`. */
+  get keys(): readonly Uint8Array[] {
+    return this.#keys;
+  }
+
+  /** The keys are these now: of the box in another thread, which has written them to the file already. */
+  follow(keys: readonly Uint8Array[]): void {
+    this.#keys = keys.map((key) => Buffer.from(key));
+  }
+
   canUnwrap(wrapped: Wrapped): boolean {
     return this.#keyOf(wrapped) !== undefined;
   }

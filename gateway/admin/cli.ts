@@ -5,6 +5,7 @@ import { PHYSICAL_SIZES, type PhysicalSize } from '../base/block-device.ts';
 import { parseBitRate } from '../base/bit-rate.ts';
 import { describeError, EXIT_CODES, FarshoreError, isKind } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
+import { MAX_THREADS } from '../threads/io-thread.ts';
 import { loadSettings, type Settings } from '../config.ts';
 import { addAccessCommands } from './access-commands.ts';
 import { connectToGateway } from './control-client.ts';
@@ -50,6 +51,7 @@ interface VolumeOptions {
   readonly sector: string;
   readonly physical?: string;
   readonly removable?: boolean;
+  readonly thread?: number;
 }
 
 const DEFAULT_CONFIGS = ['gateway.yaml', '/etc/farshore/gateway.yaml'];
@@ -180,7 +182,7 @@ function buildProgram(programs: Programs, version: string): Command {
     if (failed.length > 0) throw new FarshoreError('input', `${failed.length} of ${findings.length} checks failed`);
   });
 
-  const volume = command(program, 'volume', 'create, list, show, resize, delete, undelete, forget volumes');
+  const volume = command(program, 'volume', 'create, list, show, resize, move, delete, undelete, forget volumes');
   command(volume, 'create <name>', 'create a volume and serve it')
     .requiredOption('--size <size>', 'like 100M, 10G, 16T')
     .option('--stored <file>', 'keep the whole volume on site too, in this raw image, which is made')
@@ -196,6 +198,7 @@ function buildProgram(programs: Programs, version: string): Command {
       ).choices(PHYSICAL_SIZES.map(String)),
     )
     .option('--removable', 'the disk says that its medium can be ejected')
+    .option('--thread <number>', 'the I/O thread that is to have it (default: the one with the fewest)', parseThread)
     .action((name: string, options: VolumeOptions) =>
       tell(
         'volume-create',
@@ -207,6 +210,7 @@ function buildProgram(programs: Programs, version: string): Command {
           ...physicalSize(options.physical),
           ...(options.removable === true ? { removable: true as const } : {}),
           replication: options.replication,
+          ...(options.thread === undefined ? {} : { thread: options.thread }),
         },
         show.volume,
       ),
@@ -229,6 +233,11 @@ function buildProgram(programs: Programs, version: string): Command {
     .option('--force', 'also to a smaller size, if no data lies beyond the new end')
     .action((name: string, size: string, options: { force?: boolean }) =>
       tell('volume-resize', { name, bytes: parseSize(size, 'SIZE'), force: options.force === true }, show.volume),
+    );
+  command(volume, 'move <name>', 'give a volume to another I/O thread; its initiators log in again')
+    .requiredOption('--thread <number>', 'the I/O thread that is to have it', parseThread)
+    .action((name: string, options: { thread: number }) =>
+      tell('volume-move', { name, thread: options.thread }, show.volume),
     );
   command(volume, 'undelete <name>', 'take a deletion back').action((name: string) =>
     tell('volume-undelete', { name }, show.volume),
@@ -339,6 +348,10 @@ function parseVersion(text: string): number {
 
 function parseLimit(text: string): number {
   return parseCount('--limit', text, 1, MAX_VERSIONS_LISTED);
+}
+
+function parseThread(text: string): number {
+  return parseCount('--thread', text, 0, MAX_THREADS - 1);
 }
 
 function parseMegabytes(text: string): number {

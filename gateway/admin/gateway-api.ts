@@ -22,6 +22,8 @@ export interface VolumeReport {
   readonly sectorSize: 512 | 4096;
   readonly replication: ReplicationMode;
   readonly target: string;
+  /** The I/O thread that has it; 0 is the main one. */
+  readonly thread: number;
   readonly state: VolumeState;
   /** One sentence when the state is not `serving`, or when it serves but nothing is replicated any more. */
   readonly reason: string | undefined;
@@ -106,6 +108,17 @@ export interface GatewayReport {
   readonly isns: { readonly server: string; readonly state: string; readonly problem: string | undefined } | undefined;
   readonly volumes: readonly VolumeReport[];
   readonly process: ProcessReport;
+  /** Of each thread that owns volumes; absent where there is one. */
+  readonly threads?: readonly ThreadReport[];
+}
+
+/** One thread that owns volumes. */
+export interface ThreadReport {
+  readonly thread: number;
+  /** Names of its volumes. */
+  readonly volumes: readonly string[];
+  readonly cache: GatewayReport['cache'];
+  readonly process: ProcessReport;
 }
 
 /** A session as people see it; `id` is what `session kill` takes. */
@@ -189,7 +202,10 @@ export const ARGUMENTS = {
     physicalSize: z.literal(PHYSICAL_SIZES).optional(),
     removable: z.literal(true).optional(),
     replication: z.enum(['async', 'flush', 'sync']),
+    /** The I/O thread that is to have it; without it the one with the fewest. */
+    thread: z.number().int().min(0).optional(),
   }),
+  'volume-move': z.strictObject({ name, thread: z.number().int().min(0) }),
   'volume-list': z.strictObject({}),
   'volume-show': volume,
   'volume-delete': volume,
@@ -269,6 +285,7 @@ export interface Results {
   doctor: readonly Finding[];
   'volume-forget': { readonly salvage: string | undefined };
   'volume-resize': VolumeReport;
+  'volume-move': VolumeReport;
   'target-create': TargetReport;
   'target-list': readonly TargetReport[];
   'target-delete': { readonly name: string };

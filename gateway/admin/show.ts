@@ -14,6 +14,7 @@ export function status(report: GatewayReport): string {
     `gateway   ${report.gateway} (Farshore ${report.version}), ${report.portals.length === 0 ? 'starting: no portal is open yet' : `serving on ${report.portals.join(', ')}`}`,
     `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud${unread ? ' (volumes that are not open yet not counted)' : ''}; ${cache.state}`,
     ...pressure(cache),
+    ...threads(report),
     `cloud     ${cloud.detail}${uploads(cloud.uploads)}`,
     ...(report.isns === undefined
       ? []
@@ -48,6 +49,14 @@ export function status(report: GatewayReport): string {
   ].join('\n');
 }
 
+/** Which thread has which volumes, where there are several. */
+function threads({ threads: all }: GatewayReport): string[] {
+  return (all ?? []).map(
+    ({ thread, volumes, cache: { state } }) =>
+      `thread ${thread}  ${volumes.length === 0 ? 'no volumes' : volumes.join(', ')}${state === 'serving' ? '' : `; ${state}`}`,
+  );
+}
+
 function uploads({ limit, waiting }: GatewayReport['cloud']['uploads']): string {
   if (limit === undefined) return '';
   const wait = waiting === 0 ? '' : `, ${waiting} waiting`;
@@ -66,6 +75,7 @@ export function volume(report: VolumeReport): string {
     ['volume', `${report.name} (${report.id})`],
     ['size', `${formatSize(report.bytes)}, ${report.sectorSize}-byte sectors`],
     ['target', `${report.target} LUN 0`],
+    ...(report.thread === 0 ? [] : [['thread', String(report.thread)] as [string, string]]),
     ['state', report.reason === undefined ? report.state : `${report.state}: ${report.reason}`],
     ['replication', report.replication],
     [

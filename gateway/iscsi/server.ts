@@ -19,8 +19,8 @@ import { Places } from './places.ts';
 import { Portals } from './portals.ts';
 import type { PortalSettings } from './portals.ts';
 import { Session } from './session.ts';
-import { SessionTable } from './session-table.ts';
-import type { Way } from './session-table.ts';
+import { ALL_HANDLES, SessionTable } from './session-table.ts';
+import type { HandleRange, Way } from './session-table.ts';
 import { abortTasksOf } from './task-management.ts';
 import type { IscsiSettings } from './settings.ts';
 import { TaskOrder } from './task-order.ts';
@@ -41,6 +41,8 @@ export interface IscsiServerDeps {
   readonly random: Random;
   readonly targets: TargetRegistry;
   readonly settings: IscsiSettings;
+  /** Of sessions; without it all there are. */
+  readonly handles?: HandleRange;
 }
 
 /** A session as people see it. */
@@ -86,7 +88,7 @@ export class IscsiTargetServer {
   readonly #throttle: LoginThrottle;
   readonly #connections = new Set<Connection>();
   readonly #places: Places<Connection>;
-  readonly #sessions = new SessionTable();
+  readonly #sessions: SessionTable;
   readonly #units: LogicalUnits;
   readonly #order = new TaskOrder();
   readonly #writeBudget: ByteBudget;
@@ -100,6 +102,7 @@ export class IscsiTargetServer {
 
   constructor(deps: IscsiServerDeps) {
     this.#deps = deps;
+    this.#sessions = new SessionTable(deps.handles ?? ALL_HANDLES);
     this.#portals = new Portals(deps.log, (socket) => {
       this.#accept(socket);
     });

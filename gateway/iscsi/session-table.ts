@@ -3,7 +3,14 @@ import { whyNotReinstated } from './login-identity.ts';
 import type { Identity } from './login-identity.ts';
 import type { Session } from './session.ts';
 
-const LAST_TSIH = 0xffff;
+/** The handles a table gives out; those of servers that are administered together do not overlap. */
+export interface HandleRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Every TSIH there is; 0 is none (RFC 7143 11.13.4). */
+export const ALL_HANDLES: HandleRange = { first: 1, last: 0xffff };
 
 /** A session and how to cut its connection. */
 interface Entry {
@@ -28,7 +35,13 @@ export type Way =
 export class SessionTable {
   readonly #byTsih = new Map<number, Entry>();
   readonly #byNexus = new Map<string, Entry>();
-  #lastTsih = 0;
+  readonly #range: HandleRange;
+  #lastTsih: number;
+
+  constructor(range: HandleRange) {
+    this.#range = range;
+    this.#lastTsih = range.last;
+  }
 
   get size(): number {
     return this.#byTsih.size;
@@ -124,8 +137,9 @@ export class SessionTable {
   }
 
   #freeTsih(): number | undefined {
-    for (let tries = 0; tries < LAST_TSIH; tries += 1) {
-      this.#lastTsih = this.#lastTsih === LAST_TSIH ? 1 : this.#lastTsih + 1;
+    const { first, last } = this.#range;
+    for (let tries = first; tries <= last; tries += 1) {
+      this.#lastTsih = this.#lastTsih === last ? first : this.#lastTsih + 1;
       if (!this.#byTsih.has(this.#lastTsih)) return this.#lastTsih;
     }
     return undefined;

@@ -57,7 +57,7 @@ export interface IscsiTarget {
    * The portals it is served at, where that is not this server: SendTargets names these, and a login that has succeeded is sent there
    * (RFC 7143 11.13.5, "target moved temporarily"). Undefined: at every portal of this server.
    */
-  readonly portals?: readonly OpenPortal[];
+  readonly portals?: readonly OpenPortal[] | undefined;
   /**
    * What this initiator sees at this moment. Asked at every command, so it must be cheap: the same map until access
    * changes, and the server is told of that by `accessChanged`.

@@ -10,7 +10,7 @@ import type { LeaseMember } from './lease.ts';
 import { GatewayLease } from './lease.ts';
 import type { EngineDeps } from './remote-volume-engine.ts';
 import { PARALLEL_UPLOADS, RemoteVolumeEngine } from './remote-volume-engine.ts';
-import type { CommitBatch, OpenRequest } from './remote-volume.ts';
+import type { CommitBatch, LogReader, OpenRequest } from './remote-volume.ts';
 import type { Answer, RpcPort } from './rpc.ts';
 import { sendEvent, serveCalls, withBuffers } from './rpc.ts';
 import { throttledObjectStore, throttledPutVersion, UploadThrottle } from './throttle.ts';
@@ -47,14 +47,21 @@ interface Member {
   readonly lease: LeaseMember;
 }
 
+/** One thread whose volumes are served: where it asks, and the cache log that their blocks are read from. */
+interface Client {
+  readonly port: RpcPort;
+  readonly reader: LogReader;
+  readonly members: Map<number, Member>;
+  dirtyBlocks: BlockCount;
+}
+
 /**
- * The replication half of a gateway behind a message port: the engines of all its volumes, their lease, and the table and bucket
+ * The replication half of a gateway behind message ports: the engines of all its volumes, their one lease, and the table and bucket
  * for whoever administers them. The worker thread hosts one; tests host it over a channel in the same thread.
  */
 export class ReplicationHost {
   readonly #deps: HostDeps;
   readonly #settings: HostSettings;
-  readonly #port: RpcPort;
   readonly #meter = newMeter();
   readonly #store: ObjectStore;
   readonly #versions: VersionLog;
@@ -64,13 +71,12 @@ export class ReplicationHost {
   readonly #throttledVersions: VersionLog;
   readonly #lease: GatewayLease;
   readonly #segmentsInMemory = new Semaphore(Math.max(MAX_SEGMENTS_IN_MEMORY, PARALLEL_UPLOADS));
-  readonly #members = new Map<number, Member>();
-  #dirtyBlocks: BlockCount = 0;
+  readonly #clients: Client[] = [];
 
+  /** `port`: of the thread that the gateway belongs to, and ends it. */
   constructor(deps: HostDeps, settings: HostSettings, port: RpcPort) {
     this.#deps = deps;
     this.#settings = settings;
-    this.#port = port;
     this.#store = meteredObjectStore(deps.store, this.#meter);
     this.#versions = meteredVersionLog(deps.versions, this.#meter);
     this.#throttle = new UploadThrottle(deps.clock, settings.uploadRate);
@@ -81,26 +87,42 @@ export class ReplicationHost {
     const { gateway, host, version } = settings;
     this.#lease = new GatewayLease(
       { versions: this.#versions, clock, random, log },
-      { gateway, host, version, dirtyBlocks: () => this.#dirtyBlocks },
+      {
+        gateway,
+        host,
+        version,
+        dirtyBlocks: () => this.#clients.reduce((sum, { dirtyBlocks }) => sum + dirtyBlocks, 0),
+      },
     );
-    serveCalls(port, (target, method, args) => this.#dispatch(target, method, args));
+    this.serve(port, deps.reader);
+  }
+
+  /** Another thread with volumes and a cache log of its own; they are as much this gateway's as the others. */
+  serve(port: RpcPort, reader: LogReader): void {
+    const client: Client = { port, reader, members: new Map(), dirtyBlocks: 0 };
+    this.#clients.push(client);
+    serveCalls(port, (target, method, args) => this.#dispatch(client, target, method, args));
   }
 
   /** Ends every engine and the lease; what is under way rejects with `stopped`. */
   close(): void {
-    for (const [target, member] of this.#members) this.#forget(target, member);
+    for (const client of this.#clients) this.#forgetAll(client);
     this.#throttle.close();
     this.#lease.close();
   }
 
-  async #dispatch(target: number, method: string, args: readonly unknown[]): Promise<Answer> {
-    if (target === HOST) return { value: await this.#hostCall(method, args) };
-    if (target === TABLE) return { value: await callPort(this.#versions, method, args) };
-    if (target === BUCKET) return { value: await callPort(this.#store, method, args) };
-    return this.#volumeCall(target, method, args);
+  #forgetAll(client: Client): void {
+    for (const [target, member] of client.members) this.#forget(client, target, member);
   }
 
-  async #hostCall(method: string, args: readonly unknown[]): Promise<unknown> {
+  async #dispatch(client: Client, target: number, method: string, args: readonly unknown[]): Promise<Answer> {
+    if (target === HOST) return { value: await this.#hostCall(client, method, args) };
+    if (target === TABLE) return { value: await callPort(this.#versions, method, args) };
+    if (target === BUCKET) return { value: await callPort(this.#store, method, args) };
+    return this.#volumeCall(client, target, method, args);
+  }
+
+  async #hostCall(client: Client, method: string, args: readonly unknown[]): Promise<unknown> {
     switch (method) {
       case 'traffic':
         return { ...this.#meter };
@@ -112,21 +134,22 @@ export class ReplicationHost {
         this.#throttle.setRate(args[0] as UploadRate); // as worker-client sends it
         return undefined;
       case 'dirty':
-        this.#dirtyBlocks = args[0] as BlockCount; // as worker-client sends it
+        client.dirtyBlocks = args[0] as BlockCount; // as worker-client sends it
         return undefined;
       case 'close':
-        this.close();
+        if (client === this.#clients[0]) this.close();
+        else this.#forgetAll(client);
         return undefined;
       default:
         throw new FarshoreError('bug', `the replication worker has no '${method}'`);
     }
   }
 
-  async #volumeCall(target: number, method: string, args: readonly unknown[]): Promise<Answer> {
-    if (method === 'open') return { value: await this.#open(target, args[0] as OpenRequest) };
-    const member = this.#members.get(target);
+  async #volumeCall(client: Client, target: number, method: string, args: readonly unknown[]): Promise<Answer> {
+    if (method === 'open') return { value: await this.#open(client, target, args[0] as OpenRequest) };
+    const member = client.members.get(target);
     if (method === 'close') {
-      if (member !== undefined) this.#forget(target, member);
+      if (member !== undefined) this.#forget(client, target, member);
       return { value: undefined };
     }
     if (member === undefined) throw new FarshoreError('stopped', 'the volume is not open');
@@ -158,9 +181,9 @@ export class ReplicationHost {
     }
   }
 
-  async #open(target: number, request: OpenRequest): Promise<unknown> {
+  async #open(client: Client, target: number, request: OpenRequest): Promise<unknown> {
     invariant(target >= FIRST_VOLUME, `volumes are numbered from ${FIRST_VOLUME}`);
-    const member = this.#members.get(target) ?? this.#newMember(target, request.ref);
+    const member = client.members.get(target) ?? this.#newMember(client, target, request.ref);
     try {
       return await member.engine.open(request);
     } finally {
@@ -168,20 +191,21 @@ export class ReplicationHost {
     }
   }
 
-  #newMember(target: number, ref: VolumeRef): Member {
+  #newMember(client: Client, target: number, ref: VolumeRef): Member {
     const engine = new RemoteVolumeEngine(
       {
         ...this.#deps,
         store: this.#throttledStore,
         versions: this.#throttledVersions,
+        reader: client.reader,
         log: this.#deps.log.child({ volume: ref.volume }),
         segmentsInMemory: this.#segmentsInMemory,
         onFenced: (error) => {
           this.#lease.remove(lease);
-          sendEvent(this.#port, 'fenced', target, { message: error.message });
+          sendEvent(client.port, 'fenced', target, { message: error.message });
         },
       },
-      { foldAt: DEFAULT_FOLD_THRESHOLDS, ...this.#cacheShare(this.#members.size + 1) },
+      { foldAt: DEFAULT_FOLD_THRESHOLDS, ...this.#cacheShare(this.#volumes + 1) },
     );
     const lease: LeaseMember = {
       ref,
@@ -189,21 +213,26 @@ export class ReplicationHost {
       confirmOwnership: () => engine.confirmOwnership(),
     };
     const member = { engine, lease };
-    this.#members.set(target, member);
+    client.members.set(target, member);
     this.#lease.add(lease);
     return member;
   }
 
-  #forget(target: number, { engine, lease }: Member): void {
-    this.#members.delete(target);
+  #forget(client: Client, target: number, { engine, lease }: Member): void {
+    client.members.delete(target);
     this.#lease.remove(lease);
     void engine.close();
     this.#shareCaches();
   }
 
+  get #volumes(): number {
+    return this.#clients.reduce((sum, { members }) => sum + members.size, 0);
+  }
+
   #shareCaches(): void {
-    const { shardCacheBytes, frameCacheBytes } = this.#cacheShare(this.#members.size);
-    for (const { engine } of this.#members.values()) engine.setCaches(shardCacheBytes, frameCacheBytes);
+    const { shardCacheBytes, frameCacheBytes } = this.#cacheShare(this.#volumes);
+    for (const { members } of this.#clients)
+      for (const { engine } of members.values()) engine.setCaches(shardCacheBytes, frameCacheBytes);
   }
 
   #cacheShare(volumes: number): { readonly shardCacheBytes: ByteCount; readonly frameCacheBytes: ByteCount } {

@@ -110,9 +110,7 @@ export class RpcClient {
   call(target: number, method: string, args: readonly unknown[]): Promise<unknown> {
     if (this.#ended !== undefined) return Promise.reject(this.#ended);
     if (this.#pending.size >= MAX_CALLS_UNDER_WAY) {
-      return Promise.reject(
-        new FarshoreError('busy', `${this.#pending.size} calls to the replication worker are under way`),
-      );
+      return Promise.reject(new FarshoreError('busy', `${this.#pending.size} calls to another thread are under way`));
     }
     const id = this.#nextId;
     this.#nextId += 1;

@@ -1,7 +1,5 @@
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { sleep, systemClock } from '../base/clock.ts';
+import { startThread } from '../base/start-thread.ts';
 import { describeError, FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { BlockCount } from '../base/units.ts';
@@ -80,7 +78,12 @@ export interface ReplicationWorker {
 
 /** Starts the worker thread. Its failures to start (no cache directory, no credentials) show in the first calls. */
 export function startReplicationWorker(settings: WorkerSettings, log: Log): ReplicationWorker {
-  const worker = startThread(settings);
+  const worker = startThread(
+    'replication',
+    new URL('./worker.ts', import.meta.url),
+    settings,
+    settings.links?.map(({ port }) => port),
+  );
   return connectReplication(worker, log, worker);
 }
 
@@ -163,21 +166,4 @@ export function connectReplication(port: RpcPort, log: Log, thread: WorkerThread
     crashed,
     close: () => (closing ??= shutDown()),
   };
-}
-
-/**
- * The bundle has the worker's program beside it. From the sources it is TypeScript, which a thread can only run once it has
- * registered tsx for itself.
- */
-function startThread(workerData: WorkerSettings): Worker {
-  const options = { workerData, execArgv: [], name: 'replication' };
-  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./replication-worker.js', import.meta.url), options);
-  // `require` finds the CommonJS form; the other one lies beside it.
-  const api = createRequire(import.meta.url)
-    .resolve('tsx/esm/api')
-    .replace(/\.cjs$/, '.mjs');
-  const tsx = pathToFileURL(api).href;
-  const program = new URL('./worker.ts', import.meta.url).href;
-  const start = `import('${tsx}').then(({ register }) => { register(); return import('${program}'); });`;
-  return new Worker(start, { ...options, eval: true });
 }

@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { CloudSettings } from '../cloud/aws-clients.ts';
 import type { HostSettings } from './replication-host.ts';
 
@@ -6,4 +7,6 @@ export interface WorkerSettings extends HostSettings {
   readonly cloud: CloudSettings & { readonly bucket: string; readonly table: string };
   /** State directory of the gateway; the cache log lies in it. */
   readonly stateDir: string;
+  /** Other threads with volumes: their ports, moved to the worker, and where their cache logs lie. */
+  readonly links?: readonly { readonly port: MessagePort; readonly stateDir: string }[];
 }

@@ -17,7 +17,7 @@ const port = parentPort;
 const settings = workerData as WorkerSettings; // as startReplicationWorker passes it
 const clients = createAwsClients(settings.cloud);
 const tools = { clock: systemClock, random: systemRandom };
-new ReplicationHost(
+const host = new ReplicationHost(
   {
     ...tools,
     store: new S3ObjectStore({ ...tools, client: clients.s3, bucket: settings.cloud.bucket, place: clients.s3Place }),
@@ -34,3 +34,4 @@ new ReplicationHost(
   settings,
   port,
 );
+for (const link of settings.links ?? []) host.serve(link.port, openLogReader(new NodeDisk(link.stateDir)));

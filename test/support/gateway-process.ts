@@ -78,6 +78,8 @@ export interface GatewayOptions {
   readonly cacheSize?: string;
   readonly ramSize?: string;
   readonly rpoSeconds?: number;
+  /** Threads that own volumes; their portals are on the ports behind the gateway's. */
+  readonly threads?: number;
   /** For Node itself, like `--cpu-prof`. */
   readonly nodeFlags?: readonly string[];
   /** The words for Node that run it; without, the bundle that is shipped. Asked at every start. */
@@ -108,7 +110,7 @@ export class GatewayProcess {
   }
 
   static async start(options: GatewayOptions): Promise<GatewayProcess> {
-    const gateway = new GatewayProcess(options, await freePort());
+    const gateway = new GatewayProcess(options, await freePort(options.threads));
     await gateway.start();
     return gateway;
   }
@@ -183,6 +185,7 @@ function configText(options: GatewayOptions, stateDirectory: string, port: numbe
     `stateDir: ${stateDirectory}`,
     `portals: ["127.0.0.1:${port}"]`,
     `iqn: ${SITE_IQN}`,
+    `threads: ${options.threads ?? 1}`,
     `cache: { size: ${options.cacheSize ?? '1G'}, ram: ${options.ramSize ?? '64M'} }`,
     'cloud:',
     '  region: us-east-1',

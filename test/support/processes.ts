@@ -10,15 +10,29 @@ const POLL_MS = 50;
 const MOST_PER_POLL_MS = 2_000;
 
 /** A free TCP port on loopback. Somebody else may take it before its user does; then that user fails and says so. */
-export async function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+export async function freePort(run = 1): Promise<number> {
+  for (let tries = 0; tries < PORT_TRIES; tries += 1) {
+    const first = (await portOf(0)) ?? 0;
+    let isFree = first > 0;
+    for (let port = first + 1; isFree && port < first + run; port += 1) isFree = (await portOf(port)) !== undefined;
+    if (isFree) return first;
+  }
+  throw new Error(`no ${run} free ports in a row`);
+}
+
+const PORT_TRIES = 20;
+
+/** The port (0: any) as one listened on for a moment; undefined when it is taken. */
+async function portOf(port: number): Promise<number | undefined> {
+  return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
+    server.once('error', () => {
+      resolve(undefined);
+    });
+    server.listen(port, '127.0.0.1', () => {
       const address = server.address();
       server.close(() => {
-        if (address !== null && typeof address === 'object') resolve(address.port);
-        else reject(new Error('no port'));
+        resolve(address !== null && typeof address === 'object' ? address.port : undefined);
       });
     });
   });

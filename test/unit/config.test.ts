@@ -54,6 +54,7 @@ describe('the configuration', () => {
       },
       limits: {},
       logLevel: 'info',
+      threads: 1,
     });
     expect(Object.isFrozen(settings)).toBe(true);
   });
@@ -99,6 +100,19 @@ describe('the configuration', () => {
       accessKeyFile: '/secure/farshore.key',
       limits: { maxConnections: 99, maxLogins: undefined, maxLoginsPerAddress: 9 },
     });
+  });
+
+  it('gives one thread or several, whose ports and shares of the cache there must be', () => {
+    expect(parseSettings(good, 'gateway.yaml').threads).toBe(1);
+    const apart = good.replace('3261', '3270');
+    expect(parseSettings(`${apart}threads: 4\n`, 'gateway.yaml').threads).toBe(4);
+    expect(refusal(`${apart}threads: 17\n`)).toContain('threads must be at most 16');
+    expect(refusal(`${apart.replace('20G', '512M')}threads: 4\n`)).toContain('256M for each of 4 threads');
+    expect(refusal(`${apart.replace('ram: 256M', 'ram: 32M')}threads: 4\n`)).toContain('16M for each of 4 threads');
+    expect(refusal(`${good.replace('[::1]:3261', '127.0.0.1:3263')}threads: 4\n`)).toContain(
+      'ports 3260 to 3263 of 127.0.0.1, one for each of 4 threads, which 127.0.0.1:3263 lies among',
+    );
+    expect(refusal(`${apart.replace('127.0.0.1:3260', '127.0.0.1:65534')}threads: 4\n`)).toContain('none above 65535');
   });
 
   it.each([

@@ -20,6 +20,7 @@ import { LogicalUnits } from '../../../gateway/scsi/logical-unit.ts';
 import type { UnitNexus } from '../../../gateway/scsi/logical-unit.ts';
 import { ServedVolume } from '../../../gateway/served-volume.ts';
 import type { VolumeControl } from '../../../gateway/volume-control.ts';
+import { AccessEverywhere } from '../../../gateway/threads/access-everywhere.ts';
 import { VolumeTargets } from '../../../gateway/target-directory.ts';
 import { MemoryTable } from '../../sim/memory-table.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
@@ -146,10 +147,10 @@ async function open(
     },
     accessChanged: () => Promise.resolve(),
   });
-  const targets = new VolumeTargets({ book, control, sync, changed: () => undefined });
+  const targets = new VolumeTargets({ book, access: new AccessEverywhere(control), sync, changed: () => undefined });
   const item = { ...REF, name: 'data', targetName: TARGET } as VolumeItem; // what nobody asks for here is left out
   await targets.adopt(item, how.epoch, new AbortController().signal, { isRolledBack: false });
-  targets.offer({ item, place: { device: replicated(data, how.history, life) } });
+  await targets.offer({ item, place: { device: replicated(data, how.history, life) } });
 
   /** Undefined: the process is gone. */
   const run = async (cdb: string, bytes: Buffer = Buffer.alloc(0)): Promise<number | undefined> => {
@@ -241,7 +242,7 @@ describe('a SANITIZE that was interrupted', () => {
         clock,
         log: silentLog,
         gateway: 'g',
-        targets: new VolumeTargets({ book, control, sync, changed: () => undefined }),
+        targets: new VolumeTargets({ book, access: new AccessEverywhere(control), sync, changed: () => undefined }),
         openVolume: () => Promise.resolve({ item, epoch: 2, place: { device } } as VolumeControl), // what an offer needs of it
       },
       { name: 'data', ...REF },

@@ -8,14 +8,14 @@ import { ReplicationHost } from '../../../gateway/replication/replication-host.t
 import type { LogReader } from '../../../gateway/replication/remote-volume.ts';
 import type { ReplicationWorker, WorkerThread } from '../../../gateway/replication/worker-client.ts';
 import { connectReplication } from '../../../gateway/replication/worker-client.ts';
-import { blockOf, REF, RemoteWorld } from '../../support/remote-world.ts';
+import { blockOf, REF, RemoteWorld, volumeItem } from '../../support/remote-world.ts';
 
 /** A worker's two ends in one thread, over a real channel; `crash` is the thread's death. */
 function hosted(
   world: RemoteWorld,
   log: Log = silentLog,
   uploadRate?: number,
-): { worker: ReplicationWorker; crash: (error: Error) => void } {
+): { worker: ReplicationWorker; host: ReplicationHost; crash: (error: Error) => void } {
   const { port1, port2 } = new MessageChannel();
   const reader: LogReader = {
     readBlocks: (places, blocks, _seqs, into) => {
@@ -54,7 +54,7 @@ function hosted(
     port2.close();
     for (const listener of onError) listener(error);
   };
-  return { worker: connectReplication(port1, log, thread), crash };
+  return { worker: connectReplication(port1, log, thread), host, crash };
 }
 
 function batch(index: number, block: number, value: number) {
@@ -94,6 +94,32 @@ describe('replication behind a message port', () => {
     expect(Buffer.isBuffer(newest?.chain) && newest.chain.length).toBe(32);
     expect((await worker.store.list('lineages/', 10)).objects.length).toBeGreaterThan(0);
     await worker.close();
+  });
+
+  it('serves volumes of several threads from the cache log of each, under one lease, and outlives one that ends', async () => {
+    const world = new RemoteWorld();
+    const { worker, host } = hosted(world);
+    const { port1, port2 } = new MessageChannel();
+    // The other thread's log has other content at the same places.
+    host.serve(port2, {
+      readBlocks: (places, blocks, _seqs, into) => {
+        places.forEach((place, at) => blockOf(blocks[at] ?? 0, place + 1).copy(into, at * 4096));
+        return Promise.resolve([]);
+      },
+    });
+    const thread: WorkerThread = { on: () => thread, terminate: () => Promise.resolve() };
+    const other = connectReplication(port1, silentLog, thread);
+    const ref = { ...REF, volume: 'other' };
+    await worker.table.createVolume({ ...volumeItem(1 << 20), ...ref, name: 'other' });
+    const [here, there] = [worker.openVolume(() => undefined), other.openVolume(() => undefined)];
+    await Promise.all([here.open(OPEN), there.open({ ...OPEN, ref })]);
+    await Promise.all([here.commit(batch(1, 5, 50)), there.commit(batch(1, 5, 50))]);
+    expect((await here.read(5, 1)).data.equals(blockOf(5, 50))).toBe(true);
+    expect((await there.read(5, 1)).data.equals(blockOf(5, 51))).toBe(true);
+    await other.close();
+    expect((await here.commit(batch(2, 6, 60))).n).toBe(3);
+    await worker.close();
+    port1.close();
   });
 
   it('carries the kinds of failures across, and fences through the lease', async () => {
