@@ -121,6 +121,11 @@ async function start(
   const cache = await openCache(disk, settings, threads, log);
   cleanups.push(() => cache.close());
   const links = Array.from({ length: threads - 1 }, (_, index) => linkTo(settings.stateDir, index + 1));
+  if (links.length > 0) {
+    // What is flushed into a directory must not be lost with it.
+    await disk.syncDirectory('threads');
+    await disk.syncDirectory('');
+  }
   const worker = startReplicationWorker(
     {
       cloud: settings.cloud,
