@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { decodeChecked, encodeChecked } from './base/checked-json.ts';
 import type { Random } from './base/clock.ts';
 import { type Disk, readWhole, replaceFile } from './base/disk.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
@@ -64,7 +65,7 @@ export class Catalogue {
       return fresh;
     }
     try {
-      const { gateway, volumes } = schema.parse(JSON.parse(content.toString('utf8')));
+      const { gateway, volumes } = schema.parse(decodeChecked(content));
       return new Catalogue(disk, gateway, volumes);
     } catch (error) {
       throw new FarshoreError(
@@ -97,11 +98,7 @@ export class Catalogue {
   #save(): Promise<void> {
     const { gateway } = this;
     return this.#saving.run(() =>
-      replaceFile(
-        this.#disk,
-        FILE,
-        Buffer.from(`${JSON.stringify({ format: 1, gateway, volumes: this.#volumes }, null, 2)}\n`),
-      ),
+      replaceFile(this.#disk, FILE, encodeChecked({ format: 1, gateway, volumes: this.#volumes })),
     );
   }
 }

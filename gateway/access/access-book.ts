@@ -1,3 +1,4 @@
+import { decodeChecked, encodeChecked } from '../base/checked-json.ts';
 import { type Disk, readWhole, replaceFile } from '../base/disk.ts';
 import { describeError, FarshoreError } from '../base/errors.ts';
 import { MIB } from '../base/units.ts';
@@ -57,7 +58,7 @@ export class AccessBook {
     const content = await readWhole(disk, FILE, MAX_BYTES);
     if (content === undefined) return undefined;
     try {
-      return documentSchema.parse(JSON.parse(content.toString('utf8')));
+      return documentSchema.parse(decodeChecked(content));
     } catch (error) {
       throw new FarshoreError(
         'damaged',
@@ -103,7 +104,7 @@ export class AccessBook {
     if (!isChange) return result;
     const after = seq === undefined ? stamped : { ...stamped, audited: seq };
     try {
-      await replaceFile(disk, FILE, Buffer.from(`${JSON.stringify(after)}\n`));
+      await replaceFile(disk, FILE, encodeChecked(after, 0));
     } catch (error) {
       if (entry !== undefined && seq !== undefined) {
         audit.note(changeFailed({ ...entry, seq }, describeError(error)));

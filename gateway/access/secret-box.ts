@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv, createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Random } from '../base/clock.ts';
+import { decodeChecked, encodeChecked } from '../base/checked-json.ts';
 import { type Disk, readWhole, replaceFile } from '../base/disk.ts';
 import { FarshoreError } from '../base/errors.ts';
 
@@ -66,7 +67,7 @@ export class SecretBox {
     try {
       const keys = text.startsWith(EXPORT_PREFIX)
         ? parseExport(text)
-        : fileSchema.parse(JSON.parse(text)).keys.map((key) => Buffer.from(key, 'hex'));
+        : fileSchema.parse(decodeChecked(content)).keys.map((key) => Buffer.from(key, 'hex'));
       return new SecretBox(disk, file, random, keys);
     } catch {
       // The parser's message might quote what it could not read: it is a key.
@@ -174,7 +175,7 @@ export class SecretBox {
 
   async #save(keys: readonly Buffer[]): Promise<void> {
     const content = { format: 1, keys: keys.map((key) => key.toString('hex')) };
-    await replaceFile(this.#disk, this.#file, Buffer.from(`${JSON.stringify(content, null, 2)}\n`));
+    await replaceFile(this.#disk, this.#file, encodeChecked(content));
     this.#keys = keys;
   }
 }

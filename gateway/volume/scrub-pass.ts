@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { decodeChecked, encodeChecked } from '../base/checked-json.ts';
 import { readWhole, replaceFile, type Disk } from '../base/disk.ts';
 import { invariant } from '../base/errors.ts';
 import { KIB, type BlockCount, type BlockNumber, type WallMillis } from '../base/units.ts';
@@ -79,7 +80,7 @@ export function withUnrepairable(pass: ScrubPass, block: BlockNumber): ScrubPass
 export async function loadScrubState(disk: Disk, ref: VolumeRef): Promise<ScrubState> {
   try {
     const content = await readWhole(disk, scrubPath(ref), MAX_STATE_BYTES);
-    const parsed = schema.safeParse(JSON.parse(content?.toString('utf8') ?? ''));
+    const parsed = schema.safeParse(decodeChecked(content ?? Buffer.alloc(0)));
     if (parsed.success) return { local: parsed.data.local, remote: parsed.data.remote };
   } catch {
     // As if there were none.
@@ -93,7 +94,7 @@ export async function saveScrubState(disk: Disk, ref: VolumeRef, { local, remote
     local: local && { ...local, ranges: [...local.ranges] },
     remote: remote && { ...remote, ranges: [...remote.ranges] },
   };
-  await replaceFile(disk, scrubPath(ref), Buffer.from(`${JSON.stringify(content)}\n`));
+  await replaceFile(disk, scrubPath(ref), encodeChecked(content, 0));
 }
 
 /** Beside the state of the volume, and removed with it. */

@@ -1,6 +1,7 @@
 import type { z } from 'zod';
+import { decodeChecked } from '../base/checked-json.ts';
 import { readWhole, type Disk } from '../base/disk.ts';
-import { FarshoreError } from '../base/errors.ts';
+import { describeError, FarshoreError } from '../base/errors.ts';
 import type { ByteCount } from '../base/units.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
 
@@ -25,12 +26,18 @@ export async function loadStateFile<Content extends { readonly lineage: string; 
   if (content === undefined) return undefined;
   let json: unknown;
   try {
-    json = JSON.parse(content.toString('utf8'));
+    json = decodeChecked(content);
   } catch (error) {
-    throw new FarshoreError('damaged', `${path} in the state directory is damaged`, { cause: error });
+    throw damaged(`${path} in the state directory is damaged (${describeError(error)})`, error);
   }
   const parsed = schema.safeParse(json);
   if (!parsed.success || parsed.data.volume !== ref.volume || parsed.data.lineage !== ref.lineage)
-    throw new FarshoreError('damaged', `${path} in the state directory is not what this Farshore writes`);
+    throw damaged(`${path} in the state directory is not what this Farshore writes`);
   return parsed.data;
+}
+
+function damaged(what: string, cause?: unknown): FarshoreError {
+  const remedy =
+    'put it back from a copy made since the gateway last started, or restore the volume with --takeover to go on from the last version';
+  return new FarshoreError('damaged', `${what}; ${remedy}`, { cause });
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { encodeChecked } from '../base/checked-json.ts';
 import { parentOf, replaceFile, type Disk } from '../base/disk.ts';
 import { invariant } from '../base/errors.ts';
 import { KIB, type Epoch, type WriteSeq } from '../base/units.ts';
@@ -56,7 +57,7 @@ export async function saveVolumeState(disk: Disk, ref: VolumeRef, state: VolumeS
   const { lineage, volume } = ref;
   const { base, ...rest } = state;
   const content: z.infer<typeof schema> = { format: 1, lineage, volume, ...rest, base: base ?? null };
-  await replaceFile(disk, path, Buffer.from(`${JSON.stringify(content, null, 2)}\n`));
+  await replaceFile(disk, path, encodeChecked(content));
 }
 
 /** Forgets the volume; durable when it resolves. */

@@ -142,7 +142,7 @@ export class Troublemaker {
     if (isDown && gateway.state !== 'down') this.#world.kill(gateway, this.#random.pick(['process', 'power']));
     const { disk } = gateway;
     const cache = disk.paths().filter((path) => path.startsWith('cache/'));
-    const states = cache.filter((path) => path.endsWith('pool.state'));
+    const states = disk.paths().filter((path) => path.endsWith('pool.state') || path.endsWith('.json'));
     if (this.#random.chance(0.3)) disk.damageNewest();
     else if (cache.length > 0)
       disk.damage(this.#random.chance(0.2) && states.length > 0 ? states : cache, this.#random.pick([1, 1, 3, 20]));
@@ -171,8 +171,9 @@ export class Troublemaker {
     );
     for (let waits = 0; !isClosed() && waits < 100; waits++) await sleep(this.#world.clock, 100);
     if (isGone()) return;
-    // A volume whose disk has failed closes too, and says so in the log.
-    const isWhole = isClosed() && workload.underWay === 0 && gateway.disk.failedSyncs === 0;
+    // A volume whose disk has failed closes too, and says so in the log; one that has stopped has said so already.
+    const isWhole =
+      isClosed() && workload.underWay === 0 && gateway.disk.failedSyncs === 0 && workload.stoppedBy === undefined;
     if (isWhole && gateway.line !== undefined)
       for (const op of gateway.line.ops)
         if (op.ackedAt !== Infinity) {

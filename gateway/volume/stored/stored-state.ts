@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { encodeChecked } from '../../base/checked-json.ts';
 import { parentOf, replaceFile, type Disk } from '../../base/disk.ts';
 import { MIB, type BlockNumber, type ByteCount, type WriteSeq } from '../../base/units.ts';
 import type { VolumeRef } from '../../cloud/version-log.ts';
@@ -87,7 +88,7 @@ export async function saveStoredState(disk: Disk, ref: VolumeRef, state: StoredS
   };
   await disk.makeDirectory(STATE_DIRECTORY);
   await disk.syncDirectory('');
-  await replaceFile(disk, pathOf(ref), Buffer.from(`${JSON.stringify(content, null, 2)}\n`));
+  await replaceFile(disk, pathOf(ref), encodeChecked(content));
 }
 
 /** The volume has no image here any more; durable when it resolves. */

@@ -144,6 +144,20 @@ describe('damage in the cache log', () => {
     },
   );
 
+  test('of the state file of the volume is noticed and says what to do, and a takeover goes on without it', async () => {
+    const bench = await written(false);
+    const path = 'volumes/vol.json';
+    const file = bench.disk.file(path);
+    const content = Buffer.alloc(file?.size ?? 0);
+    file?.read(content, 0);
+    // Another log's identity: without the checksum what only this gateway has would be taken for somebody else's.
+    file?.flipBit(content.indexOf('"logId"') + '"logId": "'.length, 0);
+    await expect(bench.start()).rejects.toThrow(/volumes\/vol\.json.*checksum.*--takeover/);
+    bench.crash('process');
+    expect(await kindOfStart(bench, true)).toBe('served');
+    expect([await bench.byteOf(11), await bench.byteOf(20)]).toEqual([4, 2]);
+  });
+
   test('of a committed unmap drops what it may have unmapped', async () => {
     const bench = new VolumeBench({ ramBlocks: 0, chunkSlots: SLOTS });
     await bench.start();
