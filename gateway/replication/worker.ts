@@ -2,6 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock, systemRandom } from '../base/clock.ts';
 import { invariant } from '../base/errors.ts';
 import { NodeDisk } from '../base/node-disk.ts';
+import { standBack } from '../base/thread-priority.ts';
 import { openLogReader } from '../cache/log-reader.ts';
 import { createAwsClients } from '../cloud/aws-clients.ts';
 import { DynamoVersionLog } from '../cloud/dynamo-version-log.ts';
@@ -13,6 +14,8 @@ import type { WorkerSettings } from './worker-settings.ts';
 
 /** Entry of the replication worker thread: the only place of this half where real clients and files are made. */
 invariant(parentPort !== null, 'the replication worker runs in a thread of its own');
+// What initiators wait for is the other thread's work.
+standBack();
 const port = parentPort;
 const settings = workerData as WorkerSettings; // as startReplicationWorker passes it
 const clients = createAwsClients(settings.cloud);
