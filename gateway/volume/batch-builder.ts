@@ -19,6 +19,11 @@ export interface SealedBatch {
   readonly oldestMs: number;
 }
 
+/** Where the blocks of a write lie in the log. */
+export interface Placed {
+  placeAt(index: number): number;
+}
+
 /**
  * Collects logged operations in the order of their sequences until they are sealed. A block counts once, in its newest form; an unmap
  * takes the blocks under it away, and a later write makes a hole in it.
@@ -69,17 +74,17 @@ export class BatchBuilder {
     arrivedMs: number,
     block: BlockNumber,
     count: BlockCount,
-    placeAt: (index: number) => number,
+    placed: Placed,
   ): void {
     this.#begin(seq, arrivedAt, arrivedMs);
     for (let i = 0; i < count; i++) {
       const at = this.#at.get(block + i);
       if (at === undefined) {
         this.#at.set(block + i, this.#places.length);
-        this.#places.push(placeAt(i));
+        this.#places.push(placed.placeAt(i));
         this.#seqs.push(seq);
       } else {
-        this.#places[at] = placeAt(i);
+        this.#places[at] = placed.placeAt(i);
         this.#seqs[at] = seq;
       }
     }
@@ -101,13 +106,20 @@ export class BatchBuilder {
 
   /** Seals what there is and starts anew. Not on an empty builder. */
   seal(): SealedBatch {
-    const order = [...this.#at].sort((a, b) => a[0] - b[0]);
+    const blocks = Float64Array.from(this.#at.keys()).sort();
+    const places = new Float64Array(blocks.length);
+    const seqs = new Float64Array(blocks.length);
+    for (let i = 0; i < blocks.length; i++) {
+      const at = this.#at.get(blocks[i] ?? 0) ?? 0;
+      places[i] = this.#places[at] ?? 0;
+      seqs[i] = this.#seqs[at] ?? 0;
+    }
     const batch: SealedBatch = {
       firstSeq: this.#firstSeq,
       throughSeq: this.#throughSeq,
-      blocks: Float64Array.from(order, ([block]) => block),
-      places: Float64Array.from(order, ([, at]) => this.#places[at] ?? 0),
-      seqs: Float64Array.from(order, ([, at]) => this.#seqs[at] ?? 0),
+      blocks,
+      places,
+      seqs,
       unmaps: this.#unmaps.pairs(),
       newestWriteAt: this.#newestWriteAt,
       oldestMs: this.#oldestMs,

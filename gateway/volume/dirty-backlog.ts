@@ -4,21 +4,11 @@ import type { BlockCount, BlockNumber, WallMillis, WriteSeq } from '../base/unit
 import { KIND_UNMAP } from '../cache/descriptor.ts';
 import type { LogOp } from '../cache/log-op.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
-import { BatchBuilder, type SealedBatch } from './batch-builder.ts';
+import { BatchBuilder, type Placed, type SealedBatch } from './batch-builder.ts';
 import type { BlockState } from './block-state.ts';
 
 /** Dirty blocks whose places are kept in memory (24 bytes each); those of later operations are read from the log when it is their turn. */
 export const MAX_HELD_BLOCKS: BlockCount = 65_536;
-
-/** One logged operation on its way into a batch. */
-interface DirtyWrite {
-  readonly seq: WriteSeq;
-  readonly at: WallMillis;
-  readonly ms: number;
-  readonly block: BlockNumber;
-  readonly count: BlockCount;
-  readonly placeAt: (index: number) => number;
-}
 
 /**
  * What is in the log and not yet on its way to the remote: batches that are sealed, and the one that grows. When it holds enough, operations
@@ -93,7 +83,7 @@ export class DirtyBacklog {
     const { seq, arrivedAt: at, arrivedMs: ms } = op;
     if (!this.#count(seq, ms)) return;
     if (op.kind === KIND_UNMAP) this.#takeUnmap(seq, at, ms, op.ranges);
-    else this.#takeWrite({ seq, at, ms, block: op.block, count: op.slots, placeAt: (index) => op.placeAt(index) });
+    else this.#takeWrite(seq, at, ms, op.block, op.slots, op);
   }
 
   /** Recovery found a write that is not committed; in the order of sequences. */
@@ -149,13 +139,13 @@ export class DirtyBacklog {
 
   #takeFoundWrite(seq: WriteSeq, wallSeconds: number, block: BlockNumber, places: readonly number[]): void {
     const ms = this.#arrivalMs(wallSeconds);
-    const placeAt = (index: number): number => places[index] ?? 0;
-    this.#takeWrite({ seq, at: wallSeconds * 1000, ms, block, count: places.length, placeAt });
+    const placed = { placeAt: (index: number): number => places[index] ?? 0 };
+    this.#takeWrite(seq, wallSeconds * 1000, ms, block, places.length, placed);
   }
 
-  #takeWrite({ seq, at, ms, block, count, placeAt }: DirtyWrite): void {
+  #takeWrite(seq: WriteSeq, at: WallMillis, ms: number, block: BlockNumber, count: BlockCount, placed: Placed): void {
     if (!this.#builder.isEmpty && !this.#builder.fitsWrite(block, count)) this.seal();
-    this.#builder.addWrite(seq, at, ms, block, count, placeAt);
+    this.#builder.addWrite(seq, at, ms, block, count, placed);
     this.#takenThrough = seq;
   }
 

@@ -7,7 +7,7 @@ import type { CommitBatch, Committed, RemoteVolume } from '../replication/remote
 import type { SealedBatch } from './batch-builder.ts';
 import type { BlockState } from './block-state.ts';
 import { DirtyBacklog, MAX_HELD_BLOCKS } from './dirty-backlog.ts';
-import { decideSeal, MAX_BATCHES_IN_FLIGHT } from './seal-policy.ts';
+import { decideSeal, MAX_BATCHES_IN_FLIGHT, SEAL_BLOCKS } from './seal-policy.ts';
 import { Unsettled, type SettledBatch } from './unsettled.ts';
 
 /** Between attempts to read the log again. */
@@ -137,8 +137,17 @@ export class Sealer {
 
   /** The operation is in the log. */
   add(op: LogOp): void {
+    const { batches } = this.#backlog;
     this.#backlog.add(op);
-    this.#look();
+    if (this.#backlog.batches > batches || this.#backlog.wantsRefill || !this.#isWaiting) this.#look();
+  }
+
+  /** Whether one operation more changes nothing: the batch has room, and goes when its timer ends, or when one before it is committed. */
+  get #isWaiting(): boolean {
+    const { batches, growing } = this.#backlog;
+    if (growing.blocks >= SEAL_BLOCKS) return false;
+    if (batches + this.#inFlight.length >= MAX_BATCHES_IN_FLIGHT) return true;
+    return this.#cancelTimer !== undefined && !this.#urgent && this.#waiters.length === 0;
   }
 
   /** Recovery found a write that is not committed; in the order of sequences, before `start`. */

@@ -251,7 +251,9 @@ describe('a batch', () => {
               unmapped.add(each.block + i);
             }
           } else {
-            builder.addWrite(seq, 1000 + at, at, each.block, each.count, (index) => seq * 100 + index);
+            builder.addWrite(seq, 1000 + at, at, each.block, each.count, {
+              placeAt: (index) => seq * 100 + index,
+            });
             for (let i = 0; i < each.count; i++) {
               written.set(each.block + i, { place: seq * 100 + i, seq });
               unmapped.delete(each.block + i);
