@@ -95,6 +95,16 @@ export interface BlockDevice {
    */
   startWrite?(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }, end: WriteEnd): void;
 
+  /**
+   * The short way for writes that ask for nothing special: takes one that can be logged in this turn, without waiting for anything, and logs it with all others that
+   * were gathered when `logGathered` is called, which must be in the same call of the event loop. `data` must stay unchanged until that has been answered. Reads
+   * may see it from now on. False: nothing has been done, and `write` is to be asked. Never throws. A device without it has `write` alone.
+   */
+  gatherWrite?(lba: Lba, data: Buffer): boolean;
+
+  /** All that was gathered may be acked: now when it is undefined. A rejection is for all of them. */
+  logGathered?(): MaybePromise<void>;
+
   /** Resolves when every write answered before the call is on stable storage (SYNCHRONIZE CACHE). */
   flush(): MaybePromise<void>;
 

@@ -92,14 +92,19 @@ export class Admission<Writer extends object> {
     return share <= FREE_SHARE ? 0 : writeDelayMs(share, this.#hooks.weight(writer));
   }
 
+  /** Reserves the slots if nothing and nobody has to be waited for. */
+  reserveAtOnce(slots: number, writer: Writer): boolean {
+    if (this.#stopped !== undefined) return false;
+    const isFirst = this.#queues.size === 0 || (!this.#isShort && !this.#queues.has(writer));
+    if (!isFirst || this.delayMs(writer) > TICK_MS || !this.#fits(slots, writer)) return false;
+    this.#reserved += slots;
+    return true;
+  }
+
   /** undefined when the slots are reserved at once; rejects with `busy` or `stopped`. */
   reserve(slots: number, writer: Writer): MaybePromise<void> {
+    if (this.reserveAtOnce(slots, writer)) return undefined;
     if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
-    const isFirst = this.#queues.size === 0 || (!this.#isShort && !this.#queues.has(writer));
-    if (isFirst && this.delayMs(writer) <= TICK_MS && this.#fits(slots, writer)) {
-      this.#reserved += slots;
-      return undefined;
-    }
     if (this.#waiting >= MAX_WAITERS) return Promise.reject(this.#busy());
     return new Promise((resolve, reject) => {
       let queue = this.#queues.get(writer);

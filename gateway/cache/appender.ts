@@ -39,6 +39,9 @@ export class Appender {
   readonly #clock: Clock;
   readonly #noSpaceMs: number;
   #queue: LogOp[] = [];
+  /** It will run at the end of the turn. */
+  #isPlanned = false;
+  /** A batch is being written, or its owners hear. */
   #isRunning = false;
   readonly #idleWaiters: (() => void)[] = [];
   #stopped: FarshoreError | undefined;
@@ -72,15 +75,25 @@ export class Appender {
   submit(op: LogOp): void {
     op.log.begin();
     this.#queue.push(op);
-    if (this.#isRunning) return;
-    this.#isRunning = true;
+    if (this.#isRunning || this.#isPlanned) return;
+    this.#isPlanned = true;
     // One turn of promises later, all commands that arrived together have been staged.
-    void AT_ONCE.then(this.#run);
+    void AT_ONCE.then(this.#runPlanned);
+  }
+
+  /** Whether a batch is on its way to the disk, so that what is submitted now has to wait for it. */
+  get isRunning(): boolean {
+    return this.#isRunning;
+  }
+
+  /** Writes what was submitted in this call instead of at the end of the turn: where the disk answers in the turn, owners have heard when it returns. */
+  runNow(): void {
+    if (!this.#isRunning) this.#run();
   }
 
   /** Resolves when nothing is under way. */
   idle(): Promise<void> {
-    if (!this.#isRunning) return Promise.resolve();
+    if (!this.#isRunning && this.#queue.length === 0) return Promise.resolve();
     return new Promise((resolve) => {
       this.#idleWaiters.push(resolve);
     });
@@ -92,7 +105,8 @@ export class Appender {
   }
 
   /** Writes batch after batch. Owners that hear may submit more, which is written next: a disk does not answer in the turn for ever. */
-  readonly #run = (): void => {
+  #run(): void {
+    this.#isRunning = true;
     while (this.#queue.length > 0) {
       const batch = this.#takeBatch();
       if (this.#stopped !== undefined) {
@@ -111,6 +125,11 @@ export class Appender {
     }
     this.#isRunning = false;
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
+  }
+
+  readonly #runPlanned = (): void => {
+    this.#isPlanned = false;
+    this.runNow();
   };
 
   async #finishLater(batch: readonly LogOp[], parts: readonly LanePart[], writing: Promise<void>): Promise<void> {

@@ -342,6 +342,11 @@ export class CacheLog {
     return this.#admission.reserve(slots, log);
   }
 
+  /** Whether a write of so many slots can be logged in this call of the event loop, with `appendNow`; then they are reserved. */
+  reserveAtOnce(slots: number, log: VolumeLog): boolean {
+    return !this.#appender.isRunning && this.#admission.reserveAtOnce(slots, log);
+  }
+
   /** Refuses the volume's writes that wait for room: it takes none any more. */
   turnAway(log: VolumeLog, error: FarshoreError): void {
     this.#admission.turnAway(log, error);
@@ -360,6 +365,11 @@ export class CacheLog {
   /** Appends an operation whose slots are reserved, in the order of the calls. */
   append(op: LogOp): void {
     this.#appender.submit(op);
+  }
+
+  /** Logs in this call what was appended in this turn, if the disk answers in the turn. */
+  appendNow(): void {
+    this.#appender.runNow();
   }
 
   /** Resolves when everything of the volume that was acked before the call is on stable storage; rejects with `stopped`. */

@@ -11,7 +11,10 @@ import type { LoginReply, LoginState, LoginStep } from './login.ts';
 import { claimOf } from './login-identity.ts';
 import type { Claim, Identity, LoginPolicy } from './login-identity.ts';
 import type { LoginThrottle } from './login-throttle.ts';
+import { ChunkMemory } from './chunk-memory.ts';
 import { Outbox } from './outbox.ts';
+import { readIntoOwnMemory } from './own-memory.ts';
+import type { Receiver } from './own-memory.ts';
 import { Pace } from './pace.ts';
 import { decodeLogin, opcodeOf } from './requests.ts';
 import type { LoginRequest } from './requests.ts';
@@ -83,10 +86,13 @@ type Phase =
   | { readonly kind: 'closed' };
 
 /** One TCP connection: bytes in and out, the login, and the watch over a peer that has fallen silent. */
-export class Connection implements SessionLink {
+export class Connection implements SessionLink, Receiver {
   readonly #deps: ConnectionDeps;
   readonly #socket: Socket;
   readonly #framer: Framer;
+  readonly #chunks = new ChunkMemory();
+  /** Of a long data segment, into which is received. */
+  #wanted: Buffer | undefined;
   readonly #sender: Sender;
   #phase: Phase = { kind: 'login', state: INITIAL_LOGIN };
   #outbox: Outbox | undefined;
@@ -108,11 +114,6 @@ export class Connection implements SessionLink {
 
   constructor(deps: ConnectionDeps) {
     this.#deps = deps;
-    const { socket } = deps;
-    this.#socket = socket;
-    this.#sender = new Sender(socket, () => {
-      this.#drained();
-    });
     this.#framer = new Framer(
       {
         destination: (header, bytes) =>
@@ -126,16 +127,18 @@ export class Connection implements SessionLink {
       },
       { maxDataBytes: DEFAULT_MAX_RECV_BYTES, headerDigest: false, dataDigest: false },
     );
-    socket.on('data', (chunk: Buffer) => {
-      this.#received(chunk);
+    // Only now: it asks for memory at once.
+    this.#socket = readIntoOwnMemory(deps.socket, this);
+    this.#sender = new Sender(this.#socket, () => {
+      this.#drained();
     });
-    socket.on('end', () => {
+    this.#socket.on('end', () => {
       this.close('the peer has closed the connection');
     });
-    socket.on('error', (error) => {
+    this.#socket.on('error', (error) => {
       this.close(`the connection failed: ${error.message}`);
     });
-    socket.on('close', () => {
+    this.#socket.on('close', () => {
       this.close('the connection is closed');
     });
   }
@@ -144,12 +147,21 @@ export class Connection implements SessionLink {
     return this.#phase.kind === 'full-feature' ? this.#phase.session : undefined;
   }
 
-  #received(chunk: Buffer): void {
+  memory(): Buffer {
+    this.#wanted = this.#framer.wanted;
+    return this.#wanted ?? this.#chunks.next();
+  }
+
+  received(bytes: number, memory: Buffer): void {
     this.#silentSeconds = 0;
     this.#receiving = true;
-    this.#framer.push(chunk);
+    if (this.#wanted === memory) this.#framer.filled(bytes);
+    else this.#framer.push(memory.subarray(0, bytes));
+    const isFull = bytes === memory.length;
+    if (isFull) this.#chunks.grow();
+    this.session?.chunkEnded();
     this.#receiving = false;
-    if (this.#turn.isSentAfter(chunk.length)) this.#flush();
+    if (this.#turn.isSentAfter(bytes, isFull)) this.#flush();
     else this.sendSoon();
   }
 
@@ -160,6 +172,7 @@ export class Connection implements SessionLink {
         phase.session.receive(header, data, intact);
         return;
       case 'login':
+        this.keepChunk();
         if (opcodeOf(header) === REQUEST.login) this.#login(phase.state, decodeLogin(header), data);
         else this.#refuseOther(header);
         return;
@@ -327,6 +340,10 @@ export class Connection implements SessionLink {
 
   #framingError(error: FramingError): void {
     this.close(`the byte stream cannot be followed (${error})`);
+  }
+
+  keepChunk(data?: Buffer): void {
+    this.#chunks.keep(data);
   }
 
   /** At the end of the turn, together with everything else that is answered in it. */

@@ -1,3 +1,4 @@
+import { KIB } from '../base/units.ts';
 import { DIGEST_BYTES, HEADER_BYTES, REQUEST } from './constants.ts';
 import { crc32c } from './digest.ts';
 import { additionalHeaderBytes, dataLengthOf } from './requests.ts';
@@ -32,6 +33,9 @@ const NOTHING = Buffer.alloc(0);
 
 /** Additional header segments are at most 255 words (RFC 7143 11.2.1.5). */
 const MAX_HEADER_BYTES = HEADER_BYTES + 255 * 4 + DIGEST_BYTES;
+
+/** Shorter rests cost less to copy than to receive on their own. */
+const MIN_WANTED_BYTES = 32 * KIB;
 
 /** What is being waited for: the rest of a header, or the rest of the data segment with its padding and digest. */
 type State = 'header' | 'data';
@@ -76,6 +80,24 @@ export class Framer {
   stop(): void {
     this.#stopped = true;
     this.#data = NOTHING;
+  }
+
+  /**
+   * Where the next bytes of the stream belong if they are the rest of a long data segment, and may be received into without a copy; `filled` follows
+   * when there are some. Undefined: they are to be pushed.
+   */
+  get wanted(): Buffer | undefined {
+    const missing = this.#state === 'data' ? this.#data.length - this.#dataBytes : 0;
+    return missing >= MIN_WANTED_BYTES ? this.#data.subarray(this.#dataBytes) : undefined;
+  }
+
+  /** The first bytes of `wanted` are there. */
+  filled(bytes: number): void {
+    if (this.#stopped) return;
+    this.#dataBytes += bytes;
+    if (this.#dataBytes === this.#data.length && this.#segmentBytes(this.#data.length) === this.#data.length) {
+      this.#finish(this.#data, true);
+    }
   }
 
   push(chunk: Buffer): void {

@@ -47,6 +47,7 @@ export class Outbox {
     dataBytes: 0,
     residual: NO_RESIDUAL,
   };
+  readonly #good = { initiatorTaskTag: 0, status: STATUS.good, expDataSn: 0, residual: NO_RESIDUAL, dataBytes: 0 };
   #statSn: number;
   #maxDataBytes = DEFAULT_MAX_RECV_BYTES;
   #maxBurstBytes = Number.MAX_SAFE_INTEGER;
@@ -145,6 +146,14 @@ export class Outbox {
     encodeScsiResponse(this.#sender.arena, at, response, this.#next(1));
     if (data === undefined) this.#sender.closeHeader(at);
     else this.#finish(at, data);
+  }
+
+  /** A SCSI Response: GOOD, no data, no residual, no R2T before it. */
+  good(initiatorTaskTag: number): void {
+    const at = this.#sender.openHeader();
+    this.#good.initiatorTaskTag = initiatorTaskTag;
+    encodeScsiResponse(this.#sender.arena, at, this.#good, this.#next(1));
+    this.#sender.closeHeader(at);
   }
 
   /**

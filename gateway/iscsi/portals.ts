@@ -34,7 +34,7 @@ export class Portals {
   }
 
   #bind({ host, port }: PortalSettings): Promise<number> {
-    const server = createServer({ noDelay: true, keepAlive: true }, this.#accept);
+    const server = createServer({ noDelay: true, keepAlive: true, pauseOnConnect: true }, this.#accept);
     this.#servers.push(server);
     const where = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
     // Later errors are about connections that could not be accepted, for want of file descriptors for example.

@@ -58,6 +58,12 @@ export class ReadRoom implements BudgetWaiter {
     return true;
   }
 
+  /** It is not about to be sent after all. */
+  giveBackUnsent(bytes: ByteCount): void {
+    this.#unsent -= bytes;
+    this.#deps.budget.release(bytes);
+  }
+
   /** The read has been answered: its data stays accounted for until it has been sent. */
   answered(task: Task): void {
     this.#inDevice -= task.readReserved;

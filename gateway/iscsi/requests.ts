@@ -126,8 +126,18 @@ export function additionalHeaderBytes(header: Buffer, at: number): number {
  * 11.3.1: untagged or SIMPLE).
  */
 export function isSimpleRead(header: Buffer): boolean {
+  return isSimple(header, 0xc0);
+}
+
+/** As `isSimpleRead`, but it writes and does not read, and no Data-Out PDU follows that was not asked for. */
+export function isSimpleWrite(header: Buffer): boolean {
+  return isSimple(header, 0xa0);
+}
+
+/** `finalReadWrite`: the F, R and W bits. */
+function isSimple(header: Buffer, finalReadWrite: number): boolean {
   const flags = header[1] ?? 0;
-  return header[0] === REQUEST.scsiCommand && (flags & 0xe0) === 0xc0 && (flags & 0x07) <= 1;
+  return header[0] === REQUEST.scsiCommand && (flags & 0xe0) === finalReadWrite && (flags & 0x07) <= 1;
 }
 
 /** Decodes a basic header segment; `header` has 48 bytes. Any 48 bytes decode to something. */

@@ -7,7 +7,7 @@ import { HeldRequests } from './held-requests.ts';
 import type { Identity } from './login-identity.ts';
 import { Nexuses } from './nexuses.ts';
 import type { Outbox } from './outbox.ts';
-import { cmdSnOf, decodeRequest, isSimpleRead } from './requests.ts';
+import { cmdSnOf, decodeRequest, isSimpleRead, isSimpleWrite } from './requests.ts';
 import type { LogoutRequest, NopOutRequest, Request, TaskManagementRequest } from './requests.ts';
 import type { IscsiSettings } from './settings.ts';
 import type { Initiator, IscsiTarget, MappedLun } from './target-registry.ts';
@@ -24,6 +24,8 @@ import type { KeyValue } from './text.ts';
 export interface SessionLink {
   /** Sends what is in the outbox before the next turn's events, from outside a received chunk. */
   sendSoon(): void;
+  /** This data (if it lies in the chunk that is being received), or anything of that chunk, is needed after the call. */
+  keepChunk(data?: Buffer): void;
   /** Sends what is in the outbox, then closes. */
   closeAfterSending(reason: string): void;
 }
@@ -95,6 +97,9 @@ export class Session {
       sendSoon: () => {
         deps.link.sendSoon();
       },
+      keepChunk: () => {
+        deps.link.keepChunk();
+      },
     });
     this.#text = new TextExchange(outbox, {
       discovery: deps.identity.sessionType === 'discovery',
@@ -134,7 +139,9 @@ export class Session {
   /** A whole PDU from the framer: dispatched, dropped or held by its CmdSN (RFC 7143 4.2.2.1). */
   receive(header: Buffer, data: Buffer, intact: boolean): void {
     if (this.#state !== 'open') return;
-    if (data.length === 0 && isSimpleRead(header) && this.#readAtOnce(header)) return;
+    if (this.#isOnShortWay(header, data, intact)) return;
+    this.tasks.short.finish();
+    if (data.length > 0) this.#deps.link.keepChunk(data);
     const request = decodeRequest(header);
     if (request.kind === 'data-out') {
       this.tasks.dataOut(request, header, data, intact);
@@ -155,11 +162,18 @@ export class Session {
     if (this.#held.size > 0) this.#takeHeld();
   }
 
-  /** The read whose turn it is, when it can be answered without further ado; false: nothing has been done. */
-  #readAtOnce(header: Buffer): boolean {
+  /** Whether it is a plain read or write whose turn it is, and was taken without further ado; otherwise nothing has been done. */
+  #isOnShortWay(header: Buffer, data: Buffer, intact: boolean): boolean {
     const { window, target } = this.#deps;
     if (target === undefined || this.#held.size > 0) return false;
-    return window.place(cmdSnOf(header)) === 'next' && this.tasks.readAtOnce(header);
+    const { short } = this.tasks;
+    if (data.length === 0) return isSimpleRead(header) && isNext(window, header) && short.read(header);
+    return intact && isSimpleWrite(header) && isNext(window, header) && short.write(header, data);
+  }
+
+  /** The chunk has ended in which the last PDUs were: what was gathered of them is done. */
+  chunkEnded(): void {
+    this.tasks.short.finish();
   }
 
   #takeHeld(): void {
@@ -360,4 +374,8 @@ function whenSettled(
   const settling = sessions.filter((session) => session.tasks.isSettling(matches));
   if (settling.length === 0) then();
   else void Promise.all(settling.map((session) => session.tasks.settled(matches))).then(then);
+}
+
+function isNext(window: CommandWindow, header: Buffer): boolean {
+  return window.place(cmdSnOf(header)) === 'next';
 }

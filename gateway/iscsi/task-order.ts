@@ -2,7 +2,7 @@ import type { LogicalUnit } from '../scsi/logical-unit.ts';
 import type { Task } from './task.ts';
 
 /** Task attributes of a SCSI Command (RFC 7143 11.3.1). What is not named here, untagged too, is treated as SIMPLE. */
-export const ATTRIBUTE = { ordered: 2, headOfQueue: 3, aca: 4 } as const;
+export const ATTRIBUTE = { simple: 1, ordered: 2, headOfQueue: 3, aca: 4 } as const;
 
 /** A session's commands, as far as their order is concerned. */
 export interface OrderedSet {

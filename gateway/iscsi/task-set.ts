@@ -3,15 +3,13 @@ import { admit, tellsLuns } from '../scsi/admission.ts';
 import { STATUS } from '../scsi/constants.ts';
 import { execute } from '../scsi/dispatch.ts';
 import type { LogicalUnit, UnitNexus } from '../scsi/logical-unit.ts';
-import { plainReadLba, plainReadSectors, readAtOnce, unhinderedBytes } from '../scsi/plain-read.ts';
-import { decodeLun } from '../scsi/report-luns.ts';
-import { plainStatus } from '../scsi/result.ts';
+import { GOOD, plainStatus } from '../scsi/result.ts';
 import type { ScsiResult } from '../scsi/result.ts';
-import { SENSE, checkCondition } from '../scsi/sense.ts';
+import { SENSE, checkCondition, resultOfError } from '../scsi/sense.ts';
 import { dataOutBytes, leavesTraces, readBytes } from '../scsi/traits.ts';
 import type { BudgetShare } from './budget.ts';
 import type { CommandWindow } from './command-window.ts';
-import { CDB_AT, NO_TAG, REJECT } from './constants.ts';
+import { NO_TAG, REJECT } from './constants.ts';
 import type { Nexuses } from './nexuses.ts';
 import type { Outbox } from './outbox.ts';
 import type { DataOutRequest, ScsiCommandRequest } from './requests.ts';
@@ -19,6 +17,8 @@ import type { Residual } from './responses.ts';
 import { NO_RESIDUAL } from './responses.ts';
 import { ReadRoom } from './read-room.ts';
 import { ReceivedChunks } from './received-chunks.ts';
+import { ShortWay } from './short-way.ts';
+import type { GatheredWrite } from './short-way.ts';
 import type { Task } from './task.ts';
 import { ATTRIBUTE } from './task-order.ts';
 import type { OrderedSet, TaskOrder } from './task-order.ts';
@@ -41,10 +41,9 @@ export interface TaskSetDeps {
   readonly maxTasks: number;
   /** Something was put into the outbox outside the turn of a received chunk. */
   sendSoon(): void;
+  /** Something of the chunk that is being received is needed after the call. */
+  keepChunk(): void;
 }
-
-/** The attribute of a command that asks for no order. */
-const SIMPLE = 1;
 
 const TASK_SET_FULL = plainStatus(STATUS.taskSetFull);
 const NO_DATA: readonly Buffer[] = [];
@@ -56,6 +55,7 @@ export class TaskSet implements OrderedSet {
   readonly #grants: WriteGrants;
   readonly #room: ReadRoom;
   readonly #chunks: ReceivedChunks;
+  readonly short: ShortWay;
   #ended = false;
   /** Aborted while in the device. */
   readonly #lingering = new Set<Task>();
@@ -85,6 +85,14 @@ export class TaskSet implements OrderedSet {
       },
       sendSoon,
     });
+    this.short = new ShortWay({
+      ...{ order: deps.order, parameters, window: deps.window, outbox, room: this.#room },
+      nexusOf: (lun) => this.nexusOf(lun),
+      takes: (tag, besides) => !this.#tasks.has(tag) && !this.#isFull(besides),
+      adopt: (writes, done) => {
+        this.#adopt(writes, done);
+      },
+    });
   }
 
   get size(): number {
@@ -98,8 +106,7 @@ export class TaskSet implements OrderedSet {
       outbox.reject(REJECT.taskInProgress, header);
       return;
     }
-    const { maxTasks } = this.#deps;
-    if (this.#tasks.size >= maxTasks || this.#lingering.size >= maxTasks) {
+    if (this.#isFull(0)) {
       this.#answerAtOnce(request, TASK_SET_FULL);
       return;
     }
@@ -151,28 +158,33 @@ export class TaskSet implements OrderedSet {
     this.#start(request, immediate, task);
   }
 
-  /**
-   * A simple READ (`isSimpleRead`) whose turn it is, when nothing hinders it and its data is in memory: received and answered, without
-   * becoming a task. False: nothing has been done, and it is to be received and to go through `command`.
-   */
-  readAtOnce(header: Buffer): boolean {
-    const { maxTasks, order, outbox } = this.#deps;
-    const sectors = plainReadSectors(header, CDB_AT);
-    if (sectors === 0 || order.concerns(SIMPLE)) return false;
-    const initiatorTaskTag = header.readUInt32BE(16);
-    const isFull = this.#tasks.size >= maxTasks || this.#lingering.size >= maxTasks;
-    if (isFull || this.#tasks.has(initiatorTaskTag)) return false;
-    const nexus = this.nexusOf(decodeLun(header, 8));
-    if (nexus === undefined) return false;
-    const lba = plainReadLba(header, CDB_AT);
-    const bytes = unhinderedBytes(nexus, lba, sectors);
-    if (bytes === 0 || bytes !== header.readUInt32BE(20)) return false;
-    const dataAt = outbox.roomForRead(bytes);
-    if (dataAt < 0 || !readAtOnce(nexus, lba, sectors, outbox.arena, dataAt)) return false;
-    if (!this.#room.takeUnsent(bytes)) return false;
-    this.#deps.window.receive(); // before the answer, which tells the next number
-    outbox.wholeRead(initiatorTaskTag, bytes, dataAt);
-    return true;
+  #isFull(besides: number): boolean {
+    const { maxTasks } = this.#deps;
+    return this.#tasks.size + besides >= maxTasks || this.#lingering.size >= maxTasks;
+  }
+
+  /** Writes that were taken on the short way, and that the device needs longer for. */
+  #adopt(writes: readonly GatheredWrite[], done: Promise<void>): void {
+    const tasks = writes.map(({ initiatorTaskTag, lun, nexus, lba, sectors, bytes }): Task => ({
+      ...{ state: 'executing', initiatorTaskTag, lun, nexus, attribute: ATTRIBUTE.simple, order: undefined },
+      command: { kind: 'write', lba, sectors, fua: false },
+      touches: undefined,
+      ...{ expectedInBytes: 0, expectedOutBytes: bytes, dataOutBytes: bytes },
+      ...{ transfer: undefined, writeReserved: 0, readReserved: 0 },
+    }));
+    for (const task of tasks) this.#register(task);
+    this.#deps.keepChunk();
+    const settle = (result: ScsiResult): void => {
+      for (const task of tasks) this.#settled(task, result);
+    };
+    void done.then(
+      () => {
+        settle(GOOD);
+      },
+      (error: unknown) => {
+        settle(resultOfError(error));
+      },
+    );
   }
 
   /** Data that was not agreed on (RFC 7143 13.10, 13.11, 13.14). */
@@ -474,6 +486,7 @@ export class TaskSet implements OrderedSet {
 
   /** The session is over: nothing is answered any more, every nexus is lost. `settled` still has to be awaited. */
   end(): void {
+    this.short.finish();
     this.#ended = true;
     this.abort(() => true);
     this.#grants.end();

@@ -1,9 +1,6 @@
 import { KIB } from '../base/units.ts';
 import type { ByteCount } from '../base/units.ts';
 
-/** As much as Node reads from a socket at once: where there was so much, more comes in the same turn of the event loop. */
-const FULL_CHUNK_BYTES = 64 * KIB;
-
 /** After so much received data answers are sent although more of it comes in the same turn: initiators must not run dry. */
 const SEND_AFTER_BYTES = 256 * KIB;
 
@@ -11,10 +8,13 @@ const SEND_AFTER_BYTES = 256 * KIB;
 export class Turn {
   #bytes: ByteCount = 0;
 
-  /** A chunk has been received; whether its answers should go out now. Otherwise they wait for the end of the turn. */
-  isSentAfter(chunkBytes: ByteCount): boolean {
+  /**
+   * A chunk has been received; whether its answers should go out now. Otherwise they wait for the end of the turn. `isFull`: it has filled the memory
+   * there was for it, so that more comes in the same turn.
+   */
+  isSentAfter(chunkBytes: ByteCount, isFull: boolean): boolean {
     this.#bytes += chunkBytes;
-    return chunkBytes < FULL_CHUNK_BYTES || this.#bytes >= SEND_AFTER_BYTES;
+    return !isFull || this.#bytes >= SEND_AFTER_BYTES;
   }
 
   /** Everything has been sent. */

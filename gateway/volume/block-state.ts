@@ -163,6 +163,11 @@ export class BlockState {
     return this.cache.reserve(slots, this.log);
   }
 
+  /** Whether so many slots are reserved now, for a write that is logged in this turn (see CacheLog.reserveAtOnce). */
+  reserveAtOnce(slots: number): boolean {
+    return this.cache.reserveAtOnce(slots, this.log);
+  }
+
   /** Why these blocks can't be written: the volume was made smaller after the command was let in. */
   beyondEnd(block: BlockNumber, count: BlockCount): FarshoreError | undefined {
     if (block + count <= this.volumeBlocks) return undefined;

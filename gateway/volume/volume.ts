@@ -311,6 +311,14 @@ export class Volume implements BlockDevice, LogOpOwner {
     return options.fua ? answered.then(() => this.flush()) : answered;
   }
 
+  gatherWrite(lba: Lba, data: Buffer): boolean {
+    return this.#writes.gather(lba * this.#geometry.sectorSize, data);
+  }
+
+  logGathered(): MaybePromise<void> {
+    return this.#writes.logGathered();
+  }
+
   startWrite(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }, end: WriteEnd): void {
     if (options.fua) tellWhenDone(Promise.resolve(this.write(lba, data, options)), end);
     else this.#writes.start(lba * this.#geometry.sectorSize, data, end);

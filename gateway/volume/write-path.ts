@@ -36,6 +36,7 @@ export class WritePath {
   /** Rejects when the volume takes no writes now; asked again after every wait. */
   readonly #check: () => FarshoreError | undefined;
   readonly #locks = new RangeLock();
+  #gathered = new GatheredEnd();
 
   constructor(
     state: BlockState,
@@ -65,6 +66,28 @@ export class WritePath {
     if (from % BLOCK_SIZE !== 0 || bytes % BLOCK_SIZE !== 0 || bytes > OP_BYTES) {
       tellWhenDone(this.#writeSpans(from, bytes, pieces), end);
     } else this.#startBlocks(from / BLOCK_SIZE, bytes / BLOCK_SIZE, pieces, end);
+  }
+
+  /** See BlockDevice.gatherWrite: bytes [from, from + length of the data). */
+  gather(from: ByteCount, data: Buffer): boolean {
+    const bytes = data.length;
+    if (from % BLOCK_SIZE !== 0 || bytes % BLOCK_SIZE !== 0 || bytes > OP_BYTES) return false;
+    const block = from / BLOCK_SIZE;
+    const count = bytes / BLOCK_SIZE;
+    if (this.#check() !== undefined || this.#state.beyondEnd(block, count) !== undefined) return false;
+    if (!this.#locks.isFree(block, count) || !this.#state.reserveAtOnce(count)) return false;
+    this.#gathered.open += 1;
+    this.#stage(block, count, [data], this.#gathered);
+    return true;
+  }
+
+  /** See BlockDevice.logGathered. */
+  logGathered(): MaybePromise<void> {
+    const gathered = this.#gathered;
+    if (gathered.open > 0) this.#state.cache.appendNow();
+    if (gathered.open === 0 && gathered.error === undefined) return undefined;
+    this.#gathered = new GatheredEnd();
+    return gathered.outcome();
   }
 
   /**
@@ -264,6 +287,30 @@ export class WritePath {
       end,
       ranges,
     });
+  }
+}
+
+/** Hears of all the writes that were gathered and logged together. */
+class GatheredEnd implements WriteEnd {
+  /** Writes that have not ended. */
+  open = 0;
+  error: Error | undefined;
+  #allEnded: (() => void) | undefined;
+
+  writeEnded(error: Error | undefined): void {
+    this.open -= 1;
+    this.error ??= error;
+    if (this.open === 0) this.#allEnded?.();
+  }
+
+  /** Resolves when all have ended; rejects when one of them has failed: then the log has stopped, and what became of the others is not certain either. */
+  async outcome(): Promise<void> {
+    if (this.open > 0) {
+      await new Promise<void>((resolve) => {
+        this.#allEnded = resolve;
+      });
+    }
+    if (this.error !== undefined) throw this.error;
   }
 }
 

@@ -66,6 +66,7 @@ export const PLANTS = {
     };
   },
   'a write that goes astray': (devices: Devices) => {
+    devices.plain.gathersWrites = false;
     const write = devices.plain.write.bind(devices.plain);
     devices.plain.write = (lba, data, options) => {
       if (lba === 77) devices.private.bytes.write('astray', 5000);
@@ -73,6 +74,7 @@ export const PLANTS = {
     };
   },
   'a read-only LUN that is written': (devices: Devices) => {
+    devices.plain.gathersWrites = false;
     const write = devices.plain.write.bind(devices.plain);
     devices.plain.write = (lba, data, options) => {
       if (lba % 64 === 33) devices.readOnly.bytes.writeUInt8(1, 9);

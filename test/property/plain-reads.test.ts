@@ -1,121 +1,20 @@
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
 import { KIB } from '../../gateway/base/units.ts';
-import { anyCommand, reservationCommand } from '../fuzz/commands.ts';
 import { SimRandom } from '../sim/sim-random.ts';
-import { Front } from '../support/front.ts';
-import type { FrontOptions } from '../support/front.ts';
-import { buildCommand, buildTaskManagement, cdb, read10 } from '../support/iscsi-wire.ts';
-import { RamDevice } from '../support/ram-device.ts';
+import { buildTaskManagement, cdb, read10 } from '../support/iscsi-wire.ts';
+import { acts, BYTES, Twin } from '../support/twins.ts';
+import type { Act } from '../support/twins.ts';
 
 /**
- * Most reads are answered on a short way (TaskSet.readAtOnce). It must not be told from the long one: neither by what is said, byte
+ * Most reads are answered on a short way (ShortWay.read). It must not be told from the long one: neither by what is said, byte
  * for byte, nor by what it leaves behind. A device that cannot read at once always has the long way.
  */
 
 vi.setConfig({ testTimeout: 240_000 }); // a last resort against a hang
 
-const BYTES = 512 * KIB;
-
-class Twin {
-  readonly device = new RamDevice({ bytes: BYTES });
-  readonly front: Front;
-  readonly sent: Buffer[] = [];
-  cmdSn = 1;
-
-  constructor(readsAtOnce: boolean, options: FrontOptions = {}) {
-    for (let at = 0; at < BYTES; at += 4) this.device.bytes.writeUInt32LE(at, at);
-    this.device.readsAtOnce = readsAtOnce;
-    this.front = new Front(this.device, options);
-    this.front.sink.sent = this.sent;
-  }
-
-  /** Until nothing is under way any more. */
-  async settle(): Promise<void> {
-    for (let turn = 0; turn < 100; turn += 1) {
-      await new Promise(setImmediate);
-      this.front.flush();
-      if (this.front.session.tasks.size === 0) return;
-    }
-  }
-
-  async ready(): Promise<this> {
-    this.command(cdb(0));
-    await this.settle();
-    this.sent.length = 0;
-    return this;
-  }
-
-  command(block: Buffer, fields: Partial<Parameters<typeof buildCommand>[0]> = {}, attribute = 1): void {
-    this.front.push(this.pdu(block, fields, attribute));
-  }
-
-  pdu(block: Buffer, fields: Partial<Parameters<typeof buildCommand>[0]> = {}, attribute = 1): Buffer {
-    const cmdSn = fields.cmdSn ?? this.cmdSn++;
-    const pdu = buildCommand({ cdb: block, itt: 0x1000 + cmdSn, ...fields, cmdSn });
-    pdu.writeUInt8((pdu.readUInt8(1) & 0xf8) | attribute, 1);
-    return pdu;
-  }
-}
-
-type Act = (twin: Twin) => void | Promise<void>;
-
-/** What a seed makes of a stream: mostly reads, and everything that can get into their way. */
-function acts(random: SimRandom, count: number): Act[] {
-  return Array.from({ length: count }, (): Act => {
-    const attribute = random.chance(0.9) ? 1 : random.between(0, 7);
-    const lun = random.chance(0.95) ? 0 : random.between(1, 3);
-    if (random.chance(0.5)) {
-      const sectors = random.pick([1, 8, 8, 8, 64, 200, 520]);
-      const block = random.chance(0.5) ? read10(0, sectors) : cdb(0x88);
-      const at = random.chance(0.9) ? random.between(0, BYTES / 512 - sectors) : random.between(0, 2000);
-      if (block[0] === 0x88) {
-        block.writeUInt32BE(random.chance(0.98) ? 0 : 1, 2);
-        block.writeUInt32BE(at, 6);
-        block.writeUInt32BE(sectors, 10);
-      } else block.writeUInt32BE(at, 2);
-      if (random.chance(0.1)) block.writeUInt8(random.between(0, 255), 1);
-      if (random.chance(0.05)) block.writeUInt8(0x04, block[0] === 0x88 ? 15 : 9);
-      const expectedBytes = random.chance(0.9) ? sectors * 512 : random.between(0, 600_000);
-      const read = random.chance(0.97);
-      const immediate = random.chance(0.05);
-      const itt = random.chance(0.95) ? undefined : 7;
-      return (twin) => {
-        const cmdSn = immediate ? twin.cmdSn : undefined;
-        const fields = { read, expectedBytes, lun, immediate, ...(itt === undefined ? {} : { itt }) };
-        twin.command(block, cmdSn === undefined ? fields : { ...fields, cmdSn }, attribute);
-      };
-    }
-    if (random.chance(0.1)) {
-      const kind = random.pick(['resize', 'read-only', 'reset', 'ahead', 'abort'] as const);
-      const size = random.between(100, BYTES / 512);
-      return (twin) => {
-        if (kind === 'resize') twin.device.resize(size);
-        else if (kind === 'read-only') {
-          twin.front.luns.set(0, { device: twin.device, readOnly: size % 2 === 0, state: undefined });
-          void twin.front.session.accessChanged({ name: 't', luns: () => twin.front.luns });
-        } else if (kind === 'ahead') {
-          const later = twin.pdu(read10(0, 8), { read: true, expectedBytes: 4096, cmdSn: twin.cmdSn + 1 });
-          twin.front.push(later);
-          twin.command(cdb(0), {});
-          twin.cmdSn += 1;
-        } else {
-          const code = kind === 'reset' ? 5 : 2;
-          twin.front.push(buildTaskManagement({ function: code, itt: 9, cmdSn: twin.cmdSn, lun: 0 }));
-        }
-      };
-    }
-    const { cdb: block, out, inBytes } = random.chance(0.2) ? reservationCommand(random) : anyCommand(random, 512);
-    const data = out === undefined || out.length > 256 * KIB ? undefined : out;
-    const moves =
-      data === undefined
-        ? { read: inBytes !== undefined, expectedBytes: inBytes ?? 0 }
-        : { write: true, expectedBytes: data.length, data };
-    return (twin) => {
-      twin.command(block, { ...moves, lun }, attribute);
-    };
-  });
-}
+/** Gathered writes are answered a little later than the reads after them. */
+const WAYS = { readsAtOnce: true, gathersWrites: false };
 
 test('whatever a session does, what it is answered on the short way is byte for byte what it is answered on the long one', async () => {
   let short = 0;
@@ -125,10 +24,12 @@ test('whatever a session does, what it is answered on the short way is byte for 
       fc.constantFrom(512, 8 * KIB, 256 * KIB),
       fc.integer({ min: 1, max: 6 }),
       async (seed, maxRecvBytes, pause) => {
-        const twins = [true, false].map((readsAtOnce) => new Twin(readsAtOnce, { maxRecvBytes }));
+        const twins = [true, false].map(
+          (readsAtOnce) => new Twin({ readsAtOnce, gathersWrites: false }, { maxRecvBytes }),
+        );
         for (const twin of twins) {
           const random = new SimRandom(seed);
-          for (const [at, act] of acts(random, 60).entries()) {
+          for (const [at, act] of acts(random, 60, 'reads').entries()) {
             void act(twin);
             if (at % pause === 0) await twin.settle();
           }
@@ -356,7 +257,7 @@ describe('the short way is not taken', () => {
 
   for (const [name, act] of cases) {
     test(name, async () => {
-      const twin = await new Twin(true).ready();
+      const twin = await new Twin(WAYS).ready();
       expect(twin.device.readAtOnce).toBe(0);
       await act(twin);
       expect(twin.device.readAtOnce).toBe(0);
@@ -365,14 +266,14 @@ describe('the short way is not taken', () => {
 
   test('with digests', async () => {
     for (const digests of [{ headerDigest: true }, { dataDigest: true }]) {
-      const twin = await new Twin(true, digests).ready();
+      const twin = await new Twin(WAYS, digests).ready();
       read(twin);
       expect(twin.device.readAtOnce).toBe(0);
     }
   });
 
   test('to its end while the session has no room for reads: it waits for that like any other', async () => {
-    const twin = await new Twin(true).ready();
+    const twin = await new Twin(WAYS).ready();
     const held = new Promise<void>(() => undefined);
     twin.device.intercept = () => held;
     for (let at = 0; at < 16; at += 1) twin.command(read10(0, 1024), { read: true, expectedBytes: BYTES });
@@ -384,7 +285,7 @@ describe('the short way is not taken', () => {
 
   test('with software write protection or descriptor sense data it may be: neither is about reads that succeed', async () => {
     for (const act of [modeSelect(4, 0x08), modeSelect(2, 0x04)]) {
-      const twin = await new Twin(true).ready();
+      const twin = await new Twin(WAYS).ready();
       await act(twin);
       await twin.settle();
       twin.command(cdb(0)); // mode parameters may have become an attention
@@ -394,7 +295,7 @@ describe('the short way is not taken', () => {
   });
 
   test('otherwise it is, for both lengths of the CDB, and the log pages count it', async () => {
-    const twin = await new Twin(true).ready();
+    const twin = await new Twin(WAYS).ready();
     read(twin);
     const long = cdb(0x88);
     long.writeUInt32BE(8, 6);

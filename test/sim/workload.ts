@@ -156,7 +156,10 @@ export class Workload {
     const kind = action === 'zero' ? 'zero' : 'write';
     await this.#change(action, [{ kind, spans: [span] }], fua, async ([op]) => {
       const data = stampRange(this.#world.volumeTag, span.lba, span.sectors, kind === 'write' ? (op?.id ?? 0) : 0);
-      await this.#device.write(span.lba, this.#pieces(data), { fua });
+      // The short way, where it is open; otherwise the long one.
+      const isGathered = !fua && this.#random.chance(0.5) && this.#device.gatherWrite?.(span.lba, data) === true;
+      if (isGathered) await this.#device.logGathered?.();
+      else await this.#device.write(span.lba, this.#pieces(data), { fua });
       // The buffer is the initiator's again.
       data.fill(0xee);
     });

@@ -86,7 +86,7 @@ export class Front {
       settings: DEFAULT_ISCSI_SETTINGS,
       window,
       outbox,
-      link: { sendSoon: () => undefined, closeAfterSending: () => undefined },
+      link: { sendSoon: () => undefined, keepChunk: () => undefined, closeAfterSending: () => undefined },
       units: new LogicalUnits(() => undefined, new PromptClock()),
       order: new TaskOrder(),
       writeBudget: new ByteBudget(256 * MIB).shareOf('127.0.0.1', NAME),
@@ -112,6 +112,7 @@ export class Front {
   /** A chunk from the initiator, and whatever can be answered by now. */
   push(chunk: Buffer): void {
     this.#framer.push(chunk);
+    this.session.chunkEnded();
     this.flush();
   }
 

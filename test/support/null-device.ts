@@ -49,6 +49,14 @@ export class NullDevice implements BlockDevice {
     return undefined;
   }
 
+  gatherWrite(): boolean {
+    return true;
+  }
+
+  logGathered(): void {
+    return undefined;
+  }
+
   flush(): void {
     return undefined;
   }

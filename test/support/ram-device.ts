@@ -33,6 +33,10 @@ export class RamDevice implements BlockDevice {
   /** Whether it can copy what it reads at once, and how often it has done so. */
   readsAtOnce = true;
   readAtOnce = 0;
+  /** Whether it gathers writes, how often it has done so, and how it logs them. */
+  gathersWrites = true;
+  gathered = 0;
+  logging: (() => MaybePromise<void>) | undefined;
   readonly #sectorSize: 512 | 4096;
   readonly #mapped: Uint8Array;
   #sectors: SectorCount;
@@ -81,6 +85,18 @@ export class RamDevice implements BlockDevice {
     return this.#after('write', () => {
       this.#store(lba, data, options.fua);
     });
+  }
+
+  /** Not while somebody intercepts, or has asked that it do not. */
+  gatherWrite(lba: Lba, data: Buffer): boolean {
+    if (this.intercept !== undefined || !this.gathersWrites) return false;
+    this.gathered += 1;
+    this.#store(lba, [data], false);
+    return true;
+  }
+
+  logGathered(): MaybePromise<void> {
+    return this.logging?.();
   }
 
   flush(): MaybePromise<void> {

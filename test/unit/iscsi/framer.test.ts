@@ -149,3 +149,32 @@ test('new limits hold from the PDU after the one that brought them', () => {
   framer.push(Buffer.concat([buildRequest({ opcode: 0x03, data: Buffer.from('login') }), second]));
   expect(seen).toEqual([0x03, 0x04]);
 });
+
+test('the rest of a long data segment is received where it belongs, and the stream goes on behind it', () => {
+  for (const digests of [
+    { header: false, data: false },
+    { header: true, data: true },
+  ]) {
+    for (const bytes of [100_000, 99_999]) {
+      const { framer, seen, destinations, setPlace } = recorder(digests, 200_000);
+      const data = Buffer.from(Array.from({ length: bytes }, (_, index) => 0x20 + (index % 90)));
+      setPlace((length) => Buffer.alloc(length));
+      const stream = Buffer.concat(
+        [buildRequest({ opcode: 0x05, data }), buildRequest({ opcode: 0x00 })].map((pdu) => withDigests(pdu, digests)),
+      );
+      let at = 10_000;
+      framer.push(stream.subarray(0, at));
+      for (let wanted = framer.wanted; wanted !== undefined; wanted = framer.wanted) {
+        expect(wanted.buffer).toBe(destinations[0]?.buffer);
+        const count = stream.copy(wanted, 0, at, at + Math.min(25_000, wanted.length));
+        framer.filled(count);
+        at += count;
+      }
+      framer.push(stream.subarray(at));
+      expect(seen).toEqual([
+        { opcode: 0x05, additional: '', data: data.toString(), intact: true },
+        { opcode: 0x00, additional: '', data: '', intact: true },
+      ]);
+    }
+  }
+});

@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import type { MaybePromise } from '../../../gateway/base/block-device.ts';
 import { KIB, MIB } from '../../../gateway/base/units.ts';
 import { ByteBudget } from '../../../gateway/iscsi/budget.ts';
@@ -6,6 +6,7 @@ import { ReceivedChunks } from '../../../gateway/iscsi/received-chunks.ts';
 import { KIND, buildCommand, buildDataOut, buildRequest, write10 } from '../../support/iscsi-wire.ts';
 import { IscsiWorld, gate } from '../../support/iscsi-world.ts';
 import { RamDevice } from '../../support/ram-device.ts';
+import type { RawInitiator } from '../../support/raw-initiator.ts';
 
 let world: IscsiWorld | undefined;
 let device: SlowDevice | undefined;
@@ -19,6 +20,7 @@ afterEach(async () => {
 class SlowDevice extends RamDevice {
   readonly held: Buffer[] = [];
   readonly gate = gate();
+  override gathersWrites = false;
 
   override write(lba: number, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void> {
     this.held.push(...data);
@@ -98,4 +100,51 @@ test('only memory to spare is spent on leaving data where it came, and what fill
   expect(chunks.hold(Buffer.allocUnsafeSlow(251).subarray(1))).toBe(false);
   expect(chunks.hold(Buffer.allocUnsafeSlow(2000))).toBe(true);
   expect(budget.usedBytes).toBe(0);
+});
+
+describe('what lies in a chunk stays as it was while it is needed, however much is received meanwhile', () => {
+  /** More than any chunk holds, in pieces that each fill some of it. */
+  async function receiveMuch(initiator: RawInitiator): Promise<void> {
+    for (let count = 0; count < 20; count += 1) initiator.send(padding(initiator.cmdSn));
+    const ping = { opcode: 0, immediate: true, itt: 7, word20: 0xffff_ffff, cmdSn: initiator.cmdSn };
+    initiator.send(buildRequest(ping));
+    await initiator.expect(KIND.nopIn);
+  }
+
+  function writeOf(initiator: RawInitiator, byte: number): Buffer {
+    const data = Buffer.alloc(4096, byte);
+    const cmdSn = initiator.cmdSn++;
+    return buildCommand({ cdb: write10(byte, 8), write: true, expectedBytes: 4096, itt: 500 + byte, cmdSn, data });
+  }
+
+  test('by a device that keeps a write for a while', async () => {
+    const slow = new SlowDevice({ bytes: MIB });
+    device = slow;
+    world = await IscsiWorld.start({ luns: new Map([[0, slow]]) });
+    const initiator = await world.ready();
+    for (let byte = 1; byte <= 8; byte += 1) initiator.send(writeOf(initiator, byte));
+    await receiveMuch(initiator);
+    expect(slow.held.map((data) => data.equals(Buffer.alloc(4096, data[0])))).toEqual(Array(8).fill(true));
+    expect(slow.held.map((data) => data[0])).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  });
+
+  test('by a device that has gathered writes and needs longer to log them', async () => {
+    const seen: Buffer[] = [];
+    const logged = gate();
+    const gathering = new (class extends RamDevice {
+      override gatherWrite(_lba: number, data: Buffer): boolean {
+        if (seen.length === 4) return false;
+        seen.push(data);
+        return true;
+      }
+    })({ bytes: MIB });
+    gathering.logging = () => logged.opened;
+    world = await IscsiWorld.start({ luns: new Map([[0, gathering]]) });
+    const initiator = await world.ready();
+    for (let byte = 1; byte <= 4; byte += 1) initiator.send(writeOf(initiator, byte));
+    await receiveMuch(initiator);
+    expect(seen.map((data) => data.equals(Buffer.alloc(4096, data[0])))).toEqual(Array(4).fill(true));
+    expect(seen.map((data) => data[0])).toEqual([1, 2, 3, 4]);
+    logged.open();
+  });
 });

@@ -30,6 +30,7 @@ async function start(settings: Parameters<typeof IscsiWorld.start>[0] = {}): Pro
   begun = [];
   letGo = new Map();
   changed = () => undefined;
+  world.device.gathersWrites = false;
   const write = world.device.write.bind(world.device);
   world.device.write = async (lba, data, options) => {
     const { opened, open } = gate();

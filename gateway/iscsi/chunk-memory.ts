@@ -1,0 +1,33 @@
+import { KIB } from '../base/units.ts';
+import type { ByteCount } from '../base/units.ts';
+
+/** Chunks begin small, so that who does nothing but log in takes little. */
+const FIRST_BYTES: ByteCount = 16 * KIB;
+/** A queue of 32 writes of 4 KiB with their headers, and what waits behind it. */
+const MOST_BYTES: ByteCount = 256 * KIB;
+
+/** Memory that a connection receives its chunks into: the same again as long as nobody keeps any of it. */
+export class ChunkMemory {
+  #chunk: Buffer | undefined;
+  #bytes = FIRST_BYTES;
+  #isKept = false;
+
+  /** Memory for the next chunk. Larger ones follow one that was filled. */
+  next(): Buffer {
+    if (this.#chunk === undefined || this.#isKept || this.#chunk.length < this.#bytes) {
+      this.#chunk = Buffer.allocUnsafeSlow(this.#bytes);
+      this.#isKept = false;
+    }
+    return this.#chunk;
+  }
+
+  /** The chunk was filled. */
+  grow(): void {
+    this.#bytes = MOST_BYTES;
+  }
+
+  /** Somebody may go on using this data, or what else lies in the present chunk: if it does, it is not received into again. */
+  keep(data: Buffer | undefined): void {
+    if (data === undefined || data.buffer === this.#chunk?.buffer) this.#isKept = true;
+  }
+}
