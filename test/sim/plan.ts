@@ -97,7 +97,19 @@ const CHURN_CHANCE = 0.01;
 
 export function makePlan(random: SimRandom): Plan {
   const plan = makeMixedPlan(random.split('mixed'));
-  return random.chance(CHURN_CHANCE) ? withChurn(plan, random.split('churn')) : plan;
+  if (!random.chance(CHURN_CHANCE)) return plan;
+  const churn = withChurn(plan, random.split('churn'));
+  return random.chance(0.5) ? withMoves(churn) : churn;
+}
+
+/** Of a world with churn: a cache so large that reclaim moves on what is used, and so many reads that something is. */
+export function withMoves(plan: Plan): Plan {
+  const { workload } = plan;
+  return {
+    ...plan,
+    cacheChunks: 9,
+    workload: { ...workload, eagerCalls: 2500, weights: { ...workload.weights, read: 8 } },
+  };
 }
 
 /** Much is written, read back from the cloud and dropped again, so that chunks are reclaimed all the time. */

@@ -26,6 +26,8 @@ export interface ProcessParts {
 export interface RunningVolume {
   readonly device: WorkloadDevice;
   readonly fold: () => Promise<unknown>;
+  /** Blocks that reclaim has moved on. */
+  readonly movedBlocks: () => number;
   readonly close: () => Promise<void>;
 }
 

@@ -84,6 +84,7 @@ async function openVolume(
   return {
     device: volume,
     fold: () => remote.fold(),
+    movedBlocks: () => cache.status().movedBlocks,
     close: async () => {
       await volume.close();
       lease.close();

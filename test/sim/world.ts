@@ -40,7 +40,7 @@ export class World implements WorkloadWorld {
   /** Who wrote the versions of an epoch. */
   readonly lines = new Map<number, History>();
   readonly sectors: readonly number[];
-  readonly counts = { givenUp: 0, opens: 0, resumed: 0, foreign: 0, crashes: 0, restores: 0, folds: 0 };
+  readonly counts = { givenUp: 0, opens: 0, resumed: 0, foreign: 0, crashes: 0, restores: 0, folds: 0, moved: 0 };
   /** Calls of all workloads. */
   readonly work = newCounts();
   /** Disks have refused reads or given other bits than were written: blocks that no version had may be told to be lost. */
@@ -138,6 +138,7 @@ export class World implements WorkloadWorld {
     this.note(`${kind === 'power' ? 'power cut on' : 'kill'} ${gateway.life.name}`);
     this.counts.crashes++;
     this.#noteMarked(gateway);
+    this.counts.moved += gateway.running?.movedBlocks() ?? 0;
     gateway.life.alive = false;
     gateway.disk.crash(kind);
     gateway.severity = worse(gateway.severity, gateway.disk.failedSyncs > 0 ? 'power' : kind);
