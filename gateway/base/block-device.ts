@@ -67,6 +67,8 @@ export interface WriteEnd {
 export interface BlockDevice {
   readonly identity: DeviceIdentity;
   readonly limits: DeviceLimits;
+  /** Counts how often what it writes into has begun to run low; initiators are told of each time. A device may be without it. */
+  readonly lowSpace?: { readonly notices: number };
   /** May change (resize); read it per command. */
   geometry(): DeviceGeometry;
 

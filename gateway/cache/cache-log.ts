@@ -73,7 +73,7 @@ export class CacheLog {
   readonly #slab: LeafSlab;
   readonly #pool: ChunkPool;
   readonly #admission: Admission<VolumeLog>;
-  readonly #pressure: PressureGauge;
+  readonly pressure: PressureGauge;
   readonly #appender: Appender;
   /** What is fetched goes to small, or to main when it has just left small; and to main what reclaim moves on. */
   readonly #fills: FillWriter;
@@ -132,7 +132,7 @@ export class CacheLog {
       maxChunks,
       volumes: this.#volumes,
       changed: () => {
-        this.#pressure.changed();
+        this.pressure.changed();
       },
       onSpace: () => {
         this.#admission.poke();
@@ -143,7 +143,7 @@ export class CacheLog {
         if (chunk.queue === 'small') this.#ghosts.add(volume, block);
       },
     });
-    this.#pressure = new PressureGauge(deps.clock, {
+    this.pressure = new PressureGauge(deps.clock, {
       volumes: this.#volumes,
       totalSlots: () => (this.#pool.usableChunks - this.#chunksOfFills) * geometry.dataSlots,
       obtainableSlots: () => this.#pool.obtainableChunks * geometry.dataSlots,
@@ -152,9 +152,9 @@ export class CacheLog {
     });
     this.#admission = new Admission(deps.clock, settings.maxWaitMs, {
       space: () => (this.#slab.crowded ? 0 : this.#appender.room + this.#pool.freeChunks * geometry.dataSlots),
-      share: () => this.#pressure.share(),
-      weight: (log) => this.#pressure.weight(log),
-      isKeptFrom: (log) => this.#pressure.isKeptFrom(log),
+      share: () => this.pressure.share(),
+      weight: (log) => this.pressure.weight(log),
+      isKeptFrom: (log) => this.pressure.isKeptFrom(log),
       pressed: () => {
         this.#press();
       },
@@ -163,7 +163,7 @@ export class CacheLog {
       takeFree: () => this.#pool.takeFree(),
       seal: (chunk) => {
         this.#pool.seal(chunk);
-        this.#pressure.sample();
+        this.pressure.sample();
       },
       placed: (slots) => {
         this.#admission.release(slots);
@@ -237,7 +237,7 @@ export class CacheLog {
     await this.#state.release(number);
     this.#ends.delete(number);
     this.ram.removeVolume(number);
-    this.#pressure.changed();
+    this.pressure.changed();
     this.#pool.kick();
   }
 
@@ -309,7 +309,7 @@ export class CacheLog {
       onStopped: request.onStopped,
     });
     this.#volumes.set(number, log);
-    this.#pressure.changed();
+    this.pressure.changed();
     this.#pool.kick();
     return { log, built };
   }
@@ -317,7 +317,7 @@ export class CacheLog {
   /** The volume's blocks stay in the log, and dirty ones keep their chunks; nothing of it may be under way any more. */
   async detach(log: VolumeLog): Promise<void> {
     this.#volumes.delete(log.number);
-    this.#pressure.changed();
+    this.pressure.changed();
     this.#ends.set(log.number, log.appendedThrough);
     log.index.clearAll();
     this.ram.removeVolume(log.number);
@@ -330,7 +330,7 @@ export class CacheLog {
   /** Everything up to `through` is in a committed version. */
   noteCommitted(log: VolumeLog, through: WriteSeq): void {
     log.committedThrough = Math.max(log.committedThrough, through);
-    this.#pressure.sample();
+    this.pressure.sample();
     this.#pool.kick();
     if (this.#admission.waiting > 0) this.#admission.poke();
   }
@@ -426,8 +426,7 @@ export class CacheLog {
 
   status(): CacheStatus {
     const slots = this.#appender.room + this.#pool.freeChunks * this.geometry.dataSlots;
-    let dirty = 0;
-    let cached = 0;
+    let [dirty, cached] = [0, 0];
     for (const { index } of this.#volumes.values()) {
       dirty += index.dirtyBlocks;
       cached += index.blocks;
@@ -447,7 +446,7 @@ export class CacheLog {
       movedBlocks: this.#moved,
       evictedBlocks: this.#pool.evicted,
       readAhead: { fetched: this.aheadBudget.fetched, used: this.ram.aheadUsed, wasted: this.ram.aheadWasted },
-      ...this.#pressure.report(),
+      ...this.pressure.report(),
       reclaimedChunks: this.#pool.reclaimed,
       problem: this.#stopped?.message ?? this.#pool.problem,
     };

@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { BlockCount } from '../base/units.ts';
 import { FillRate } from './fill-rate.ts';
-import { KEPT_SHARE, weightOf, writeDelayMs } from './pressure.ts';
+import { FREE_SHARE, KEPT_SHARE, LOW_SHARE, weightOf, writeDelayMs } from './pressure.ts';
 import type { VolumeLog } from './volume-log.ts';
 
 export interface GaugeHooks {
@@ -29,6 +29,9 @@ export interface PressureReport {
 
 /** How full of dirty data the cache is, and whose doing it is. */
 export class PressureGauge {
+  /** How often the share has reached LOW_SHARE, from below FREE_SHARE. */
+  readonly lowSpace = { notices: 0 };
+  #isLow = false;
   readonly #hooks: GaugeHooks;
   readonly #rate: FillRate;
   /** undefined: to be counted again. */
@@ -49,7 +52,10 @@ export class PressureGauge {
   /** The same, when it tells how fast the cache fills. */
   sample(): void {
     this.changed();
-    this.#rate.note(this.share());
+    const share = this.share();
+    this.#rate.note(share);
+    if (share >= LOW_SHARE && !this.#isLow) this.lowSpace.notices++;
+    this.#isLow = share >= LOW_SHARE || (this.#isLow && share >= FREE_SHARE);
   }
 
   /** Of the chunks or of the index, whichever is fuller. */

@@ -4,6 +4,8 @@ export const FREE_SHARE = 0.5;
 export const MAX_DELAY_MS = 2_000;
 /** How steeply the delay grows: by the fourth power it is felt late by a quick volume, and stretches the end by far the most. */
 const POWER = 4;
+/** From this share on initiators are told that space runs low (SBC-3, thin provisioning soft threshold), once until it was below FREE_SHARE again. */
+export const LOW_SHARE = 0.75;
 /** Of the whole cache: kept for volumes that have no more than their share of what is dirty. */
 export const KEPT_SHARE = 1 / 16;
 

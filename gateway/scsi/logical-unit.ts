@@ -119,6 +119,7 @@ export class LogicalUnit {
   /** I_T nexuses that were lost since power on, oldest first. */
   readonly #lost = new Set<string>();
   #knownSectors: number;
+  #lowSpaceNotices: number;
 
   constructor(device: BlockDevice, state: UnitStateStore | undefined, abortTasks: AbortTasks, clock: Clock) {
     this.device = device;
@@ -127,6 +128,7 @@ export class LogicalUnit {
     this.reservations = new Reservations(this);
     this.sanitizer = new Sanitizer(device, this.media.extents, this.document, clock);
     this.#knownSectors = device.geometry().sectors;
+    this.#lowSpaceNotices = device.lowSpace?.notices ?? 0;
   }
 
   /** A new I_T_L nexus; its first command is told of the power on, or of the loss of the nexus there was before (SAM-5 5.14). */
@@ -152,12 +154,17 @@ export class LogicalUnit {
     for (const nexus of this.#nexuses) if (nexus !== except) nexus.raise(sense);
   }
 
-  /** The present geometry; a changed capacity becomes a unit attention for everybody (SBC-3). */
+  /** The present geometry; a changed capacity, or space that runs low, becomes a unit attention for everybody (SBC-3). */
   geometry(): DeviceGeometry {
     const geometry = this.device.geometry();
     if (geometry.sectors !== this.#knownSectors) {
       this.#knownSectors = geometry.sectors;
       this.raiseForAll(SENSE.capacityChanged);
+    }
+    const { lowSpace } = this.device;
+    if (lowSpace !== undefined && lowSpace.notices !== this.#lowSpaceNotices) {
+      this.#lowSpaceNotices = lowSpace.notices;
+      this.raiseForAll(SENSE.softThresholdReached);
     }
     return geometry;
   }

@@ -78,6 +78,7 @@ export const SENSE = {
   registrationsPreempted: { key: KEY.unitAttention, asc: 0x2a, ascq: 0x05 },
   capacityChanged: { key: KEY.unitAttention, asc: 0x2a, ascq: 0x09 },
   commandsCleared: { key: KEY.unitAttention, asc: 0x2f, ascq: 0x00 },
+  softThresholdReached: { key: KEY.unitAttention, asc: 0x38, ascq: 0x07 },
   inquiryChanged: { key: KEY.unitAttention, asc: 0x3f, ascq: 0x03 },
   lunsChanged: { key: KEY.unitAttention, asc: 0x3f, ascq: 0x0e },
   writeProtected: { key: KEY.dataProtect, asc: 0x27, ascq: 0x00 },

@@ -100,6 +100,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     maxUnmapRanges: MAX_UNMAP_RANGES,
     maxAtomicBytes: OP_BYTES,
   };
+  readonly lowSpace: { readonly notices: number };
   /** The volume item as it was taken over. */
   readonly item: OpenedRemote['item'];
   readonly #deps: VolumeDeps;
@@ -233,6 +234,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       removable: item.removable === true,
       history: `${deps.cache.poolId}.${blocks.log.number}`,
     };
+    this.lowSpace = deps.cache.pressure.lowSpace;
     this.#epoch = opened.epoch;
     this.#geometry = geometryOf(item, item.bytes);
     this.#geometryBlocks = blocks.volumeBlocks;
@@ -245,9 +247,8 @@ export class Volume implements BlockDevice, LogOpOwner {
       deps.settings.hydrate && stored === undefined
         ? new Hydrator(blocks, this.#reads, deps.remote, deps.clock)
         : undefined;
-    const { clock, disk, remote } = deps;
     this.#scrubber = new Scrubber({
-      ...{ blocks, reads: this.#reads, remote, clock, disk, diary: this.#diary },
+      ...{ blocks, reads: this.#reads, remote: deps.remote, clock: deps.clock, disk: deps.disk, diary: this.#diary },
       ref: { lineage: item.lineage, volume: item.volume },
       settings: deps.settings.scrub ?? DEFAULT_SCRUB,
       writeAgain: (block, content, isNewest) => this.#writes.writeAgain(block, content, isNewest),

@@ -89,10 +89,17 @@ const TESTS: readonly VmTest[] = [
   },
 ];
 
+/** Of the emulated time stamp counter the kernel measures a wrong frequency when the machine is busy while it starts: its timeouts were seven times too short. */
+const TRUE_CLOCK = { KERNEL_ARGS: 'clocksource=acpi_pm' };
 /** The first with open-iscsi's and the kernel's own timeouts, the second with those of docs/OPERATIONS.md. */
 const OUTAGES: readonly VmTest[] = [
-  { title: 'a full cache without a cloud for 60 s', outageSeconds: 60, guests: ['outage.sh'] },
-  { title: 'a full cache without a cloud for 600 s', outageSeconds: 600, guests: ['long-timeouts.sh', 'outage.sh'] },
+  { title: 'a full cache without a cloud for 60 s', outageSeconds: 60, environment: TRUE_CLOCK, guests: ['outage.sh'] },
+  {
+    title: 'a full cache without a cloud for 600 s',
+    outageSeconds: 600,
+    environment: TRUE_CLOCK,
+    guests: ['long-timeouts.sh', 'outage.sh'],
+  },
 ];
 /** The smallest there may be. */
 const OUTAGE_CACHE = '256M';

@@ -20,6 +20,7 @@ done
 took=$(($(cut -d. -f1 /proc/uptime) - start))
 [ $took -ge $seconds ] || fail "all was written in $took s: the cache never was full"
 umount /mnt
+dmesg | grep -q 'thin provisioning soft threshold' || fail "the kernel was not told that space runs low"
 [ "$(errors)" = 0 ] || { dmesg | tail -20; fail "the kernel saw I/O errors"; }
 blockdev --flushbufs $DISK; echo 3 > /proc/sys/vm/drop_caches
 e2fsck -fn $DISK > /tmp/fsck.log 2>&1 || { cat /tmp/fsck.log; fail "the file system is damaged"; }

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { MIB } from '../../../gateway/base/units.ts';
 import type { UnitNexus } from '../../../gateway/scsi/logical-unit.ts';
 import { SENSE } from '../../../gateway/scsi/sense.ts';
+import { RamDevice } from '../../support/ram-device.ts';
 import { ScsiBench } from '../../support/scsi-bench.ts';
 
 const PORT = { targetName: 'iqn.2026-11.dev.farshore:t', portalGroupTag: 1 };
@@ -49,6 +51,26 @@ describe('unit attentions of a nexus', () => {
     const { status, data } = await bench.run('03 00 00 00 ff 00');
     expect([status, data.readUInt8(2), data.readUInt8(12), data.readUInt8(13)]).toEqual([0, 6, 0x3f, 3]);
     expect((await bench.run('00 00 00 00 00 00')).status).toBe(0);
+  });
+
+  test('space that runs low is told to every nexus there is, each time it begins to, and before the command does anything', async () => {
+    const bench = new ScsiBench();
+    const lowSpace = { notices: 3 };
+    const device = Object.assign(new RamDevice({ bytes: MIB }), { lowSpace });
+    const [one, other] = [bench.join(device), bench.join(device, initiator(2))];
+    const ready = async (nexus: UnitNexus): Promise<unknown> =>
+      (await bench.run('00 00 00 00 00 00', undefined, nexus)).sense;
+    expect(await ready(one)).toBeUndefined();
+    for (let round = 0; round < 2; round += 1) {
+      lowSpace.notices += 1;
+      for (const nexus of [one, other]) {
+        expect(await ready(nexus)).toMatchObject({ key: 6, asc: 0x38, ascq: 7 });
+        expect(await ready(nexus)).toBeUndefined();
+      }
+    }
+    // A plain read has a short way of its own, and is told as well.
+    lowSpace.notices += 1;
+    expect((await bench.run('28 00 00 00 00 00 00 00 01 00', undefined, one, 512)).sense).toMatchObject({ asc: 0x38 });
   });
 
   test('a REQUEST SENSE that takes no data is told nothing, and clears nothing', async () => {
