@@ -19,6 +19,8 @@ export interface CrashSettings {
   readonly seed: number;
   /** SIGKILL takes the power from the disk too. */
   readonly powerCut: boolean;
+  /** The volume is on a thread of its own, and reached through the main portal. Not with power cuts: their disk is the main thread's. */
+  readonly inThread?: boolean;
   /** The disk of the power cuts says that it has synced chunks and has not: a campaign must find that. */
   readonly isLying?: boolean;
   /** After so many rounds everything is drained, restored elsewhere and compared, and a fresh state directory begun. */
@@ -132,6 +134,8 @@ class CrashSite {
   readonly #random: SimRandom;
   readonly #guarantee: Guarantee;
   readonly #journal: string;
+  /** Where the chunks of the volume's log are. */
+  readonly #chunks: string;
   #startMs = 1_000;
 
   private constructor(
@@ -149,7 +153,10 @@ class CrashSite {
     this.#journal = journal;
     this.#guarantee = settings.powerCut ? 'flushed' : 'acked';
     this.disk = new StampedDisk(DISK_BYTES, random.split('disk'));
-    this.#target = gateway.createVolume(VOLUME, String(DISK_BYTES));
+    const thread = settings.inThread === true ? ['1'] : [];
+    this.#chunks = join(gateway.stateDirectory, ...thread.flatMap((number) => ['threads', number]), 'cache');
+    const placed = thread.flatMap((number) => ['--thread', number]);
+    this.#target = gateway.createVolume(VOLUME, String(DISK_BYTES), 512, ...placed);
   }
 
   static async start(random: SimRandom, program: string | undefined, settings: CrashSettings): Promise<CrashSite> {
@@ -160,7 +167,8 @@ class CrashSite {
       const journal = join(directory, 'journal');
       mkdirSync(journal);
       cloud = await CloudProcess.start(directory);
-      const options: GatewayOptions = { directory, cloud, cacheSize: '1G', ramSize: '32M', rpoSeconds: 1 };
+      const threads = settings.inThread === true ? 2 : 1;
+      const options: GatewayOptions = { directory, cloud, threads, cacheSize: '1G', ramSize: '32M', rpoSeconds: 1 };
       const powerCut =
         program === undefined
           ? {}
@@ -261,7 +269,7 @@ class CrashSite {
 
   /** Kills the gateway soon after it has begun to make a chunk. */
   #whenAChunkIsMade(): { giveUp(): Promise<void> } {
-    const directory = join(this.#gateway.stateDirectory, 'cache');
+    const directory = this.#chunks;
     let killing: Promise<void> | undefined;
     // Not always the first one: there is less in the log then.
     let before = this.#random.between(0, 1);

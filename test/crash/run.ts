@@ -5,6 +5,7 @@ import { crashCampaign } from './campaign.ts';
  * Crashes for real, through iSCSI (npm run build first):
  *   npm run crash                              100 rounds with SIGKILL
  *   npm run crash -- --power-cut               the same on a disk that loses what was not synced
+ *   npm run crash -- --in-thread               with SIGKILL, the volume on a second I/O thread
  *   npm run crash -- --rounds N --seed S
  */
 const { values } = parseArgs({
@@ -12,6 +13,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '100' },
     seed: { type: 'string', default: '1' },
     'power-cut': { type: 'boolean', default: false },
+    'in-thread': { type: 'boolean', default: false },
   },
 });
 const started = performance.now();
@@ -19,6 +21,7 @@ const report = await crashCampaign({
   rounds: Number(values.rounds),
   seed: Number(values.seed),
   powerCut: values['power-cut'],
+  inThread: values['in-thread'],
   tell: (line) => process.stdout.write(`${line}\n`),
 });
 const { wrong, ...figures } = report;

@@ -5,7 +5,6 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { AccessReport } from '../../gateway/access/report.ts';
 import { systemClock, systemRandom } from '../../gateway/base/clock.ts';
-import { ScsiCommand } from '../../gateway/initiator/command.ts';
 import { discover } from '../../gateway/initiator/discovery.ts';
 import { Initiator, type InitiatorOptions } from '../../gateway/initiator/initiator.ts';
 import {
@@ -16,6 +15,7 @@ import {
   SITE_IQN,
 } from '../support/gateway-process.ts';
 import { eventually, runTool } from '../support/processes.ts';
+import { keysOf, registerKey } from '../support/reservation-keys.ts';
 import { requireTools } from './required-tools.ts';
 
 /** The acceptance of access control: what an administrator types, what initiators then see, what the auditor reads. */
@@ -73,51 +73,6 @@ async function targetsFor(who: string, gateway = office): Promise<string[]> {
     random: systemRandom,
   });
   return found.map(({ name }) => name.slice(SITE_IQN.length + 1)).sort();
-}
-
-/** Runs one command to its end, through unit attentions. */
-async function scsi(disk: Initiator, fill: (command: ScsiCommand) => void): Promise<ScsiCommand> {
-  for (;;) {
-    const command = new ScsiCommand();
-    command.lun = 0;
-    fill(command);
-    await new Promise<void>((done) => {
-      command.done = () => {
-        done();
-      };
-      disk.session.submit(command);
-    });
-    const isAttention = command.status === 2 && ((command.sense?.readUInt8(2) ?? 0) & 15) === 6;
-    if (!isAttention) return command;
-  }
-}
-
-/** PERSISTENT RESERVE OUT, REGISTER, with APTPL (SPC-4 6.14): the key has to outlive a power loss. */
-async function registerKey(disk: Initiator, key: bigint): Promise<number> {
-  const parameters = Buffer.alloc(24);
-  parameters.writeBigUInt64BE(key, 8);
-  parameters.writeUInt8(1, 20);
-  const { status } = await scsi(disk, (command) => {
-    command.cdb.writeUInt8(0x5f, 0);
-    command.cdb.writeUInt32BE(parameters.length, 5);
-    command.dataOut = parameters;
-  });
-  return status;
-}
-
-/** PERSISTENT RESERVE IN, READ KEYS (SPC-4 6.13). */
-async function keysOf(disk: Initiator): Promise<bigint[]> {
-  const into = Buffer.alloc(256);
-  const { status, received } = await scsi(disk, (command) => {
-    command.cdb.writeUInt8(0x5e, 0);
-    command.cdb.writeUInt16BE(into.length, 7);
-    command.dataIn = into;
-    command.expectedIn = into.length;
-  });
-  if (status !== 0) throw new Error(`READ KEYS ended with ${status}`);
-  const keys: bigint[] = [];
-  for (let at = 8; at + 8 <= received; at += 8) keys.push(into.readBigUInt64BE(at));
-  return keys;
 }
 
 function auditOf(gateway: GatewayProcess): Record<string, unknown>[] {

@@ -3,6 +3,7 @@ import { systemClock, systemRandom } from '../../gateway/base/clock.ts';
 import { discover } from '../../gateway/initiator/discovery.ts';
 import { Initiator } from '../../gateway/initiator/initiator.ts';
 import { eventually } from '../support/processes.ts';
+import { keysOf, registerKey } from '../support/reservation-keys.ts';
 import { SITE_IQN, startSite, type Site } from '../support/gateway-process.ts';
 
 const SECTOR = 512;
@@ -108,6 +109,23 @@ describe('volumes on two threads', () => {
 
     await gateway.call('initiator-add', { initiator: HOST });
     await map('second');
+    const chap = { user: 'host1', secret: 'a secret of 20 bytes' };
+    const wrapped = { ...chap, secret: Buffer.from(chap.secret).toString('base64') };
+    await gateway.call('initiator-chap', { initiator: HOST, chap: wrapped });
+    await expect(connect('second', HOST)).rejects.toThrow();
+    const target = `${SITE_IQN}:second`;
+    const proved = await Initiator.connect({
+      host: gateway.host,
+      port: gateway.port,
+      target,
+      initiatorName: HOST,
+      chap,
+    });
+    await proved.close();
+    expect((await gateway.call('access-report', { name: 'second' })).rights).toMatchObject([
+      { authentication: 'chap' },
+    ]);
+    await gateway.call('initiator-chap', { initiator: HOST });
     const mapped = await connect('second', HOST);
     await mapped.write(0, content('second, map'));
     await expect(connect('second')).rejects.toThrow();
@@ -119,7 +137,7 @@ describe('volumes on two threads', () => {
       () => 'the session outlived its access',
     );
     expect((await gateway.call('access-report', { name: 'second' })).uses).toContainEqual(
-      expect.objectContaining({ initiator: HOST, logins: 1 }),
+      expect.objectContaining({ initiator: HOST, logins: 2 }),
     );
     await mapped.close();
   }, 300_000);
@@ -150,13 +168,19 @@ describe('volumes on two threads', () => {
     await expect(gateway.call('volume-move', { name: 'first', thread: 2 })).rejects.toThrow(/no I\/O thread 2/);
   }, 300_000);
 
-  it('stay where they are over a SIGKILL, and go and come back by delete and undelete', async () => {
+  it('stay where they are over a SIGKILL with what their hosts have reserved, and go and come back by delete and undelete', async () => {
     const { gateway } = site;
     await gateway.call('unmap', { name: 'second', initiator: HOST, target: 'first' });
     await gateway.call('volume-move', { name: 'second', thread: 1 });
+    const reserving = await connect('second', HOST);
+    expect(await registerKey(reserving, 0xfa5408e5n)).toBe(0);
     await gateway.end('SIGKILL');
+    await reserving.close();
     await gateway.start();
     expect(await threadOf('second')).toBe(1);
+    const again = await connect('second', HOST);
+    expect(await keysOf(again)).toEqual([0xfa5408e5n]);
+    await again.close();
     await gateway.call('volume-delete', { name: 'second' });
     await gateway.call('volume-undelete', { name: 'second' });
     expect(await threadOf('second')).toBe(1);
