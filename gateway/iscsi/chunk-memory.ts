@@ -6,9 +6,10 @@ const FIRST_BYTES: ByteCount = 16 * KIB;
 /** A queue of 32 writes of 4 KiB with their headers, and what waits behind it. */
 const MOST_BYTES: ByteCount = 256 * KIB;
 
-/** Memory that a connection receives its chunks into: the same again as long as nobody keeps any of it. */
+/** Memory that a connection receives into: the same again as long as nobody keeps any of it. */
 export class ChunkMemory {
   #chunk: Buffer | undefined;
+  #segment: Buffer | undefined;
   #bytes = FIRST_BYTES;
   #isKept = false;
 
@@ -21,13 +22,20 @@ export class ChunkMemory {
     return this.#chunk;
   }
 
+  /** Memory of exactly so many bytes for a data segment that did not come in one chunk. */
+  segment(bytes: ByteCount): Buffer {
+    if (this.#segment?.length !== bytes) this.#segment = Buffer.allocUnsafeSlow(bytes);
+    return this.#segment;
+  }
+
   /** The chunk was filled. */
   grow(): void {
     this.#bytes = MOST_BYTES;
   }
 
-  /** Somebody may go on using this data, or what else lies in the present chunk: if it does, it is not received into again. */
+  /** Somebody may go on using this data; without, anything there is: what lies in the same memory is not received into again. */
   keep(data: Buffer | undefined): void {
     if (data === undefined || data.buffer === this.#chunk?.buffer) this.#isKept = true;
+    if (data === undefined || data.buffer === this.#segment?.buffer) this.#segment = undefined;
   }
 }

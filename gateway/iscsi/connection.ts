@@ -116,8 +116,12 @@ export class Connection implements SessionLink, Receiver {
     this.#deps = deps;
     this.#framer = new Framer(
       {
-        destination: (header, bytes) =>
-          this.#phase.kind === 'full-feature' ? this.#phase.session.destination(header, bytes) : undefined,
+        destination: (header, bytes) => {
+          const destination = this.session?.destination(header, bytes);
+          if (destination !== undefined) return destination;
+          this.session?.finishGathered(); // the last segment may be among it
+          return this.#chunks.segment(bytes);
+        },
         pdu: (header, _additional, data, intact) => {
           this.#receive(header, data, intact);
         },
@@ -159,7 +163,7 @@ export class Connection implements SessionLink, Receiver {
     else this.#framer.push(memory.subarray(0, bytes));
     const isFull = bytes === memory.length;
     if (isFull) this.#chunks.grow();
-    this.session?.chunkEnded();
+    this.session?.finishGathered();
     this.#receiving = false;
     if (this.#turn.isSentAfter(bytes, isFull)) this.#flush();
     else this.sendSoon();

@@ -14,7 +14,8 @@ export interface FramerEvents {
   destination(header: Buffer, bytes: number): Buffer | undefined;
   /**
    * A whole PDU. `header` has its first 48 bytes, `additional` the additional header segments. `data` is inside a
-   * received chunk, or the buffer `destination` gave, or fresh. The headers are valid during the call only, the data for good.
+   * received chunk, or the buffer `destination` gave, or fresh. The headers are valid during the call only; the data for as long as
+   * whoever gave the memory leaves it alone.
    * `intact` is false when the data digest is wrong.
    */
   pdu(header: Buffer, additional: Buffer, data: Buffer, intact: boolean): void;

@@ -171,8 +171,8 @@ export class Session {
     return intact && isSimpleWrite(header) && isNext(window, header) && short.write(header, data);
   }
 
-  /** The chunk has ended in which the last PDUs were: what was gathered of them is done. */
-  chunkEnded(): void {
+  /** The memory in which the last PDUs were is about to be used again, or the turn may end: what was gathered of them is logged, and answered. */
+  finishGathered(): void {
     this.tasks.short.finish();
   }
 

@@ -112,7 +112,7 @@ export class Front {
   /** A chunk from the initiator, and whatever can be answered by now. */
   push(chunk: Buffer): void {
     this.#framer.push(chunk);
-    this.session.chunkEnded();
+    this.session.finishGathered();
     this.flush();
   }
 

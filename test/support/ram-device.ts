@@ -37,6 +37,7 @@ export class RamDevice implements BlockDevice {
   gathersWrites = true;
   gathered = 0;
   logging: (() => MaybePromise<void>) | undefined;
+  readonly #gathered: { readonly lba: Lba; readonly data: Buffer }[] = [];
   readonly #sectorSize: 512 | 4096;
   readonly #mapped: Uint8Array;
   #sectors: SectorCount;
@@ -91,11 +92,13 @@ export class RamDevice implements BlockDevice {
   gatherWrite(lba: Lba, data: Buffer): boolean {
     if (this.intercept !== undefined || !this.gathersWrites) return false;
     this.gathered += 1;
-    this.#store(lba, [data], false);
+    this.#gathered.push({ lba, data });
     return true;
   }
 
+  /** Only now it looks at the data. */
   logGathered(): MaybePromise<void> {
+    for (const { lba, data } of this.#gathered.splice(0)) this.#store(lba, [data], false);
     return this.logging?.();
   }
 

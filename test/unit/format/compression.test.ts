@@ -27,6 +27,45 @@ describe('compression', () => {
     expect(compression.compress(Buffer.alloc(0))).toEqual({ codec: 'raw', payload: Buffer.alloc(0) });
   });
 
+  describe('without trying', () => {
+    let tried = 0;
+    const counting = compressionOver({
+      compress: (raw) => {
+        tried += 1;
+        return zstdFrame([{ raw }]);
+      },
+      decompress: () => Buffer.alloc(0),
+    });
+    const isTried = (raw: Buffer): boolean => {
+      const before = tried;
+      counting.compress(raw);
+      return tried > before;
+    };
+    const noise = (): Buffer => randomBytes(16 * BLOCK_SIZE);
+
+    it('leaves what looks like noise, whatever its blocks begin with', () => {
+      for (let round = 0; round < 200; round += 1) expect(isTried(noise())).toBe(false);
+      const stamped = noise();
+      for (let at = 0; at < stamped.length; at += BLOCK_SIZE) stamped.write('the head of a block', at);
+      expect(isTried(stamped)).toBe(false);
+    });
+
+    it('does not leave what zstd makes smaller: a repeated block, zeros among it, fewer values, text', () => {
+      const repeated = noise();
+      repeated.copyWithin(9 * BLOCK_SIZE, 2 * BLOCK_SIZE, 3 * BLOCK_SIZE);
+      const zeros = noise().fill(0, 5 * BLOCK_SIZE, 6 * BLOCK_SIZE);
+      const seven = noise().map((byte) => byte & 0x7f) as Buffer;
+      const base64 = Buffer.from(
+        noise()
+          .toString('base64')
+          .slice(0, 16 * BLOCK_SIZE),
+      );
+      for (const raw of [repeated, zeros, seven, base64, text]) {
+        expect(isTried(raw)).toBe(true);
+      }
+    });
+  });
+
   it('keeps the raw bytes when zstd saves less than a sixteenth', () => {
     const saving = (bytes: number): Compression =>
       compressionOver({

@@ -128,6 +128,26 @@ describe('what lies in a chunk stays as it was while it is needed, however much 
     expect(slow.held.map((data) => data[0])).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   });
 
+  test('by writes that are longer than a chunk, one behind the other', async () => {
+    const ram = new RamDevice({ bytes: 8 * MIB });
+    world = await IscsiWorld.start({ luns: new Map([[0, ram]]) });
+    const initiator = await world.ready({ keys: { FirstBurstLength: String(256 * KIB) } });
+    const bytes = 256 * KIB;
+    const count = 24;
+    for (let at = 0; at < count; at += 1) {
+      const cdb = write10((at * bytes) / 512, bytes / 512);
+      const data = Buffer.alloc(bytes, at + 1);
+      const cmdSn = initiator.cmdSn++;
+      initiator.send(buildCommand({ cdb, write: true, expectedBytes: bytes, itt: 500 + at, cmdSn, data }));
+    }
+    for (let at = 0; at < count; at += 1) await initiator.expect(KIND.scsiResponse);
+    const wrong = Array.from({ length: count }, (_, at) => at).filter(
+      (at) => !ram.bytes.subarray(at * bytes, (at + 1) * bytes).equals(Buffer.alloc(bytes, at + 1)),
+    );
+    expect(wrong).toEqual([]);
+    expect(ram.gathered).toBe(count);
+  });
+
   test('by a device that has gathered writes and needs longer to log them', async () => {
     const seen: Buffer[] = [];
     const logged = gate();
