@@ -66,6 +66,8 @@ export interface ConnectionDeps {
   queueDepth(): number;
   /** Makes way for the session, then calls `joined` with it, or with why there is none. */
   join(joining: Joining, joined: (outcome: Joined) => void): void;
+  /** A chunk was received, and what could be answered at once has been. */
+  received(): void;
   /** A login was refused. */
   refused(claim: Claim, status: number, reason: string): void;
   /** The session is over: nothing comes in for it any more. */
@@ -167,6 +169,7 @@ export class Connection implements SessionLink, Receiver {
     this.#receiving = false;
     if (this.#turn.isSentAfter(bytes, isFull)) this.#flush();
     else this.sendSoon();
+    this.#deps.received();
   }
 
   #receive(header: Buffer, data: Buffer, intact: boolean): void {

@@ -7,6 +7,7 @@ import type { WallMillis } from '../base/units.ts';
 import { LogicalUnits } from '../scsi/logical-unit.ts';
 import type { LogicalUnit } from '../scsi/logical-unit.ts';
 import { ByteBudget } from './budget.ts';
+import { BusyPoll } from './busy-poll.ts';
 import { Connection } from './connection.ts';
 import type { Joined, Joining } from './connection.ts';
 import { LOGIN_STATUS } from './constants.ts';
@@ -86,6 +87,7 @@ export class IscsiTargetServer {
   readonly #portals: Portals;
   readonly #gatekeeper: Gatekeeper;
   readonly #throttle: LoginThrottle;
+  readonly #busyPoll: BusyPoll;
   readonly #connections = new Set<Connection>();
   readonly #places: Places<Connection>;
   readonly #sessions: SessionTable;
@@ -109,6 +111,7 @@ export class IscsiTargetServer {
     this.#places = new Places(deps.settings);
     this.#gatekeeper = new Gatekeeper(deps);
     this.#throttle = new LoginThrottle(deps.clock);
+    this.#busyPoll = new BusyPoll(deps.clock, setImmediate);
     this.#units = new LogicalUnits(
       (concerns, except) => abortTasksOf(concerns, except, this.#sessions.sessions()),
       deps.clock,
@@ -156,6 +159,9 @@ export class IscsiTargetServer {
         void this.#sessions.makeWay(joining.identity, joining.wanted, (way) => {
           joined(this.#join(connection, joining, way, peer, local, connectionLog));
         });
+      },
+      received: () => {
+        this.#busyPoll.stir();
       },
       refused: (claim, status, reason) => {
         this.#gatekeeper.refused(peer, claim, status, reason);
