@@ -24,6 +24,7 @@ import { KEEP_DELETED_MS } from './maintenance/purge.ts';
 import { flushInTime, flushTelling } from './flush-in-time.ts';
 import { newVolumeItem } from './new-volume.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
+import { sampleReads, sumOfReads } from './read-report.ts';
 import { resizeServed } from './resize-served.ts';
 import { SerialByKey } from './serial.ts';
 import { ServedVolume } from './served-volume.ts';
@@ -191,6 +192,7 @@ export class Gateway implements GatewayApi {
     ]);
     patience.abort();
     void this.#purger.runOnSchedule(this.#closing.signal);
+    void sampleReads(this.#deps.clock, () => this.#served.values(), this.#closing.signal);
   }
 
   /** Closes every volume: the log is synced, nothing acked is lost. */
@@ -229,17 +231,18 @@ export class Gateway implements GatewayApi {
   async #status(newInterval: boolean): Promise<GatewayReport> {
     const { settings, catalogue, io, cloudReport, portals } = this.#deps;
     const { cache, process, threads } = await io.report(newInterval);
+    const volumes = await Promise.all([...this.#served.values()].map((served) => served.report()));
     return {
       gateway: catalogue.gateway,
       version: VERSION,
       stateDir: settings.stateDir,
       portals: portals(),
       startedAt: this.#startedAt,
-      cache,
+      cache: { ...cache, reads: sumOfReads(volumes.flatMap(({ reads }) => reads ?? [])) },
       cloud: await cloudReport(),
       access: { problems: this.#accessProblems() },
       isns: this.#deps.isnsReport(),
-      volumes: await Promise.all([...this.#served.values()].map((served) => served.report())),
+      volumes,
       process,
       ...(threads === undefined ? {} : { threads }),
     };

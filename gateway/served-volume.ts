@@ -7,6 +7,7 @@ import { BLOCK_SIZE, type Epoch, type VersionNumber } from './base/units.ts';
 import type { StoredReport, VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
+import { ReadWindow } from './read-report.ts';
 import type { VolumeControl } from './volume-control.ts';
 import type { ScrubReport } from './volume/scrubber.ts';
 import type { VolumeStatus } from './volume/volume.ts';
@@ -61,7 +62,7 @@ const SETTLED_WITHIN_MS = 5_000;
 
 type State =
   | { readonly kind: 'opening'; readonly reason: string | undefined }
-  | { readonly kind: 'open'; readonly opened: VolumeControl }
+  | { readonly kind: 'open'; readonly opened: VolumeControl; readonly reads: ReadWindow }
   | { readonly kind: 'failed'; readonly state: Extract<VolumeState, 'fenced' | 'stopped'>; readonly reason: string }
   | { readonly kind: 'closed' };
 
@@ -193,8 +194,20 @@ export class ServedVolume {
       stored: storedReport(status.stored),
       sessions,
       scrub: status.scrub,
+      reads: state.reads.report(status.reads),
       access: this.#access(item),
     };
+  }
+
+  /** Called now and then: what was read by then is where a window of the reports may begin. */
+  async sampleReads(): Promise<void> {
+    const state = this.#state;
+    if (state.kind !== 'open') return;
+    try {
+      state.reads.note((await state.opened.status()).reads);
+    } catch (error) {
+      if (!(error instanceof FarshoreError)) throw error; // its thread is gone
+    }
   }
 
   /** Stops serving; everything acked is in the local log, synced. */
@@ -224,7 +237,7 @@ export class ServedVolume {
       try {
         const opened = await openVolume(this.entry, { ...how, signal });
         await this.#adopt(opened, signal, { isRolledBack: how.rollBackTo !== undefined });
-        this.#state = { kind: 'open', opened };
+        this.#state = { kind: 'open', opened, reads: new ReadWindow(clock) };
         await this.offer();
         log.info({ volume: this.entry.name, target: opened.item.targetName }, 'volume is served');
         firstDone(undefined);
@@ -293,6 +306,7 @@ export class ServedVolume {
       stored: undefined,
       sessions: 0,
       scrub: undefined,
+      reads: undefined,
       access: this.#access(this.entry),
     };
   }

@@ -19,6 +19,7 @@ import {
 } from './gateway-api.ts';
 import { inVisibleText, progressBar, toJson } from './output.ts';
 import { printable } from '../base/text.ts';
+import { metricsText } from './metrics.ts';
 import * as show from './show.ts';
 
 /** The long-running commands, wired by the program's entry. Each resolves when it has ended. */
@@ -167,6 +168,9 @@ function buildProgram(programs: Programs, version: string): Command {
     });
 
   command(program, 'status', 'how the gateway and its volumes are').action(() => tell('status', {}, show.status));
+  command(program, 'metrics', 'the same in figures, as Prometheus reads them').action(() =>
+    tell('status', {}, (report) => metricsText(report).trimEnd()),
+  );
   command(
     program,
     'upload-limit <rate>',

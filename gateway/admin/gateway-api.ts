@@ -9,6 +9,7 @@ import type { ReservationReport } from '../scsi/reservations/report.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import type { ReplicationMode } from '../cloud/version-log.ts';
 import type { ProcessReport } from '../process-figures.ts';
+import type { ReadCounts } from '../volume/read-path.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
 import type { FoldOutcome, VerifyReport, VersionSummary } from '../replication/remote-volume.ts';
 
@@ -40,7 +41,17 @@ export interface VolumeReport {
   readonly sessions: number;
   /** undefined while the volume is not open. */
   readonly scrub: ScrubReport | undefined;
+  /** The same. */
+  readonly reads: ReadsReport | undefined;
   readonly access: VolumeAccessReport;
+}
+
+/** Blocks that were read since the volume was opened, by where they were; what share of them did not have to be fetched. */
+export interface ReadsReport extends ReadCounts {
+  /** 0 to 1; undefined: nothing was read. */
+  readonly hitRatio: number | undefined;
+  /** The same over the last ten minutes, or `seconds` when it was opened later. */
+  readonly recent: ReadCounts & { readonly hitRatio: number | undefined; readonly seconds: number };
 }
 
 /** How far the image of a stored volume is. */
@@ -73,6 +84,8 @@ export interface GatewayReport {
     /** Memory of the index: where each cached block lies. */
     readonly indexBytes: ByteCount;
     readonly ramBytes: ByteCount;
+    /** Of all volumes that are open. */
+    readonly reads: ReadsReport;
     /** Since the start, in blocks: see docs/CACHE.md. */
     readonly counts: {
       readonly ramHits: number;

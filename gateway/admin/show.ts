@@ -1,9 +1,10 @@
 import { formatBitRate } from '../base/bit-rate.ts';
 import { formatDuration, formatSize } from '../base/size.ts';
 import type { CatalogueEntry, Finding, GatewayReport, Results, VolumeReport } from './gateway-api.ts';
-import { SCRUB_SIDES, type ScrubSide } from '../volume/scrub-pass.ts';
+import { lastCompleted, SCRUB_SIDES, type ScrubPass, type ScrubSide } from '../volume/scrub-pass.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
 import { formatTable, formatTime } from './output.ts';
+import { cacheLines, hitsOf, readsOf, scrubLines } from './show-cache.ts';
 
 /** What people read on their terminal; `--json` prints the values themselves. */
 
@@ -15,6 +16,8 @@ export function status(report: GatewayReport): string {
     `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud${unread ? ' (volumes that are not open yet not counted)' : ''}; ${cache.state}`,
     ...pressure(cache),
     ...threads(report),
+    ...cacheLines(cache),
+    ...scrubLines(report.volumes),
     `cloud     ${cloud.detail}${uploads(cloud.uploads)}`,
     ...(report.isns === undefined
       ? []
@@ -32,6 +35,7 @@ export function status(report: GatewayReport): string {
     lag(volume),
     String(volume.committedN),
     String(volume.sessions),
+    hitsOf(volume.reads),
     accessOf(volume),
     volume.target,
   ]);
@@ -44,7 +48,7 @@ export function status(report: GatewayReport): string {
   ];
   return [
     ...lines,
-    formatTable(['volume', 'size', 'state', 'lag', 'version', 'sessions', 'access', 'target'], rows),
+    formatTable(['volume', 'size', 'state', 'lag', 'version', 'sessions', 'hits', 'access', 'target'], rows),
     ...reasons,
   ].join('\n');
 }
@@ -98,6 +102,7 @@ export function volume(report: VolumeReport): string {
         : `${hydration.done}${hydration.total === undefined ? '' : ` of ${hydration.total}`} blocks`,
     ]);
   }
+  if (report.reads !== undefined) rows.push(['reads', readsOf(report.reads)]);
   if (report.scrub !== undefined) {
     for (const side of SCRUB_SIDES) rows.push([`scrub ${side}`, passOf(report.scrub, side)]);
   }
@@ -178,12 +183,18 @@ function passOf(report: ScrubReport, side: ScrubSide): string {
   const { position, checked, found, repaired, unrepairable, ranges, finishedAt } = pass;
   const when =
     finishedAt === null
-      ? `${report.running === side ? 'running' : 'interrupted'} at block ${position} of ${report.total}`
+      ? `${report.running === side ? `running at ${formatSize(report.bytesPerSecond)}/s,` : 'interrupted'} at block ${position} of ${report.total}${completed(pass)}`
       : `ended ${formatTime(finishedAt)} UTC`;
   const where = ranges
     .map(({ first, count }) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`))
     .join(', ');
   return `${when}; ${checked} blocks checked, ${found} damaged, ${repaired} repaired, ${unrepairable} not repairable${where === '' ? '' : ` (blocks ${where})`}`;
+}
+
+/** Of a pass that is not at its end. */
+function completed(pass: ScrubPass): string {
+  const before = lastCompleted(pass);
+  return before === null ? ', the first one' : `, the one before ended ${formatTime(before)} UTC`;
 }
 
 export const verified =

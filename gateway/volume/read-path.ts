@@ -5,8 +5,9 @@ import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '.
 import { chunkOfPlace } from '../cache/layout.ts';
 import { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
 import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
-import { Miss, STALE_BLOCK, ZERO_BLOCK, type BlockState } from './block-state.ts';
+import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
 import { ReadAhead } from './read-ahead.ts';
+import { copyBlocks, damagedBlock } from './remote-answer.ts';
 
 /** A miss fetches this much around it: what was written together lies in one frame. */
 const MISS_WINDOW: BlockCount = 16;
@@ -23,6 +24,13 @@ export interface BlockSource {
   read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks>;
 }
 
+/** Blocks that reads asked for, by where they were when they came: in memory, in the log on disk, or neither (S3, or the image). */
+export interface ReadCounts {
+  readonly ram: BlockCount;
+  readonly log: BlockCount;
+  readonly missed: BlockCount;
+}
+
 /** Reads of a volume: RAM tier, in flight, log, pending unmaps, remote. */
 export class ReadPath {
   readonly #state: BlockState;
@@ -34,6 +42,9 @@ export class ReadPath {
   foregroundMisses = 0;
   remoteReads = 0;
   repaired = 0;
+  #ramBlocks: BlockCount = 0;
+  #logBlocks: BlockCount = 0;
+  #missedBlocks: BlockCount = 0;
 
   constructor(state: BlockState, source: BlockSource, diary: Log) {
     this.#state = state;
@@ -46,6 +57,11 @@ export class ReadPath {
       volumeBlocks: () => state.volumeBlocks,
       ramBlocks: () => state.cache.ram.capacity,
     });
+  }
+
+  /** Since the volume was opened. What writes read to fill up a block counts as well. */
+  get counts(): ReadCounts {
+    return { ram: this.#ramBlocks, log: this.#logBlocks, missed: this.#missedBlocks };
   }
 
   /** Nothing that is fetched goes into the cache any more. */
@@ -68,6 +84,7 @@ export class ReadPath {
       pieces.push(piece);
     }
     if (ram.aheadUsed !== metBefore) this.#ahead.met(first, end);
+    this.#ramBlocks += end - first;
     if (head > 0) pieces[0] = (pieces[0] ?? ZERO_BLOCK).subarray(head);
     if (tail > 0) {
       const last = pieces.at(-1) ?? ZERO_BLOCK;
@@ -91,6 +108,7 @@ export class ReadPath {
       done += content.copy(into, done, Math.max(from - start, 0), Math.min(to - start, BLOCK_SIZE));
     }
     if (ram.aheadUsed !== metBefore) this.#ahead.met(first, end);
+    this.#ramBlocks += end - first;
     return true;
   }
 
@@ -139,6 +157,7 @@ export class ReadPath {
       const into = Buffer.allocUnsafe(count * BLOCK_SIZE);
       found.forEach((piece, at) => piece.copy(into, at * BLOCK_SIZE));
       const done = found.length;
+      this.#ramBlocks += done;
       const reads = this.#plan(first + done, count - done, into.subarray(done * BLOCK_SIZE), 0);
       if (this.#state.cache.ram.aheadUsed !== metBefore) this.#ahead.met(first, first + count);
       const answer = [into.subarray(head, head + bytes)];
@@ -179,6 +198,7 @@ export class ReadPath {
 
   #enter(slot: number, into: Buffer, block: BlockNumber, place: number, isGood: boolean): Buffer | undefined {
     const { cache, log } = this.#state;
+    if (isGood) this.#logBlocks++;
     if (isGood && log.index.place(block) === place && this.#state.stagedFor(block) === undefined) {
       cache.ram.enter(slot, log.number, block);
       if (!this.#ahead.covers(block)) log.index.visit(block);
@@ -200,18 +220,24 @@ export class ReadPath {
       const inMemory = this.#inMemory(block);
       const place = state.log.index.place(block);
       let run = 1;
-      if (inMemory !== undefined) inMemory.copy(into, at * BLOCK_SIZE);
-      else if (state.isUnknown(block)) reads.push(Promise.reject(this.#unknownFate(block)));
+      if (inMemory !== undefined) {
+        inMemory.copy(into, at * BLOCK_SIZE);
+        if (attempt === 0) this.#ramBlocks++;
+      } else if (state.isUnknown(block)) reads.push(Promise.reject(this.#unknownFate(block)));
       else if (state.isDamaged(block)) reads.push(Promise.reject(damagedBlock(block)));
       else if (place !== 0) {
         run = this.#loggedRun(block, place, count - at);
+        if (attempt === 0) this.#logBlocks += run;
         const reading = this.#readLog(block, place, run, slice(at, run), attempt);
         if (reading !== undefined) reads.push(reading);
       } else if (state.isUnmapped(block)) {
         run = this.#zeroRun(block, count - at);
         into.fill(0, at * BLOCK_SIZE, (at + run) * BLOCK_SIZE);
+        // Known here, and zeros.
+        if (attempt === 0) this.#ramBlocks += run;
       } else {
         run = this.#missRun(block, count - at);
+        if (attempt === 0) this.#missedBlocks += run;
         reads.push(...this.#readRemote(block, run, slice(at, run), attempt));
       }
       at += run;
@@ -461,39 +487,4 @@ export class ReadPath {
       `block ${block} was being written when the cache log stopped; a restart of the gateway finds out what became of it`,
     );
   }
-}
-
-/**
- * Copies `count` blocks from index `from` of the answer on; blocks never written are zeros. Answers which of them have to be read anew. Throws
- * `damaged` at one that is lost.
- */
-function copyBlocks(
-  { data, present }: RemoteBlocks,
-  first: BlockNumber,
-  from: number,
-  count: BlockCount,
-  into: Buffer,
-): readonly number[] {
-  const stale: number[] = [];
-  let at = 0;
-  for (let index = 0; index < from; index++)
-    if (present[index] === 1 || present[index] === STALE_BLOCK) at += BLOCK_SIZE;
-  for (let index = 0; index < count; index++) {
-    if (present[from + index] === 1) {
-      data.copy(into, index * BLOCK_SIZE, at, at + BLOCK_SIZE);
-      at += BLOCK_SIZE;
-    } else if (present[from + index] === STALE_BLOCK) {
-      stale.push(index);
-      at += BLOCK_SIZE;
-    } else if (present[from + index] === LOST_BLOCK) throw damagedBlock(first + from + index);
-    else into.fill(0, index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE);
-  }
-  return stale;
-}
-
-function damagedBlock(block: BlockNumber): FarshoreError {
-  return new FarshoreError(
-    'damaged',
-    `block ${block} was damaged in the cache log before any version had it; writing it again mends it`,
-  );
 }

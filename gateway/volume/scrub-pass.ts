@@ -18,6 +18,8 @@ const count = z.number().int().nonnegative();
 const passSchema = z.strictObject({
   startedAt: z.number(),
   finishedAt: z.number().nullable(),
+  // Absent in what the first release wrote.
+  completedBefore: z.number().nullable().default(null),
   position: count,
   checked: count,
   found: count,
@@ -35,6 +37,8 @@ const schema = z.strictObject({
 export interface ScrubPass {
   readonly startedAt: WallMillis;
   readonly finishedAt: WallMillis | null;
+  /** End of the last pass before this one that came to its end. */
+  readonly completedBefore: WallMillis | null;
   /** Blocks below it have been looked at. */
   readonly position: BlockNumber;
   readonly checked: BlockCount;
@@ -51,10 +55,12 @@ export interface ScrubState {
   readonly remote: ScrubPass | null;
 }
 
-export function newPass(now: WallMillis): ScrubPass {
+/** `before`: the pass whose place it takes. */
+export function newPass(now: WallMillis, before: ScrubPass | null = null): ScrubPass {
   return {
     startedAt: now,
     finishedAt: null,
+    completedBefore: before === null ? null : lastCompleted(before),
     position: 0,
     checked: 0,
     found: 0,
@@ -62,6 +68,11 @@ export function newPass(now: WallMillis): ScrubPass {
     unrepairable: 0,
     ranges: [],
   };
+}
+
+/** When the side was last walked from beginning to end. */
+export function lastCompleted({ finishedAt, completedBefore }: ScrubPass): WallMillis | null {
+  return finishedAt ?? completedBefore;
 }
 
 /** The pass with one more block that nothing could be done for. */

@@ -2,6 +2,7 @@ import { sleep, type Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { describeError, FarshoreError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { SampleWindow } from '../base/sample-window.ts';
 import { BLOCK_SIZE, MIB, type BlockCount, type BlockNumber, type ByteCount, type WallMillis } from '../base/units.ts';
 import { LEAF_BLOCKS } from '../cache/leaf-slab.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
@@ -36,7 +37,18 @@ export const DEFAULT_SCRUB: ScrubSettings = {
   intervalMs: 7 * 24 * 3_600_000,
 };
 
+/** Blocks looked at, those found damaged, and what became of them: over all passes since the volume was opened. */
+export interface ScrubTotals {
+  readonly checked: BlockCount;
+  readonly found: BlockCount;
+  readonly repaired: BlockCount;
+  readonly unrepairable: BlockCount;
+}
+
 export interface ScrubReport extends ScrubState {
+  readonly sinceOpen: Readonly<Record<ScrubSide, ScrubTotals>>;
+  /** Of the pass that runs, over the last minute; 0 when none does. */
+  readonly bytesPerSecond: number;
   readonly running: ScrubSide | undefined;
   /** Blocks of the volume, what positions are to be compared with. */
   readonly total: BlockCount;
@@ -66,6 +78,9 @@ const YIELD_MS = 20;
 const MOST_YIELDS = 50;
 /** After the cloud was away. */
 const RETRY_MS = 5_000;
+const RATE_WINDOW_MS = 60_000;
+const RATE_SPACING_MS = 1_000;
+const NOTHING: ScrubTotals = { checked: 0, found: 0, repaired: 0, unrepairable: 0 };
 
 /**
  * Walks what the cache log and S3 have of a volume, in the order of its blocks and at a bounded rate, checks it and mends what can be mended
@@ -76,6 +91,8 @@ export class Scrubber {
   readonly #stop = new AbortController();
   #state: ScrubState = { local: null, remote: null };
   #loaded: Promise<void> | undefined;
+  #sinceOpen: Record<ScrubSide, ScrubTotals> = { local: NOTHING, remote: NOTHING };
+  #pace: SampleWindow<BlockCount> | undefined;
   #savedMs = 0;
   #running: { readonly side: ScrubSide; readonly cancel: AbortController; readonly ended: Promise<void> } | undefined;
   #schedule: Promise<void> | undefined;
@@ -85,7 +102,13 @@ export class Scrubber {
   }
 
   get report(): ScrubReport {
-    return { ...this.#state, running: this.#running?.side, total: this.#deps.blocks.volumeBlocks };
+    return {
+      ...this.#state,
+      running: this.#running?.side,
+      total: this.#deps.blocks.volumeBlocks,
+      sinceOpen: { ...this.#sinceOpen },
+      bytesPerSecond: this.#bytesPerSecond(),
+    };
   }
 
   /** Takes up what the last process has left, and scrubs when it is time. */
@@ -111,7 +134,7 @@ export class Scrubber {
         this.#running.cancel.abort();
         await this.#running.ended;
       }
-      this.#set(side, newPass(this.#deps.clock.now()));
+      this.#set(side, newPass(this.#deps.clock.now(), this.#state[side]));
       await this.#begin(side, fast, onProgress);
       if (this.#state[side]?.finishedAt === null) {
         throw new FarshoreError('stopped', 'the scrub was interrupted; farshore volume show tells how far it came');
@@ -136,7 +159,7 @@ export class Scrubber {
       for (const side of ['local', 'remote'] as const) {
         if (!settings.enabled || isOver(signal) || this.#running !== undefined) continue;
         const pass = this.#state[side];
-        if (pass === null || isDue(pass, clock.now(), settings.intervalMs)) this.#set(side, newPass(clock.now()));
+        if (pass === null || isDue(pass, clock.now(), settings.intervalMs)) this.#set(side, newPass(clock.now(), pass));
         else if (pass.finishedAt !== null) continue;
         await this.#begin(side, false, () => undefined);
       }
@@ -149,10 +172,13 @@ export class Scrubber {
     const cancel = new AbortController();
     const ended = this.#walk(side, fast, cancel.signal, onProgress);
     this.#running = { side, cancel, ended };
+    this.#pace = new SampleWindow(this.#deps.clock, RATE_WINDOW_MS, RATE_SPACING_MS);
+    this.#pace.note(this.#sinceOpen[side].checked);
     try {
       await ended;
     } finally {
       this.#running = undefined;
+      this.#pace = undefined;
     }
   }
 
@@ -233,8 +259,26 @@ export class Scrubber {
     return { blocks, reads, clock, diary, writeAgain, signal };
   }
 
+  #bytesPerSecond(): number {
+    const oldest = this.#pace?.oldest;
+    if (this.#running === undefined || oldest === undefined) return 0;
+    const seconds = (this.#deps.clock.monotonicMs() - oldest.atMs) / 1000;
+    return seconds > 0 ? ((this.#sinceOpen[this.#running.side].checked - oldest.value) * BLOCK_SIZE) / seconds : 0;
+  }
+
+  #count(side: ScrubSide, more: Partial<ScrubTotals>): void {
+    const { checked, found, repaired, unrepairable } = this.#sinceOpen[side];
+    this.#sinceOpen[side] = {
+      checked: checked + (more.checked ?? 0),
+      found: found + (more.found ?? 0),
+      repaired: repaired + (more.repaired ?? 0),
+      unrepairable: unrepairable + (more.unrepairable ?? 0),
+    };
+  }
+
   #note(side: ScrubSide, block: BlockNumber, mended: Mended): void {
     if (mended === 'harmless') return;
+    this.#count(side, { found: 1, [mended]: 1 });
     this.#change(side, (pass) => {
       const found = { ...pass, found: pass.found + 1 };
       return mended === 'repaired' ? { ...found, repaired: found.repaired + 1 } : withUnrepairable(found, block);
@@ -242,6 +286,8 @@ export class Scrubber {
   }
 
   #advance(side: ScrubSide, position: BlockNumber, blocks: BlockCount): void {
+    this.#count(side, { checked: blocks });
+    this.#pace?.note(this.#sinceOpen[side].checked);
     this.#change(side, (pass) => ({ ...pass, position, checked: pass.checked + blocks }));
   }
 

@@ -29,7 +29,7 @@ import { BlockState } from './block-state.ts';
 import { Hydrator, type HydrationProgress } from './hydrator.ts';
 import { reconcileVolume, startOver, type LocalLog, type OpenDeps, type OpenVolumeRequest } from './open-volume.ts';
 import { provisioningOf } from './provisioning.ts';
-import { ReadPath } from './read-path.ts';
+import { ReadPath, type ReadCounts } from './read-path.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
 import { resizeVolume } from './resize.ts';
 import type { ScrubSide } from './scrub-pass.ts';
@@ -78,6 +78,7 @@ export interface VolumeStatus {
   readonly replicationProblem: string | undefined;
   readonly hydration: { readonly done: BlockCount; readonly total: BlockCount; readonly finished: boolean } | undefined;
   readonly hydrator: HydrationProgress | undefined;
+  readonly reads: ReadCounts;
   readonly scrub: ScrubReport;
   /** Of a volume with an image. */
   readonly stored: StoredStatus | undefined;
@@ -434,12 +435,9 @@ export class Volume implements BlockDevice, LogOpOwner {
       batchesInFlight: this.#sealer.batchesInFlight,
       heldBlocks: this.#sealer.heldBlocks,
       replicationProblem: this.#replicationProblem ?? this.#damageAlarm() ?? this.#stored?.status().problem,
-      hydration: progress && {
-        done: progress.done,
-        total: progress.total,
-        finished: progress.state !== 'running',
-      },
+      hydration: progress && { done: progress.done, total: progress.total, finished: progress.state !== 'running' },
       hydrator: progress,
+      reads: this.#reads.counts,
       scrub: this.#scrubber.report,
       stored: this.#stored?.status(),
     };

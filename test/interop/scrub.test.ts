@@ -75,6 +75,12 @@ describe('a scrub of a gateway that nobody reads from', () => {
       const report = await site.gateway.call('volume-show', { name: 'local' });
       expect(report.scrub?.local).toMatchObject({ found: 3, repaired: 3, unrepairable: 0, ranges: [] });
       expect(site.gateway.cli('scrub', 'local', '--now')).toMatch(/512 blocks checked, 0 damaged/);
+      expect(site.gateway.cli('status')).toContain(
+        'scrub     cache 4.00 MiB checked, 3 damaged, 3 repaired, 0 not repairable; S3',
+      );
+      const metrics = site.gateway.cli('metrics');
+      expect(metrics).toContain('\nfarshore_scrub_repaired_blocks_total{volume="local",side="local"} 3\n');
+      expect(metrics).toMatch(/\nfarshore_scrub_last_complete_timestamp_seconds\{volume="local",side="remote"\} \d+/);
       // From the disk, not from memory.
       await site.gateway.end();
       await site.gateway.start();

@@ -52,6 +52,42 @@ describe('a scrub of the cache', () => {
     expect((await scrub(bench, 'local')).local).toMatchObject({ checked: 6, found: 0 });
   });
 
+  test('counts over all passes since the volume was opened, and remembers when one last came to its end', async () => {
+    const bench = await written();
+    spoilData(bench.disk, record(bench, 11));
+    const first = await scrub(bench, 'local');
+    await bench.pass(1000);
+    spoilData(bench.disk, record(bench, 20));
+    const second = await scrub(bench, 'local');
+    expect(second.sinceOpen).toEqual({
+      local: { checked: 12, found: 2, repaired: 2, unrepairable: 0 },
+      remote: { checked: 0, found: 0, repaired: 0, unrepairable: 0 },
+    });
+    expect(second.local).toMatchObject({ checked: 6, found: 1, completedBefore: first.local?.finishedAt });
+    expect(second.bytesPerSecond).toBe(0);
+    bench.crash('process');
+    await bench.start();
+    const third = await scrub(bench, 'local');
+    expect(third.sinceOpen.local).toEqual({ checked: 6, found: 0, repaired: 0, unrepairable: 0 });
+    expect(third.local?.completedBefore).toBe(second.local?.finishedAt);
+  });
+
+  test('tells how fast it goes while it runs', async () => {
+    const bench = new VolumeBench({
+      ramBlocks: 0,
+      scrub: { enabled: true, localBytesPerSecond: 64 * 4096, remoteBytesPerSecond: 64 * 4096, intervalMs: DAY_MS },
+    });
+    await bench.start();
+    for (let block = 0; block < 1024; block += 64) await bench.write(block, 1, 64);
+    await bench.flushRemote();
+    const scrubbed = bench.volume.scrub(['local'], false, () => undefined);
+    await bench.pass(8_000);
+    // A run, then the second that it may take.
+    expect(bench.volume.status().scrub.bytesPerSecond).toBeGreaterThan(50 * 4096);
+    expect(bench.volume.status().scrub.bytesPerSecond).toBeLessThan(80 * 4096);
+    expect((await bench.settle(scrubbed)).bytesPerSecond).toBe(0);
+  });
+
   test('waits for a cloud that is away to mend what it found', async () => {
     const bench = await written();
     spoilData(bench.disk, record(bench, 11));

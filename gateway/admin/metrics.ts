@@ -1,0 +1,184 @@
+import { SCRUB_SIDES, lastCompleted } from '../volume/scrub-pass.ts';
+import type { GatewayReport, VolumeReport } from './gateway-api.ts';
+
+type Kind = 'counter' | 'gauge';
+interface Sample {
+  readonly labels?: Readonly<Record<string, string>>;
+  /** undefined: not known now, and left out. */
+  readonly value: number | undefined;
+}
+
+/**
+ * A status as Prometheus reads it (text format 0.0.4). Base units (seconds, bytes); counters end in `_total`, count from the start of the gateway
+ * (those of a volume from when it was opened) and begin anew with it.
+ */
+export function metricsText(report: GatewayReport): string {
+  return [...gatewayMetrics(report), ...volumeMetrics(report.volumes), ...scrubMetrics(report.volumes)].join('');
+}
+
+function gatewayMetrics({ gateway, version, startedAt, cache, cloud }: GatewayReport): string[] {
+  const { counts } = cache;
+  const ahead = counts.readAhead;
+  return [
+    family('info', 'gauge', 'This gateway; always 1.', [{ labels: { gateway, version }, value: 1 }]),
+    single('start_time_seconds', 'gauge', 'When it was started, since 1970.', startedAt / 1000),
+    single('cache_size_bytes', 'gauge', 'What the cache may grow to.', cache.bytes),
+    single('cache_used_bytes', 'gauge', 'Blocks in the cache.', cache.usedBytes),
+    single('cache_dirty_bytes', 'gauge', 'Blocks in the cache that no version has.', cache.dirtyBytes),
+    single(
+      'cache_dirty_ratio',
+      'gauge',
+      'How much of the cache waits for the cloud; at 1 writes get BUSY.',
+      cache.dirtyShare,
+    ),
+    single('cache_write_delay_seconds', 'gauge', 'How long a write is held back now.', cache.writeDelayMs / 1000),
+    single('cache_filled_blocks_total', 'counter', 'Blocks fetched and placed in the log.', counts.fills),
+    single('cache_moved_blocks_total', 'counter', 'Used blocks that outlived their chunk.', counts.moved),
+    single('cache_evicted_blocks_total', 'counter', 'Blocks that left the log with their chunk.', counts.evicted),
+    single('cache_reclaimed_chunks_total', 'counter', 'Chunks of the log that were reused.', counts.reclaimedChunks),
+    single('read_ahead_fetched_blocks_total', 'counter', 'Blocks fetched before anybody asked.', ahead.fetched),
+    single('read_ahead_used_blocks_total', 'counter', 'Those that met a reader in RAM or on their way.', ahead.used),
+    single('read_ahead_unused_blocks_total', 'counter', 'Those that left RAM unread.', ahead.wasted),
+    single('cloud_reachable', 'gauge', 'Whether the cloud answered last.', flag(cloud.reachable)),
+  ];
+}
+
+function volumeMetrics(volumes: readonly VolumeReport[]): string[] {
+  const each = (value: (volume: VolumeReport) => number | undefined): Sample[] =>
+    volumes.map((volume) => ({ labels: { volume: volume.name }, value: value(volume) }));
+  const open = (value: (volume: VolumeReport) => number): Sample[] =>
+    each((volume) => (volume.reads === undefined ? undefined : value(volume)));
+  const reads = volumes.flatMap(({ name, reads: counts }) =>
+    (['ram', 'log', 'missed'] as const).map((source) => ({
+      labels: { volume: name, source },
+      value: counts?.[source],
+    })),
+  );
+  return [
+    family(
+      'volume_serving',
+      'gauge',
+      'Whether initiators can use the volume.',
+      each(({ state }) => flag(state === 'serving')),
+    ),
+    family(
+      'volume_alarm',
+      'gauge',
+      'Whether status has something to say of it.',
+      each(({ reason }) => flag(reason !== undefined)),
+    ),
+    family(
+      'volume_size_bytes',
+      'gauge',
+      'Size of the volume.',
+      open(({ bytes }) => bytes),
+    ),
+    family(
+      'volume_lag_seconds',
+      'gauge',
+      'Age of the oldest write that no version has.',
+      open(({ lagSeconds }) => lagSeconds),
+    ),
+    family(
+      'volume_lag_bytes',
+      'gauge',
+      'What no version has.',
+      open(({ lagBytes }) => lagBytes),
+    ),
+    family(
+      'volume_committed_version',
+      'gauge',
+      'Newest committed version.',
+      open(({ committedN }) => committedN),
+    ),
+    family(
+      'volume_sessions',
+      'gauge',
+      'iSCSI sessions that see it.',
+      open(({ sessions }) => sessions),
+    ),
+    family(
+      'volume_read_blocks_total',
+      'counter',
+      'Blocks that were read, by where they were: in RAM, in the log on disk, or neither (missed).',
+      reads,
+    ),
+  ];
+}
+
+function scrubMetrics(volumes: readonly VolumeReport[]): string[] {
+  type Scrub = NonNullable<VolumeReport['scrub']>;
+  type Side = (typeof SCRUB_SIDES)[number];
+  const each = (value: (scrub: Scrub, side: Side) => number | undefined): Sample[] =>
+    volumes.flatMap(({ name, scrub }) =>
+      scrub === undefined
+        ? []
+        : SCRUB_SIDES.map((side) => ({ labels: { volume: name, side }, value: value(scrub, side) })),
+    );
+  const totals = (what: keyof Scrub['sinceOpen']['local'], help: string): string =>
+    family(
+      `scrub_${what}_blocks_total`,
+      'counter',
+      help,
+      each(({ sinceOpen }, side) => sinceOpen[side][what]),
+    );
+  const seconds = (millis: number | null | undefined): number | undefined =>
+    millis === null || millis === undefined ? undefined : millis / 1000;
+  return [
+    totals('checked', 'Blocks looked at in the cache (local) or S3 (remote).'),
+    totals('found', 'Blocks that did not hold what they should.'),
+    totals('repaired', 'Those that were mended.'),
+    totals('unrepairable', 'Those that nothing could be done for.'),
+    family(
+      'scrub_unrepairable_blocks',
+      'gauge',
+      'Those of the last pass, finished or not.',
+      each((scrub, side) => scrub[side]?.unrepairable),
+    ),
+    family(
+      'scrub_last_complete_timestamp_seconds',
+      'gauge',
+      'When the last pass from beginning to end has ended, since 1970; absent: never.',
+      each((scrub, side) => {
+        const pass = scrub[side];
+        return pass === null ? undefined : seconds(lastCompleted(pass));
+      }),
+    ),
+    family(
+      'scrub_running',
+      'gauge',
+      'Whether a pass runs.',
+      each(({ running }, side) => flag(running === side)),
+    ),
+    family(
+      'scrub_bytes_per_second',
+      'gauge',
+      'How fast the pass that runs reads, over the last minute.',
+      each(({ running, bytesPerSecond }, side) => (running === side ? bytesPerSecond : 0)),
+    ),
+  ];
+}
+
+function single(name: string, kind: Kind, help: string, value: number | undefined): string {
+  return family(name, kind, help, [{ value }]);
+}
+
+function family(name: string, kind: Kind, help: string, samples: readonly Sample[]): string {
+  const full = `farshore_${name}`;
+  const lines = samples.flatMap(({ labels, value }) =>
+    value === undefined ? [] : [`${full}${labels === undefined ? '' : labelText(labels)} ${value}\n`],
+  );
+  return lines.length === 0 ? '' : `# HELP ${full} ${help}\n# TYPE ${full} ${kind}\n${lines.join('')}`;
+}
+
+function labelText(labels: Readonly<Record<string, string>>): string {
+  const escape = (value: string): string =>
+    value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+  return `{${Object.entries(labels)
+    .map(([name, value]) => `${name}="${escape(value)}"`)
+    .join(',')}}`;
+}
+
+function flag(value: boolean | undefined): number | undefined {
+  return value === undefined ? undefined : Number(value);
+}

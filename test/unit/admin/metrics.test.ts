@@ -1,0 +1,116 @@
+import { describe, expect, it } from 'vitest';
+import type { GatewayReport, ReadsReport, VolumeReport } from '../../../gateway/admin/gateway-api.ts';
+import { metricsText } from '../../../gateway/admin/metrics.ts';
+import { status } from '../../../gateway/admin/show.ts';
+import { newPass } from '../../../gateway/volume/scrub-pass.ts';
+
+const READS: ReadsReport = {
+  ...{ ram: 60, log: 30, missed: 10, hitRatio: 0.9 },
+  recent: { ram: 5, log: 5, missed: 10, hitRatio: 0.5, seconds: 600 },
+};
+const NOTHING = { checked: 0, found: 0, repaired: 0, unrepairable: 0 };
+
+const OFFICE: VolumeReport = {
+  ...{ name: 'office', id: 'v1', bytes: 1024 ** 3, sectorSize: 4096, replication: 'async', target: 'iqn.x:office' },
+  ...{
+    state: 'serving',
+    reason: undefined,
+    epoch: 3,
+    committedN: 17,
+    committedAt: 5000,
+    lagSeconds: 1.5,
+    lagBytes: 8192,
+  },
+  ...{ hydration: undefined, stored: undefined, sessions: 2, reads: READS },
+  scrub: {
+    local: { ...newPass(900_000), completedBefore: 600_000, checked: 512, position: 512 },
+    ...{ remote: null, running: 'local', total: 262_144, bytesPerSecond: 1024 ** 2 },
+    sinceOpen: { local: { checked: 1024, found: 3, repaired: 2, unrepairable: 1 }, remote: NOTHING },
+  },
+  access: { mode: 'open', maps: 0, inTable: true, problem: undefined },
+};
+/** Not open: of its data nothing is known. */
+const CLOSED: VolumeReport = {
+  ...OFFICE,
+  ...{ name: 'closed', state: 'opening', reason: 'the cloud is away', bytes: 0, scrub: undefined, reads: undefined },
+};
+
+const REPORT: GatewayReport = {
+  ...{ gateway: 'a "b"\\c', version: '1.2.3', stateDir: '/s', portals: ['127.0.0.1:3260'], startedAt: 2500 },
+  cache: {
+    ...{ bytes: 1000, usedBytes: 500, dirtyBytes: 100, indexBytes: 1, ramBytes: 1, dirtyShare: 0.25, writeDelayMs: 3 },
+    ...{ secondsUntilFull: undefined, state: 'serving', reads: READS },
+    counts: {
+      ...{ ramHits: 60, fills: 256, moved: 2, evicted: 512, reclaimedChunks: 4 },
+      readAhead: { fetched: 256, used: 200, wasted: 16 },
+    },
+  },
+  cloud: {
+    ...{ reachable: undefined, detail: 'not asked yet', uploads: { limit: undefined, waiting: 0 } },
+    requests: {} as GatewayReport['cloud']['requests'], // nobody here looks at them
+  },
+  ...{ access: { problems: [] }, isns: undefined, volumes: [OFFICE, CLOSED] },
+  process: {} as GatewayReport['process'], // the same
+};
+
+/** The text format of Prometheus, a line at a time. */
+const LINE =
+  /^(# HELP [a-z_]+ [^\n]+|# TYPE [a-z_]+ (counter|gauge)|[a-z_]+(\{([a-z]+="([^"\\\n]|\\["\\n])*",?)+\})? -?\d+(\.\d+)?(e[+-]?\d+)?)$/;
+
+describe('metrics of a status', () => {
+  const text = metricsText(REPORT);
+  const lines = text.trimEnd().split('\n');
+
+  it('are in the text format of Prometheus, each family once, counters named as such', () => {
+    expect(lines.filter((line) => !LINE.test(line))).toEqual([]);
+    const types = lines.filter((line) => line.startsWith('# TYPE ')).map((line) => line.split(' '));
+    expect(new Set(types.map(([, , name]) => name)).size).toBe(types.length);
+    for (const [, , name = '', kind] of types)
+      expect([name, kind === 'counter']).toEqual([name, name.endsWith('_total')]);
+  });
+
+  it('say what the scrubs have found, of open volumes alone', () => {
+    expect(lines.filter((line) => line.startsWith('farshore_scrub_'))).toEqual([
+      'farshore_scrub_checked_blocks_total{volume="office",side="local"} 1024',
+      'farshore_scrub_checked_blocks_total{volume="office",side="remote"} 0',
+      'farshore_scrub_found_blocks_total{volume="office",side="local"} 3',
+      'farshore_scrub_found_blocks_total{volume="office",side="remote"} 0',
+      'farshore_scrub_repaired_blocks_total{volume="office",side="local"} 2',
+      'farshore_scrub_repaired_blocks_total{volume="office",side="remote"} 0',
+      'farshore_scrub_unrepairable_blocks_total{volume="office",side="local"} 1',
+      'farshore_scrub_unrepairable_blocks_total{volume="office",side="remote"} 0',
+      'farshore_scrub_unrepairable_blocks{volume="office",side="local"} 0',
+      'farshore_scrub_last_complete_timestamp_seconds{volume="office",side="local"} 600',
+      'farshore_scrub_running{volume="office",side="local"} 1',
+      'farshore_scrub_running{volume="office",side="remote"} 0',
+      'farshore_scrub_bytes_per_second{volume="office",side="local"} 1048576',
+      'farshore_scrub_bytes_per_second{volume="office",side="remote"} 0',
+    ]);
+  });
+
+  it('escape what stands in labels, and leave out what is not known', () => {
+    expect(lines).toContain('farshore_info{gateway="a \\"b\\"\\\\c",version="1.2.3"} 1');
+    expect(text).not.toContain('cloud_reachable');
+    expect(lines).toContain('farshore_volume_read_blocks_total{volume="office",source="missed"} 10');
+    expect(lines.filter((line) => line.includes('"closed"'))).toEqual([
+      'farshore_volume_serving{volume="closed"} 0',
+      'farshore_volume_alarm{volume="closed"} 1',
+    ]);
+  });
+});
+
+describe('status for people', () => {
+  it('has the hit ratio, fills, evictions, read-ahead and scrubs', () => {
+    const told = status(REPORT);
+    expect(told).toContain(
+      'reads     50.0 % from the cache in the last 10 min; 90.0 % in all (RAM 240 KiB, disk 120 KiB, fetched 40.0 KiB)',
+    );
+    expect(told).toContain(
+      'fills     1.00 MiB filled in, 8.00 KiB moved on, 2.00 MiB evicted; read-ahead 1.00 MiB, 800 KiB used, 64.0 KiB unused',
+    );
+    expect(told).toContain(
+      'scrub     cache 4.00 MiB checked, 3 damaged, 2 repaired, 1 not repairable; S3 0 checked, 0 damaged, 0 repaired, 0 not repairable; office: local runs at 1.00 MiB/s',
+    );
+    expect(told).toMatch(/^office .* 50\.0 % /m);
+  });
+});
