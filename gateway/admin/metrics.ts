@@ -32,6 +32,8 @@ function gatewayMetrics({ gateway, version, startedAt, cache, cloud }: GatewayRe
       cache.dirtyShare,
     ),
     single('cache_write_delay_seconds', 'gauge', 'How long a write is held back now.', cache.writeDelayMs / 1000),
+    single('cache_waiting_writes', 'gauge', 'Writes held back, or waiting for room.', cache.waitingWrites),
+    single('cache_busy_writes_total', 'counter', 'Writes that were told BUSY.', cache.busyWrites),
     single('cache_filled_blocks_total', 'counter', 'Blocks fetched and placed in the log.', counts.fills),
     single('cache_moved_blocks_total', 'counter', 'Used blocks that outlived their chunk.', counts.moved),
     single('cache_evicted_blocks_total', 'counter', 'Blocks that left the log with their chunk.', counts.evicted),

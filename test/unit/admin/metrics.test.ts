@@ -39,7 +39,7 @@ const REPORT: GatewayReport = {
   ...{ gateway: 'a "b"\\c', version: '1.2.3', stateDir: '/s', portals: ['127.0.0.1:3260'], startedAt: 2500 },
   cache: {
     ...{ bytes: 1000, usedBytes: 500, dirtyBytes: 100, indexBytes: 1, ramBytes: 1, dirtyShare: 0.25, writeDelayMs: 3 },
-    ...{ secondsUntilFull: undefined, state: 'serving', reads: READS },
+    ...{ secondsUntilFull: undefined, waitingWrites: 4, busyWrites: 6, state: 'serving', reads: READS },
     counts: {
       ...{ ramHits: 60, fills: 256, moved: 2, evicted: 512, reclaimedChunks: 4 },
       readAhead: { fetched: 256, used: 200, wasted: 16 },

@@ -9,6 +9,10 @@ const CALM: GatewayReport['cache'] = {
   dirtyBytes: 0,
   indexBytes: 0,
   ramBytes: 0,
+  reads: {
+    ...{ ram: 0, log: 0, missed: 0, hitRatio: undefined },
+    recent: { ram: 0, log: 0, missed: 0, hitRatio: undefined, seconds: 0 },
+  },
   counts: {
     ramHits: 0,
     fills: 0,
