@@ -238,11 +238,12 @@ export class Gateway implements GatewayApi {
       stateDir: settings.stateDir,
       portals: portals(),
       startedAt: this.#startedAt,
-      cache: { ...cache, reads: sumOfReads(volumes.flatMap(({ reads }) => reads ?? [])) },
+      cache,
       cloud: await cloudReport(),
       access: { problems: this.#accessProblems() },
       isns: this.#deps.isnsReport(),
       volumes,
+      reads: sumOfReads(volumes.flatMap(({ reads }) => reads ?? [])),
       process,
       ...(threads === undefined ? {} : { threads }),
     };

@@ -84,8 +84,6 @@ export interface GatewayReport {
     /** Memory of the index: where each cached block lies. */
     readonly indexBytes: ByteCount;
     readonly ramBytes: ByteCount;
-    /** Of all volumes that are open. */
-    readonly reads: ReadsReport;
     /** Since the start, in blocks: see docs/CACHE.md. */
     readonly counts: {
       readonly ramHits: number;
@@ -120,6 +118,8 @@ export interface GatewayReport {
   /** undefined: no iSNS server is configured. */
   readonly isns: { readonly server: string; readonly state: string; readonly problem: string | undefined } | undefined;
   readonly volumes: readonly VolumeReport[];
+  /** Of all volumes that are open. */
+  readonly reads: ReadsReport;
   readonly process: ProcessReport;
   /** Of each thread that owns volumes; absent where there is one. */
   readonly threads?: readonly ThreadReport[];

@@ -4,8 +4,8 @@ import { SCRUB_SIDES } from '../volume/scrub-pass.ts';
 import type { GatewayReport, ReadsReport, VolumeReport } from './gateway-api.ts';
 
 /** What the cache does for reads, for people: see docs/CACHE.md. */
-export function cacheLines({ reads, counts }: GatewayReport['cache']): string[] {
-  const { fills, moved, evicted, readAhead } = counts;
+export function cacheLines({ reads, cache }: GatewayReport): string[] {
+  const { fills, moved, evicted, readAhead } = cache.counts;
   const ahead = `read-ahead ${blocks(readAhead.fetched)}, ${blocks(readAhead.used)} used, ${blocks(readAhead.wasted)} unused`;
   return [
     `reads     ${readsOf(reads)}`,

@@ -16,7 +16,7 @@ export function status(report: GatewayReport): string {
     `cache     ${formatSize(cache.usedBytes)} of ${formatSize(cache.bytes)} used, ${formatSize(cache.dirtyBytes)} not yet in the cloud${unread ? ' (volumes that are not open yet not counted)' : ''}; ${cache.state}`,
     ...pressure(cache),
     ...threads(report),
-    ...cacheLines(cache),
+    ...cacheLines(report),
     ...scrubLines(report.volumes),
     `cloud     ${cloud.detail}${uploads(cloud.uploads)}`,
     ...(report.isns === undefined

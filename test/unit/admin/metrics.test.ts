@@ -21,7 +21,7 @@ const OFFICE: VolumeReport = {
     lagSeconds: 1.5,
     lagBytes: 8192,
   },
-  ...{ hydration: undefined, stored: undefined, sessions: 2, reads: READS },
+  ...{ hydration: undefined, stored: undefined, sessions: 2, reads: READS, thread: 0 },
   scrub: {
     local: { ...newPass(900_000), completedBefore: 600_000, checked: 512, position: 512 },
     ...{ remote: null, running: 'local', total: 262_144, bytesPerSecond: 1024 ** 2 },
@@ -39,7 +39,7 @@ const REPORT: GatewayReport = {
   ...{ gateway: 'a "b"\\c', version: '1.2.3', stateDir: '/s', portals: ['127.0.0.1:3260'], startedAt: 2500 },
   cache: {
     ...{ bytes: 1000, usedBytes: 500, dirtyBytes: 100, indexBytes: 1, ramBytes: 1, dirtyShare: 0.25, writeDelayMs: 3 },
-    ...{ secondsUntilFull: undefined, waitingWrites: 4, busyWrites: 6, state: 'serving', reads: READS },
+    ...{ secondsUntilFull: undefined, waitingWrites: 4, busyWrites: 6, state: 'serving' },
     counts: {
       ...{ ramHits: 60, fills: 256, moved: 2, evicted: 512, reclaimedChunks: 4 },
       readAhead: { fetched: 256, used: 200, wasted: 16 },
@@ -49,7 +49,7 @@ const REPORT: GatewayReport = {
     ...{ reachable: undefined, detail: 'not asked yet', uploads: { limit: undefined, waiting: 0 } },
     requests: {} as GatewayReport['cloud']['requests'], // nobody here looks at them
   },
-  ...{ access: { problems: [] }, isns: undefined, volumes: [OFFICE, CLOSED] },
+  ...{ access: { problems: [] }, isns: undefined, volumes: [OFFICE, CLOSED], reads: READS },
   process: {} as GatewayReport['process'], // the same
 };
 

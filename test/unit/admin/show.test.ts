@@ -3,16 +3,14 @@ import type { GatewayReport } from '../../../gateway/admin/gateway-api.ts';
 import { status } from '../../../gateway/admin/show.ts';
 import { GIB } from '../../../gateway/base/units.ts';
 
+const NO_READS = { ram: 0, log: 0, missed: 0, hitRatio: undefined };
+
 const CALM: GatewayReport['cache'] = {
   bytes: 20 * GIB,
   usedBytes: GIB,
   dirtyBytes: 0,
   indexBytes: 0,
   ramBytes: 0,
-  reads: {
-    ...{ ram: 0, log: 0, missed: 0, hitRatio: undefined },
-    recent: { ram: 0, log: 0, missed: 0, hitRatio: undefined, seconds: 0 },
-  },
   counts: {
     ramHits: 0,
     fills: 0,
@@ -42,6 +40,7 @@ function pressureLine(cache: Partial<GatewayReport['cache']>): string | undefine
     access: { problems: [] },
     isns: undefined,
     volumes: [],
+    reads: { ...NO_READS, recent: { ...NO_READS, seconds: 0 } },
     process: {},
   };
   const lines = status(report as unknown as GatewayReport).split('\n'); // of the rest nothing is printed
