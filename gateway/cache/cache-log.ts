@@ -7,7 +7,8 @@ import type { BlockCount, BlockNumber, WriteSeq } from '../base/units.ts';
 import { Admission } from './admission.ts';
 import { Appender } from './appender.ts';
 import { BlockIndex } from './block-index.ts';
-import { buildIndex, type BuiltIndex, type DirtySink } from './build-index.ts';
+import type { AttachRequest } from './attach-request.ts';
+import { buildIndex, type BuiltIndex } from './build-index.ts';
 import type { CacheLogState, CacheStatus } from './cache-status.ts';
 import { ChunkPool } from './chunk-pool.ts';
 import type { Chunk } from './chunk.ts';
@@ -39,18 +40,6 @@ export interface CacheLogDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-}
-
-export interface AttachRequest {
-  readonly number: number;
-  /** The first sequence this number ever had. */
-  readonly firstSeq: WriteSeq;
-  /** Where recovery found the end; for a new number, firstSeq − 1. */
-  readonly lastSeq: WriteSeq;
-  readonly committedThrough: WriteSeq;
-  readonly sink: DirtySink;
-  readonly onPressure: () => void;
-  readonly onStopped: (error: Error) => void;
 }
 
 /**

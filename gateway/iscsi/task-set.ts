@@ -13,8 +13,7 @@ import { NO_TAG, REJECT } from './constants.ts';
 import type { Nexuses } from './nexuses.ts';
 import type { Outbox } from './outbox.ts';
 import type { DataOutRequest, ScsiCommandRequest } from './requests.ts';
-import type { Residual } from './responses.ts';
-import { NO_RESIDUAL } from './responses.ts';
+import { expectedInBytes, residual } from './residual.ts';
 import { ReadRoom } from './read-room.ts';
 import { ReceivedChunks } from './received-chunks.ts';
 import { ShortWay } from './short-way.ts';
@@ -494,19 +493,4 @@ export class TaskSet implements OrderedSet {
     this.#deps.nexuses.end();
     this.#leaveOrder();
   }
-}
-
-/**
- * How much the initiator takes. When it announces both directions, the length is that of the write, and that of the read
- * is in an additional header segment (RFC 7143 11.3.5), which no command of ours needs.
- */
-function expectedInBytes(request: ScsiCommandRequest): ByteCount {
-  return request.read && !request.write ? request.expectedBytes : 0;
-}
-
-function residual(moved: ByteCount, expected: ByteCount): Residual {
-  if (moved === expected) return NO_RESIDUAL;
-  return moved > expected
-    ? { kind: 'overflow', bytes: Math.min(moved - expected, NO_TAG) }
-    : { kind: 'underflow', bytes: expected - moved };
 }

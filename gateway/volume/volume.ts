@@ -26,6 +26,7 @@ import {
 import type { LogOp, LogOpOwner } from '../cache/log-op.ts';
 import type { OpenedRemote } from '../replication/remote-volume.ts';
 import { BlockState } from './block-state.ts';
+import { damageAlarm } from './damage-alarm.ts';
 import { Hydrator, type HydrationProgress } from './hydrator.ts';
 import { reconcileVolume, startOver, type LocalLog, type OpenDeps, type OpenVolumeRequest } from './open-volume.ts';
 import { provisioningOf } from './provisioning.ts';
@@ -434,7 +435,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       repairedBlocks: this.#reads.repaired,
       batchesInFlight: this.#sealer.batchesInFlight,
       heldBlocks: this.#sealer.heldBlocks,
-      replicationProblem: this.#replicationProblem ?? this.#damageAlarm() ?? this.#stored?.status().problem,
+      replicationProblem: this.#replicationProblem ?? damageAlarm(this.#blocks) ?? this.#stored?.status().problem,
       hydration: progress && { done: progress.done, total: progress.total, finished: progress.state !== 'running' },
       hydrator: progress,
       reads: this.#reads.counts,
@@ -476,13 +477,6 @@ export class Volume implements BlockDevice, LogOpOwner {
   opFailed(op: LogOp, error: Error): void {
     this.#blocks.opFailed(op);
     op.end.writeEnded(error);
-  }
-
-  #damageAlarm(): string | undefined {
-    const blocks = this.#blocks.damagedBlocks;
-    if (blocks === 0) return undefined;
-    const [first] = this.#blocks.someDamaged();
-    return `${blocks} blocks (block ${first ?? 0}${blocks > 1 ? ' and others' : ''}) were damaged in the cache log before any version had them, and can't be read; everything else is served and replicated. Writing them again mends them; otherwise restore what lies there from a backup or an older version, and check the disk of the cache`;
   }
 
   /** Why writes are refused now. */
