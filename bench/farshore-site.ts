@@ -1,4 +1,5 @@
 import { mkdirSync, rmSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
 import { CloudProcess, GatewayProcess } from '../test/support/gateway-process.ts';
 import type { Portal } from './load.ts';
 import type { GatewayMark } from './peers.ts';
@@ -99,6 +100,9 @@ async function startAll(options: SiteOptions): Promise<Running> {
   mkdirSync(options.directory, { recursive: true });
   const { directory } = options;
   const cloud = await CloudProcess.start(directory);
+  // In earnest it would not be on this machine.
+  const pid = cloud.pid();
+  if (pid !== undefined) setPriority(pid, constants.priority.PRIORITY_BELOW_NORMAL);
   let gateway: GatewayProcess | undefined;
   try {
     gateway = await GatewayProcess.start({ directory, cloud, cacheSize, ramSize });

@@ -65,6 +65,10 @@ export class CloudProcess {
     );
   }
 
+  pid(): number | undefined {
+    return this.process?.pid();
+  }
+
   async end(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     await this.process?.end(signal);
   }
