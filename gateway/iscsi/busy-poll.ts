@@ -6,6 +6,9 @@ const MOST_MS = 0.2;
 /** With so little the thread may as well sleep. */
 const LEAST_MS = 0.02;
 
+/** A clock that stands still must not keep the thread awake for ever. */
+const MOST_TURNS = 1000;
+
 /**
  * Stays awake for a moment after something was received, because an initiator that waits for each answer sends its next command within some ten microseconds, and
  * waking a thread that sleeps takes longer than serving it: the event loop goes around without waiting until the moment is over. How long that is adapts, as
@@ -19,8 +22,11 @@ export class BusyPoll {
   #windowMs = 0;
   #stirredMs = -Infinity;
   #isPolling = false;
+  /** Turns since the last chunk. */
+  #turns = 0;
   readonly #poll = (): void => {
-    this.#isPolling = this.#clock.monotonicMs() - this.#stirredMs < this.#windowMs;
+    this.#turns += 1;
+    this.#isPolling = this.#turns < MOST_TURNS && this.#clock.monotonicMs() - this.#stirredMs < this.#windowMs;
     if (this.#isPolling) this.#afterTurn(this.#poll);
   };
 
@@ -40,6 +46,7 @@ export class BusyPoll {
     const nowMs = this.#clock.monotonicMs();
     const isSoon = nowMs - this.#stirredMs <= this.#mostMs;
     this.#stirredMs = nowMs;
+    this.#turns = 0;
     if (isSoon) this.#windowMs = Math.min(this.#mostMs, Math.max(LEAST_MS, this.#windowMs * 2));
     else if (this.#windowMs > LEAST_MS) this.#windowMs /= 2;
     else this.#windowMs = 0;

@@ -33,6 +33,13 @@ export class ChunkMemory {
     this.#bytes = MOST_BYTES;
   }
 
+  /** Nothing has come for a while: it begins small again with the chunk after the next one. */
+  rest(): void {
+    this.#segment = undefined;
+    this.#bytes = FIRST_BYTES;
+    this.#isKept = true;
+  }
+
   /** Somebody may go on using this data; without, anything there is: what lies in the same memory is not received into again. */
   keep(data: Buffer | undefined): void {
     if (data === undefined || data.buffer === this.#chunk?.buffer) this.#isKept = true;

@@ -31,6 +31,9 @@ const NOBODY: Claim = { initiatorName: undefined, targetName: undefined };
 /** With so much unsent, nothing more is read from the peer until the kernel has taken it all. */
 const PAUSE_BACKLOG_BYTES = 4 * MIB;
 
+/** After so many seconds of silence a connection gives back the memory it received much into. */
+const RESTS_AFTER_SECONDS = 2;
+
 /** What a session is made of once its login has succeeded. */
 export interface Joining {
   readonly identity: Identity;
@@ -472,6 +475,7 @@ export class Connection implements SessionLink, Receiver {
     if (this.#paused) return;
     const { pingAfterSeconds, pingTimeoutSeconds } = this.#deps.settings;
     this.#silentSeconds += 1;
+    if (this.#silentSeconds === RESTS_AFTER_SECONDS) this.#chunks.rest();
     if (this.#silentSeconds > pingAfterSeconds + pingTimeoutSeconds) {
       this.close('the peer does not answer pings');
     } else if (this.#silentSeconds === pingAfterSeconds) {

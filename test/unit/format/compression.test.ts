@@ -66,6 +66,20 @@ describe('compression', () => {
     });
   });
 
+  it.each([
+    [8, 4],
+    [16, 4],
+    [32, 4],
+    [32, 8],
+    [64, 16],
+    [4096, 4],
+  ])('makes records of %i bytes smaller that begin with %i random ones', (recordBytes, randomPart) => {
+    const noise = randomBytes(16 * BLOCK_SIZE);
+    const raw = Buffer.alloc(noise.length);
+    for (let at = 0; at < raw.length; at += recordBytes) noise.copy(raw, at, at, at + randomPart);
+    expect(compression.compress(raw).codec).toBe('zstd');
+  });
+
   it('keeps the raw bytes when zstd saves less than a sixteenth', () => {
     const saving = (bytes: number): Compression =>
       compressionOver({

@@ -65,3 +65,18 @@ test('when nothing comes any more it sleeps after the longest moment', () => {
 test('without a moment to spare it never waits awake', () => {
   expect(new Loop(0).receive(20, 0.01)).toEqual(Array(20).fill(0));
 });
+
+test('a clock that stands still does not keep it awake', () => {
+  const loop = new Loop(0.2);
+  loop.receive(20, 0.05);
+  loop.poll.stir();
+  const standing = loop.nowMs;
+  let turns = 0;
+  for (let then = loop.next; then !== undefined && turns < 100_000; then = loop.next) {
+    loop.next = undefined;
+    loop.nowMs = standing;
+    turns += 1;
+    then();
+  }
+  expect([loop.next, turns]).toEqual([undefined, 1000]);
+});
