@@ -206,6 +206,8 @@ export class Gateway implements GatewayApi {
     how: { readonly takeover?: boolean; readonly rollBackTo?: VersionNumber } = {},
   ): ServedVolume {
     const { clock, log, catalogue, io, targets } = this.#deps;
+    if (this.#closing.signal.aborted)
+      throw new FarshoreError('stopped', `volume ${entry.name} was not opened, because the gateway is being stopped`);
     const { openVolume } = io.of(entry);
     const served = new ServedVolume({ clock, log, openVolume, targets, gateway: catalogue.gateway }, entry, how);
     this.#served.set(entry.name, served);

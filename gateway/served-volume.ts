@@ -238,7 +238,12 @@ export class ServedVolume {
         const opened = await openVolume(this.entry, { ...how, signal });
         await this.#adopt(opened, signal, { isRolledBack: how.rollBackTo !== undefined });
         this.#state = { kind: 'open', opened, reads: new ReadWindow(clock) };
-        await this.offer();
+        try {
+          await this.offer();
+        } catch (error) {
+          await opened.close();
+          throw error;
+        }
         log.info({ volume: this.entry.name, target: opened.item.targetName }, 'volume is served');
         firstDone(undefined);
         return;

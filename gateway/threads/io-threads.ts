@@ -81,7 +81,14 @@ export class IoThreads implements SessionsControl {
       if (others.length === 0) continue;
       const kept = new Set(await thread.keeps(others.map(({ volume }) => volume)));
       for (const entry of others)
-        if (kept.has(entry.volume)) told(entry, thread.number, await thread.surrenderVolume(entry));
+        if (kept.has(entry.volume)) {
+          try {
+            told(entry, thread.number, await thread.surrenderVolume(entry));
+          } catch (error) {
+            // It is in nobody's way, and the next start tries again; the volumes that are served must not wait for it.
+            if (!(error instanceof FarshoreError) || error.kind === 'bug') throw error;
+          }
+        }
     }
   }
 

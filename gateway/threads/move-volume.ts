@@ -33,12 +33,16 @@ export async function moveVolume(deps: MoveDeps, served: ServedVolume, thread: n
   if (io.numberOf(entry.volume) === thread) return served;
   requireMovable(deps, entry, (await volume.status()).stored !== undefined);
   await flushInTime(deps, entry, volume, 'moved');
-  await served.withdraw();
+  // Who comes back meanwhile is to try again, as at a restart. Whoever opens it next says when that is over.
+  const noLongerExpected = deps.targets.expect(entry);
   try {
+    await served.withdraw();
+    requireNotSanitizing(deps, entry);
     await flushInTime(deps, entry, volume, 'moved');
     requireMovable(deps, entry, false);
   } catch (error) {
     await served.offer();
+    noLongerExpected();
     throw error;
   }
   await served.close();
@@ -59,6 +63,12 @@ export async function moveVolume(deps: MoveDeps, served: ServedVolume, thread: n
     );
   }
   return deps.reopen(moved);
+}
+
+/** A SANITIZE goes on without sessions: what it did after the last flush would be undone by the move, and it might have ended by then. */
+function requireNotSanitizing({ targets }: MoveDeps, entry: CatalogueVolume): void {
+  const reason = targets.notReady(entry);
+  if (reason !== undefined) throw new FarshoreError('in-use', `volume ${entry.name} was not moved: ${reason}`);
 }
 
 function requireMovable({ sharesTarget }: MoveDeps, { name, volume }: CatalogueVolume, isStored: boolean): void {

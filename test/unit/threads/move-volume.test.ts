@@ -35,7 +35,11 @@ function gateway(fails: readonly string[] = [], { stored = false, shares = [] as
     clock: new PromptClock(),
     log: silentLog,
     catalogue: { put: ({ thread: at = 0 }) => step(`catalogue: on ${at}`) },
-    targets: { settled: () => Promise.resolve() } as unknown as VolumeTargets, // see above
+    targets: {
+      settled: () => Promise.resolve(),
+      expect: () => () => undefined,
+      notReady: () => undefined,
+    } as unknown as VolumeTargets, // see above
     io: new IoThreads([thread(0), thread(1)], 2, { volumes: [ENTRY] }),
     sharesTarget: () => shares,
     reopen: ({ thread: at = 0 }) => {

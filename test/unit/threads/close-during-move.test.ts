@@ -1,0 +1,80 @@
+import { expect, it } from 'vitest';
+import { silentLog } from '../../../gateway/base/log.ts';
+import { systemRandom } from '../../../gateway/base/clock.ts';
+import type { CatalogueVolume } from '../../../gateway/catalogue.ts';
+import { Gateway, type GatewayDeps } from '../../../gateway/gateway.ts';
+import type { IoThread } from '../../../gateway/threads/io-thread.ts';
+import { IoThreads } from '../../../gateway/threads/io-threads.ts';
+import type { VolumeControl } from '../../../gateway/volume-control.ts';
+import { PromptClock } from '../../support/prompt-clock.ts';
+
+const ENTRY: CatalogueVolume = { name: 'v', lineage: 'l', volume: 'l' };
+const turns = async (): Promise<void> => {
+  for (let i = 0; i < 50; i += 1) await new Promise((resolve) => setImmediate(resolve));
+};
+
+it('a gateway that is stopped during a move does not open the volume once it was closed', async () => {
+  const steps: string[] = [];
+  const thread = (number: number): IoThread =>
+    ({
+      number,
+      keeps: () => Promise.resolve([]),
+      forgetVolume: () => Promise.resolve(),
+      openVolume: () => {
+        steps.push(`opened on ${number}`);
+        return Promise.resolve({
+          item: { targetName: 't', volume: 'l' },
+          epoch: 1,
+          state: 'serving',
+          status: () => Promise.resolve({ stored: undefined, reads: {} }),
+          flushRemote: () => Promise.resolve({ n: 1 }),
+          close: () => {
+            steps.push(`closed on ${number}`);
+            return Promise.resolve();
+          },
+        } as unknown as VolumeControl);
+      },
+    }) as unknown as IoThread;
+  let written: () => void = () => undefined;
+  const catalogue = {
+    gateway: 'g',
+    volumes: [ENTRY],
+    put: () => {
+      steps.push('catalogue');
+      return new Promise<void>((resolve) => {
+        written = resolve;
+      });
+    },
+  };
+  const gateway = new Gateway({
+    clock: new PromptClock(),
+    random: systemRandom,
+    log: silentLog,
+    catalogue,
+    settings: {},
+    table: { listVolumes: () => Promise.resolve([]), listNames: () => Promise.resolve([]) },
+    targets: {
+      adopt: () => Promise.resolve(),
+      expect: () => () => undefined,
+      offer: () => Promise.resolve(),
+      withdraw: () => Promise.resolve(),
+      sessions: () => Promise.resolve(0),
+      notReady: () => undefined,
+      isSettled: () => Promise.resolve(true),
+      settled: () => Promise.resolve(),
+      access: () => ({ mode: 'unknown', maps: 0, inTable: false, problem: undefined }),
+    },
+    access: { audit: { change: () => Promise.resolve(), note: () => undefined } },
+    io: new IoThreads([thread(0), thread(1)], 2, catalogue),
+    sharesTarget: () => [],
+  } as unknown as GatewayDeps);
+  await gateway.start();
+  const moving = gateway.call('volume-move', { name: 'v', thread: 1 }, () => undefined).catch(() => undefined);
+  while (!steps.includes('catalogue')) await turns();
+  await gateway.close(); // afterwards the threads and their logs are closed
+  steps.push('gateway closed');
+  written();
+  await turns();
+  void moving;
+  expect(steps.slice(steps.indexOf('gateway closed'))).toEqual(['gateway closed']);
+});
