@@ -58,6 +58,8 @@ export class Catalogue {
 
   /** Reads it; an empty directory gets a new identity. */
   static async open(disk: Disk, random: Random): Promise<Catalogue> {
+    // What the last process did may be visible and not durable yet; an identity that is acted on must not be another one after a power cut.
+    await disk.syncDirectory('');
     const content = await readWhole(disk, FILE, MAX_BYTES);
     if (content === undefined) {
       const fresh = new Catalogue(disk, random.bytes(8).toString('hex'), []);

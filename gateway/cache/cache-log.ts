@@ -11,7 +11,7 @@ import type { AttachRequest } from './attach-request.ts';
 import { buildIndex, type BuiltIndex } from './build-index.ts';
 import type { CacheLogState, CacheStatus } from './cache-status.ts';
 import { ChunkPool } from './chunk-pool.ts';
-import type { Chunk } from './chunk.ts';
+import { lowestSeq, type Chunk } from './chunk.ts';
 import { cutsIn } from './cuts.ts';
 import { FillWriter, type Fill, type FillHooks } from './fill-writer.ts';
 import { CACHE_DIRECTORY, chunkGeometry, chunkOfPlace, SLOT_BYTES, slotOfPlace, type ChunkGeometry } from './layout.ts';
@@ -230,16 +230,20 @@ export class CacheLog {
     this.#pool.kick();
   }
 
-  /** Finds the end of a volume's log, and makes it final (see recoverTail): once per process, before the volume is attached. */
-  recover(number: number, firstSeq: WriteSeq): Promise<RecoveredTail> {
+  /**
+   * Finds the end of a volume's log, and makes it final (see recoverTail): once per process, before the volume is attached. Where nobody knows its first
+   * sequence any more, the log begins with what is left of it.
+   */
+  recover(number: number, firstSeq: WriteSeq | undefined): Promise<RecoveredTail> {
     return this.#pool.mutex.run(async () => {
       const known = this.#ends.get(number);
       // What this process recovered, or wrote itself, has no torn end.
       if (known !== undefined) return { lastSeq: known, kept: 0, discarded: 0 };
       // Only now: while we waited, a chunk of the volume may have been reclaimed, and the log begins behind it.
       const { reclaimedThrough, syncedThrough } = this.#state.marks(number);
-      const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, syncedThrough, firstSeq - 1);
       const chunks = [...this.#pool.chunks.values()];
+      const first = firstSeq ?? lowestSeq(chunks, number);
+      const synced = Math.max(this.#synced.get(number) ?? 0, reclaimedThrough, syncedThrough, first - 1);
       const limit = this.#limitOf(number);
       const cutOff = cutsIn(this.#state, number, this.#firstGeneration, chunks, this.geometry, limit);
       const tail = await recoverTail(chunks, number, this.geometry, synced, limit, cutOff);
@@ -365,6 +369,11 @@ export class CacheLog {
   sync(log: VolumeLog): MaybePromise<void> {
     if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
     return log.syncedThrough >= log.appendedThrough ? undefined : this.#sync.sync();
+  }
+
+  /** As `sync`, for a volume that is being closed: also when the log has stopped, unless a sync of it has failed. */
+  syncLast(log: VolumeLog): MaybePromise<void> {
+    return this.#stopped === undefined ? this.sync(log) : this.#sync.last();
   }
 
   /** Whether a fill may take a place that no write needs. */

@@ -61,3 +61,9 @@ export class Chunk {
     return share;
   }
 }
+
+/** The lowest sequence that the chunks have of the volume's writes and unmaps; 1 when they have none. */
+export function lowestSeq(chunks: readonly Chunk[], volume: number): WriteSeq {
+  const seqs = chunks.map(({ shares }) => shares.get(volume)?.minSeq ?? 0).filter((seq) => seq > 0);
+  return seqs.length === 0 ? 1 : Math.min(...seqs);
+}

@@ -26,6 +26,8 @@ export class SyncGroup {
   readonly #hooks: SyncHooks;
   #current: Promise<void> | undefined;
   #next: Promise<void> | undefined;
+  #last: Promise<void> | undefined;
+  #hasFailed = false;
   #stopped: FarshoreError | undefined;
   #unsyncedBytes: ByteCount = 0;
   rounds = 0;
@@ -56,7 +58,17 @@ export class SyncGroup {
     this.#start().catch(() => undefined);
   }
 
-  /** No sync succeeds from now on. */
+  /**
+   * As `sync`, of a log that takes nothing any more: what was appended before it was stopped is whole, and need not be left to the page cache. Rejects
+   * where a sync has failed.
+   */
+  last(): Promise<void> {
+    const before = Promise.allSettled([this.#current, this.#next, this.#last]);
+    this.#last = before.then(() => this.#round(true));
+    return this.#last;
+  }
+
+  /** No sync but the last ones succeeds from now on. */
   stop(error: FarshoreError): void {
     this.#stopped ??= error;
   }
@@ -70,8 +82,8 @@ export class SyncGroup {
     return round;
   }
 
-  async #round(): Promise<void> {
-    if (this.#stopped !== undefined) throw this.#stopped;
+  async #round(isLast = false): Promise<void> {
+    if (this.#stopped !== undefined && (this.#hasFailed || !isLast)) throw this.#stopped;
     const marks: [VolumeLog, WriteSeq][] = [...this.#hooks.volumes()].map((log) => [log, log.appendedThrough]);
     const chunks = [...this.#hooks.chunks()].filter((chunk) => chunk.unsynced);
     for (const chunk of chunks) chunk.unsynced = false;
@@ -84,6 +96,7 @@ export class SyncGroup {
         cause: failure.reason,
       });
       this.#stopped ??= error;
+      this.#hasFailed = true;
       this.#hooks.failed(error);
       throw error;
     }

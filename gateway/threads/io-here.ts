@@ -45,7 +45,7 @@ export function ioHere(deps: IoHereDeps): IoThread {
     prepareImage: (ref, request) => prepareImage({ disk, images: IMAGES }, ref, request),
     keeps: (volumes) => Promise.resolve(volumes.filter((volume) => cache.numbersOf(volume).length > 0)),
     forgetVolume: (ref) => forgetVolume(disk, cache, ref),
-    surrenderVolume: (ref) => surrenderVolume(disk, cache, ref),
+    surrenderVolume: (ref) => surrenderVolume(deps, ref),
     cache: () => Promise.resolve(cacheFigures(cache)),
     figures: (newInterval) => Promise.resolve(processFigures.report(newInterval)),
   };

@@ -7,6 +7,7 @@ import type { VersionNumber, WriteSeq } from '../base/units.ts';
 import type { CacheLog } from '../cache/cache-log.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
 import type { OpenedRemote, RemoteVolume } from '../replication/remote-volume.ts';
+import { salvageOrphans } from './orphan-logs.ts';
 import { reconcile, type Reconciliation } from './reconcile.ts';
 import { salvageTail } from './salvage.ts';
 import { removeStoredState } from './stored/stored-state.ts';
@@ -76,6 +77,7 @@ export async function reconcileVolume(deps: OpenDeps, request: OpenVolumeRequest
     log = { number, firstSeq, lastSeq: recovered.lastSeq, committedThrough };
   } else {
     if (recovered !== undefined) await salvage(deps, request, opened, recovered, decision);
+    else await salvageOrphans(deps, ref, opened.epoch);
     if (request.rollBackTo !== undefined) {
       const made = await remote.rollBackTo(request.rollBackTo);
       n = made.n;
@@ -123,10 +125,14 @@ export async function forgetVolume(disk: Disk, cache: CacheLog, ref: VolumeRef):
  * The same for a closed volume that another gateway has. What may be in no version (all that this start did not find committed, so rather too
  * much than too little) is kept in a salvage file first; resolves with its path, undefined when there was nothing.
  */
-export async function surrenderVolume(disk: Disk, cache: CacheLog, ref: VolumeRef): Promise<string | undefined> {
+export async function surrenderVolume(
+  { disk, cache, log }: Pick<OpenDeps, 'disk' | 'cache' | 'log'>,
+  ref: VolumeRef,
+): Promise<string | undefined> {
   const state = await loadVolumeState(disk, ref);
   let path: string | undefined;
-  if (state !== undefined && cache.numbersOf(ref.volume).includes(state.localNumber)) {
+  if (state === undefined) path = (await salvageOrphans({ disk, cache, log }, ref, 0)).join(', ') || undefined;
+  else if (cache.numbersOf(ref.volume).includes(state.localNumber)) {
     const { localNumber, firstSeq, logId, epoch, base } = state;
     await cache.recover(localNumber, firstSeq);
     const after = Math.max(base?.throughSeq ?? firstSeq - 1, cache.committedAtLeast(localNumber));
@@ -145,8 +151,8 @@ async function recoverLocal(deps: OpenDeps, { ref, takeover }: OpenVolumeRequest
     if (takeover !== true || !isKind(error, 'damaged')) throw error;
     log.warn({ volume: ref.volume, reason: describeError(error) }, 'the damaged local state of the volume is given up');
   }
-  await releaseOthers(cache, ref, state?.localNumber);
   if (state === undefined) return undefined;
+  await releaseOthers(cache, ref, state.localNumber);
   if (!cache.numbersOf(ref.volume).includes(state.localNumber)) {
     if (takeover !== true) throw cacheGone(ref);
     log.warn({ volume: ref.volume }, 'the cache log of the volume is gone; the volume goes on from the remote');

@@ -38,11 +38,13 @@ export async function salvageTail(
     readonly logId: string;
     readonly localNumber: number;
     readonly after: WriteSeq;
+    /** Of the file, where the volume and its epoch are not enough. */
+    readonly name?: string;
   },
 ): Promise<Salvage | undefined> {
   const { epoch, logId, localNumber, after } = request;
   const { lineage, volume } = request.ref;
-  const path = `${DIRECTORY}/${volume}-${epoch}.fsv`;
+  const path = `${DIRECTORY}/${request.name ?? `${volume}-${epoch}`}.fsv`;
   let writer: SalvageWriter | undefined;
   try {
     await cache.readTail(localNumber, after, async (op) => {

@@ -457,7 +457,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     const { log } = this.#blocks;
     await log.idle();
     await this.#stored?.close();
-    for (const step of [() => cache.sync(log), () => cache.detach(log)]) {
+    for (const step of [() => cache.syncLast(log), () => cache.detach(log)]) {
       try {
         await step();
       } catch (failure) {

@@ -171,14 +171,14 @@ export class Troublemaker {
     );
     for (let waits = 0; !isClosed() && waits < 100; waits++) await sleep(this.#world.clock, 100);
     if (isGone()) return;
-    // A volume whose disk has failed closes too, and says so in the log; one that has stopped has said so already.
-    const isWhole =
-      isClosed() && workload.underWay === 0 && gateway.disk.failedSyncs === 0 && workload.stoppedBy === undefined;
+    // A volume whose disk has failed closes too, and says so in the log. One that an append has stopped keeps what was answered before.
+    const isWhole = isClosed() && workload.underWay === 0 && gateway.disk.failedSyncs === 0;
     if (isWhole && gateway.line !== undefined)
       for (const op of gateway.line.ops)
         if (op.ackedAt !== Infinity) {
           noteDurable(op, this.#world.clock.monotonicMs());
-          op.marked = true;
+          // Where the log has stopped, its state may not have been written either.
+          if (workload.stoppedBy === undefined) op.marked = true;
         }
     this.#world.kill(gateway, this.#random.chance(0.5) ? 'power' : 'process');
     if (this.#random.chance(0.7)) this.#world.start(gateway, false);

@@ -7,6 +7,9 @@ import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { Disk, DiskFile } from '../../gateway/base/disk.ts';
 import { NodeDisk } from '../../gateway/base/node-disk.ts';
 import { Catalogue, MAX_VOLUMES } from '../../gateway/catalogue.ts';
+import { SimClock } from '../sim/sim-clock.ts';
+import { SimDisk } from '../sim/sim-disk.ts';
+import { SimRandom } from '../sim/sim-random.ts';
 
 /** Just enough of a disk for one small file, without crashes. */
 function oneFileDisk(files = new Map<string, Buffer>()): Disk {
@@ -83,4 +86,28 @@ describe('the catalogue of a gateway', () => {
       await expect(Catalogue.open(disk, systemRandom)).rejects.toMatchObject({ kind: 'damaged' });
     },
   );
+
+  it('is durable before anybody acts on it, also where the process that wrote it died before that', async () => {
+    const random = new SimRandom(1);
+    const clock = new SimClock(random.split('clock'));
+    const disk = new SimDisk('disk', clock, random.split('disk'));
+    const first = { name: 'first', alive: true };
+    disk.setProbe({
+      begun: ({ kind }) => {
+        if (kind !== 'syncdir') return;
+        first.alive = false;
+        disk.setProbe(undefined);
+      },
+    });
+    // Its new identity is in the directory, which nobody has made durable.
+    void Catalogue.open(disk.mount(first), random);
+    await clock.run({ when: () => !first.alive });
+    disk.crash('process');
+    const second = { name: 'second', alive: true };
+    const { gateway } = await clock.settle(Catalogue.open(disk.mount(second), random));
+    second.alive = false;
+    disk.crash('power', { fate: 'lost' });
+    const third = await clock.settle(Catalogue.open(disk.mount({ name: 'third', alive: true }), random));
+    expect(third.gateway).toBe(gateway);
+  });
 });

@@ -158,6 +158,41 @@ describe('damage in the cache log', () => {
     expect([await bench.byteOf(11), await bench.byteOf(20)]).toEqual([4, 2]);
   });
 
+  test.each(['damaged', 'gone'] as const)(
+    'a takeover past a state file that is %s keeps the writes that only the log here has in a salvage file, as often as it has to be tried',
+    async (how) => {
+      const bench = await written(false);
+      await bench.start();
+      bench.shore.holdCommits = true;
+      await bench.write(50, 8, 2);
+      await bench.settle(Promise.resolve(bench.volume.unmap([{ lba: 20, sectors: 1 }])));
+      bench.crash('process');
+      const path = 'volumes/vol.json';
+      if (how === 'damaged') bench.disk.file(path)?.flipBit(40, 0);
+      else await bench.settle(bench.disk.mount({ name: 'administrator', alive: true }).remove(path));
+      // The first attempt dies after it has taken the volume over.
+      const opening = bench.open({ takeover: true });
+      await bench.clock.run({ when: () => bench.disk.paths().some((each) => each.endsWith('.fsv')) });
+      bench.crash('power');
+      void opening;
+      bench.shore.holdCommits = false;
+      expect(await kindOfStart(bench, true)).toBe('served');
+      expect([await bench.byteOf(20), await bench.byteOf(50)]).toEqual([2, 0]);
+      const salvaged = bench.disk.paths().findLast((each) => each.endsWith('.fsv'));
+      const content = Buffer.alloc(bench.disk.file(salvaged ?? '')?.size ?? 0);
+      bench.disk.file(salvaged ?? '')?.read(content, 0);
+      const records = 16 + content.readUInt32LE(8);
+      // Two blocks with their data, an unmap, the end: what is in a version is not kept.
+      expect(content.length).toBe(records + 2 * (32 + 4096) + 32 + 32);
+      expect(content.subarray(records + 32, records + 32 + 4096)).toEqual(Buffer.alloc(4096, 8));
+      // Nothing is kept twice once the volume was served again.
+      const files = bench.disk.paths().filter((each) => each.endsWith('.fsv')).length;
+      await bench.stop();
+      await bench.start({ takeover: true });
+      expect(bench.disk.paths().filter((each) => each.endsWith('.fsv'))).toHaveLength(files);
+    },
+  );
+
   test('of a committed unmap drops what it may have unmapped', async () => {
     const bench = new VolumeBench({ ramBlocks: 0, chunkSlots: SLOTS });
     await bench.start();

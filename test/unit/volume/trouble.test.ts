@@ -159,6 +159,38 @@ describe('a failing disk', () => {
     expect([1, 2]).toContain(await bench.byteOf(1));
   });
 
+  test('a log that an append has stopped is made durable when it is closed, so that a power cut behind that takes nothing', async () => {
+    const bench = new VolumeBench();
+    await bench.start();
+    bench.shore.holdCommits = true;
+    await bench.write(1, 1);
+    bench.disk.faults.writeError = 1;
+    expect(await bench.settle(outcome(bench.volume.write(2, [Buffer.alloc(4096, 2)], { fua: false })))).toBe('stopped');
+    bench.disk.faults.writeError = 0;
+    await bench.stop();
+    bench.crash('power', { fate: 'lost' });
+    await bench.start();
+    expect(await bench.byteOf(1)).toBe(1);
+  });
+
+  test('a log that a failed sync has stopped is not synced again when it is closed', async () => {
+    const bench = new VolumeBench();
+    await bench.start();
+    bench.shore.holdCommits = true;
+    await bench.write(1, 1);
+    bench.disk.faults.syncError = 1;
+    expect(await bench.settle(outcome(bench.volume.flush()))).toBe('stopped');
+    bench.disk.faults.syncError = 0;
+    let syncs = 0;
+    bench.disk.setProbe({
+      begun: ({ kind, path }) => {
+        if (kind === 'sync' && path.endsWith('.chunk')) syncs++;
+      },
+    });
+    await bench.stop();
+    expect(syncs).toBe(0);
+  });
+
   test('an unmap that failed with the log is not read as done, because a restart may find that it never was', async () => {
     const bench = new VolumeBench({ maxWaitMs: 5000, ramBlocks: 0 });
     await bench.start();
