@@ -57,6 +57,13 @@ const STAGES = [
     alone: true,
     tools: true,
   },
+  {
+    name: 'soak',
+    budget: 180,
+    command: [process.execPath, '--import', 'tsx', 'bench/soak.ts', '--smoke'],
+    needs: ['build'],
+    alone: true,
+  },
   { name: 'demo', budget: 240, command: [process.execPath, 'dist/farshore.js', 'demo'], needs: ['build'], alone: true },
 ];
 const LANES = 2;
