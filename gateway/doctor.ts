@@ -1,5 +1,5 @@
 import { statfs } from 'node:fs/promises';
-import { crc32 } from 'node:zlib';
+import { crc32 } from './base/crc32.ts';
 import { type Clock, type Random, systemClock, systemRandom } from './base/clock.ts';
 import type { Disk } from './base/disk.ts';
 import { makePrivateDirectory, NodeDisk } from './base/node-disk.ts';

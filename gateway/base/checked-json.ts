@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from './crc32.ts';
 
 /** Eight hexadecimal digits over the JSON text, without white space, of all members before it. */
 const MEMBER = 'crc32';
@@ -22,5 +22,5 @@ export function decodeChecked(content: Buffer): unknown {
 }
 
 function checksumOf(content: object): string {
-  return crc32(JSON.stringify(content)).toString(16).padStart(8, '0');
+  return crc32(Buffer.from(JSON.stringify(content))).toString(16).padStart(8, '0');
 }

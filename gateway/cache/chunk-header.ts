@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { FarshoreError } from '../base/errors.ts';
 import { SLOT_BYTES } from './layout.ts';
 

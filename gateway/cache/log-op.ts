@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import type { WriteEnd } from '../base/block-device.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type WallMillis, type WriteSeq } from '../base/units.ts';
 import type { KIND_UNMAP, KIND_WRITE } from './descriptor.ts';

@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import type { Disk, DiskFile } from '../base/disk.ts';
 import { FarshoreError, invariant, isKind } from '../base/errors.ts';
 import { decodeChunkHeader } from './chunk-header.ts';

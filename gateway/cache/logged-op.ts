@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { isKind } from '../base/errors.ts';
 import { placeOf, SLOT_BYTES, slotPosition } from './layout.ts';
 import type { LoggedOp } from './record-stream.ts';

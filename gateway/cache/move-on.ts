@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { isKind } from '../base/errors.ts';
 import { BLOCK_SIZE, type BlockNumber } from '../base/units.ts';
 import type { Chunk } from './chunk.ts';

@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { z } from 'zod';
 import type { Random } from '../base/clock.ts';
 import { replaceFile, type Disk, type DiskFile } from '../base/disk.ts';

@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import type { MaybePromise } from '../base/block-device.ts';
 import type { BlockCount, BlockNumber } from '../base/units.ts';
 import type { Chunk } from './chunk.ts';

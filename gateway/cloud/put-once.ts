@@ -1,5 +1,5 @@
-import { crc32 as zlibCrc32 } from 'node:zlib';
 import { sleep } from '../base/clock.ts';
+import { crc32 as computeCrc32 } from '../base/crc32.ts';
 import { FarshoreError, isKind } from '../base/errors.ts';
 import { pauseMs } from './cloud-call.ts';
 import type { CallTools } from './cloud-call.ts';
@@ -57,7 +57,7 @@ async function isThere(store: ObjectStore, key: string, body: readonly Buffer[],
     if (head.crc32 === undefined) {
       const content = await store.get(key);
       if (content === undefined) return false;
-      if (content.length === bytes && zlibCrc32(content) === crc32) return true;
+      if (content.length === bytes && computeCrc32(content) === crc32) return true;
     }
   }
   throw new FarshoreError(

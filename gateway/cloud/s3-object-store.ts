@@ -1,5 +1,4 @@
 import { Readable } from 'node:stream';
-import { crc32 as computeCrc32 } from 'node:zlib';
 import {
   DeleteObjectsCommand,
   GetObjectCommand,
@@ -15,6 +14,7 @@ import { classifyFailure, toFarshoreError } from './aws-errors.ts';
 import type { CallContext } from './aws-errors.ts';
 import { callCloud } from './cloud-call.ts';
 import type { CallTools } from './cloud-call.ts';
+import { crc32 as computeCrc32 } from '../base/crc32.ts';
 import { decodeCrc32, encodeCrc32 } from './crc32-header.ts';
 import type { ObjectHead, ObjectPage, ObjectStore } from './object-store.ts';
 

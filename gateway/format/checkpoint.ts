@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { invariant } from '../base/errors.ts';
 import type { BlockCount, ByteCount, Epoch, VersionNumber, WallMillis, WriteSeq } from '../base/units.ts';
 import { GIB } from '../base/units.ts';

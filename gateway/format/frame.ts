@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { invariant } from '../base/errors.ts';
 import { BLOCK_SIZE } from '../base/units.ts';
 import { damaged } from './bytes.ts';

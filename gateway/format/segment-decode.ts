@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import type { ByteReader } from './bytes.ts';
 import { damaged } from './bytes.ts';
 import type { NeedBytes } from './envelope.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { invariant } from '../base/errors.ts';
 import type {
   BlockCount,

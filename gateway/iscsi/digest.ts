@@ -1,7 +1,5 @@
-import { createRequire } from 'node:module';
-
-/** CRC-32C of `bytes`, going on from a previous result. */
-export type Crc32c = (bytes: Uint8Array, previous: number) => number;
+import { nativeCrc } from '../base/native-crc.ts';
+import type { Crc } from '../base/native-crc.ts';
 
 /** Reversed Castagnoli polynomial (RFC 7143 13.1). */
 const POLYNOMIAL = 0x82f63b78;
@@ -26,7 +24,7 @@ function makeTables(): Uint32Array[] {
 }
 
 /** CRC-32C in plain JavaScript, eight bytes at a time: for machines without the native module. */
-export const crc32cPortable: Crc32c = (bytes, previous) => {
+export const crc32cPortable: Crc = (bytes, previous = 0) => {
   const [t0, t1, t2, t3, t4, t5, t6, t7] = TABLES as [
     Uint32Array,
     Uint32Array,
@@ -58,17 +56,4 @@ export const crc32cPortable: Crc32c = (bytes, previous) => {
 };
 
 /** The native CRC-32C where its binary package is installed, the portable one otherwise. */
-export const crc32c: Crc32c = loadNative() ?? crc32cPortable;
-
-function loadNative(): Crc32c | undefined {
-  try {
-    const native: unknown = createRequire(import.meta.url)('@node-rs/crc32');
-    if (typeof native !== 'object' || native === null || !('crc32c' in native)) return undefined;
-    const compute = native.crc32c;
-    return typeof compute === 'function' ? (compute as Crc32c) : undefined;
-  } catch (error) {
-    // The package, or its binary for this platform, is not there.
-    if (error instanceof Error) return undefined;
-    throw error;
-  }
-}
+export const crc32c: Crc = nativeCrc('crc32c') ?? crc32cPortable;

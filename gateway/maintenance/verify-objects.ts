@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { FarshoreError, isKind } from '../base/errors.ts';
 import { EMPTY_CHAIN } from '../format/version-record.ts';
 import type { VersionPayload } from '../format/version-record.ts';

@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import type { Disk, DiskFile } from '../base/disk.ts';
 import { BLOCK_SIZE, type BlockCount, type ByteCount, type Epoch, type WriteSeq } from '../base/units.ts';
 import type { CacheLog } from '../cache/cache-log.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
-import { crc32 as zlibCrc32 } from 'node:zlib';
 import { crc32c } from '@node-rs/crc32';
+import { crc32 } from '../../base/crc32.ts';
 import { crc64nvme } from './crc64nvme.ts';
 
 export const CHECKSUM_ALGORITHMS = ['crc32', 'crc32c', 'crc64nvme', 'sha1', 'sha256'] as const;
@@ -47,7 +47,7 @@ export class BodyDigest {
   update(chunk: Buffer): void {
     this.bytes += chunk.length;
     this.#md5.update(chunk);
-    this.#crc32 = zlibCrc32(chunk, this.#crc32);
+    this.#crc32 = crc32(chunk, this.#crc32);
     if (this.#crc32c !== undefined) this.#crc32c = crc32c(chunk, this.#crc32c);
     if (this.#crc64 !== undefined) this.#crc64 = crc64nvme(chunk, this.#crc64);
     for (const hash of this.#hashes.values()) hash.update(chunk);

@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../../base/crc32.ts';
 import type { FileHandle } from 'node:fs/promises';
 import { isChecksumAlgorithm } from './checksums.ts';
 import type { Checksums } from './checksums.ts';

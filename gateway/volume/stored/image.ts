@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../../base/crc32.ts';
 import { FarshoreError, isKind } from '../../base/errors.ts';
 import type { ImageFile } from '../../base/image.ts';
 import { BLOCK_SIZE, MIB, type BlockCount, type BlockNumber, type ByteCount } from '../../base/units.ts';
