@@ -39,15 +39,21 @@ export interface FramePlace {
 
 /**
  * `raw` is 1 to 16 whole blocks, `blocks` their numbers in the volume, ascending. The numbers are part of the frame, so that
- * a reader that was led to the wrong frame notices. The result is padded with zeros to a multiple of 256 bytes.
+ * a reader that was led to the wrong frame notices. The result is padded with zeros to a multiple of 256 bytes; it lies in what `allocate`
+ * gives, whatever that holds.
  */
-export function encodeFrame(raw: Buffer, blocks: ArrayLike<number>, compression: Compression): Buffer {
+export function encodeFrame(
+  raw: Buffer,
+  blocks: ArrayLike<number>,
+  compression: Compression,
+  allocate: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes),
+): Buffer {
   const count = blocks.length;
   invariant(count >= 1 && count <= MAX_FRAME_BLOCKS, 'a frame has 1 to 16 blocks');
   invariant(raw.length === count * BLOCK_SIZE, 'the bytes of a frame are those of its blocks');
   const { codec, payload } = compression.compress(raw);
   const payloadAt = FRAME_HEADER_BYTES + count * BLOCK_NUMBER_BYTES;
-  const bytes = Buffer.alloc(align(payloadAt + payload.length));
+  const bytes = allocate(align(payloadAt + payload.length));
   bytes.writeUInt32LE(FRAME_MAGIC_WORD, 0);
   bytes.writeUInt8(FRAME_FORMAT, 4);
   bytes.writeUInt8(0, 5);
@@ -63,6 +69,7 @@ export function encodeFrame(raw: Buffer, blocks: ArrayLike<number>, compression:
     last = block;
   }
   bytes.set(payload, payloadAt);
+  bytes.fill(0, payloadAt + payload.length);
   bytes.writeUInt32LE(checkOf(bytes), 16);
   return bytes;
 }

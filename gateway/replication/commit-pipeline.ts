@@ -13,11 +13,11 @@ import type { EncodedSegment, SegmentHeader } from '../format/segment-layout.ts'
 import { MAX_SEGMENT_BLOCKS, MAX_SEGMENT_UNMAPS } from '../format/segment-layout.ts';
 import type { TakeoverProof } from '../format/version-identity.ts';
 import type { VersionPayload } from '../format/version-record.ts';
-import type { Semaphore } from '../maintenance/parallel.ts';
 import { withRetries } from '../maintenance/retry.ts';
 import type { CommitBatch, Committed, LogReader } from './remote-volume.ts';
 import { patientReader } from './patient-reader.ts';
 import { buildContent, type SegmentContent } from './segment-content.ts';
+import type { SegmentMemories, SegmentMemory } from './segment-memory.ts';
 import { SegmentNumbers } from './segment-numbers.ts';
 import type { SealedVersion, VersionWriter } from './version-writer.ts';
 import { Trouble } from './trouble.ts';
@@ -38,7 +38,7 @@ export interface PipelineDeps {
   readonly random: Random;
   readonly log: Log;
   /** Segments held in memory at once, over all volumes that share it. */
-  readonly segmentsInMemory: Semaphore;
+  readonly segmentsInMemory: SegmentMemories;
 }
 
 export interface PipelineHooks {
@@ -157,11 +157,11 @@ export class CommitPipeline {
 
   async #seal(batch: CommitBatch): Promise<Sealed> {
     await this.#hooks.room();
-    const giveBack = await this.#deps.segmentsInMemory.acquire();
+    const memory = await this.#deps.segmentsInMemory.take(batch.blocks.length);
     let uploading = false;
     try {
       this.#throwIfFailed();
-      const content = await this.#content(batch);
+      const content = await this.#content(batch, memory);
       const number = await this.#persist('allocate segment numbers', CLOUD_TROUBLE, () => this.#numbers.take());
       const takeover = await this.proveTakeover();
       this.#throwIfFailed();
@@ -200,19 +200,19 @@ export class CommitPipeline {
         volumeBytes: identity.volumeBytes,
       });
       uploading = true;
-      void this.#upload(encoded, version).finally(giveBack);
+      void this.#upload(encoded, version, memory);
       return { version, header, lost: content.lost };
     } finally {
-      if (!uploading) giveBack();
+      if (!uploading) memory.end(false);
     }
   }
 
   /** For as long as the disk gives nothing at all: the data may still be there. */
-  async #content(batch: CommitBatch): Promise<SegmentContent> {
+  async #content(batch: CommitBatch, memory: SegmentMemory): Promise<SegmentContent> {
     const { clock, compression, log } = this.#deps;
     const reader = patientReader(this.#deps.reader, clock, this.#abort.signal);
     const content = await this.#persist('read the cache log', ['stopped', 'damaged'], () =>
-      buildContent(batch, reader, compression, MAX_SEGMENT_UNMAPS),
+      buildContent(batch, reader, compression, MAX_SEGMENT_UNMAPS, memory),
     );
     if (content.lost.length > 0) {
       log.error(
@@ -224,7 +224,11 @@ export class CommitPipeline {
   }
 
   /** Rule 6: the version is put only once its segment is in S3. */
-  async #upload({ header, pieces, crc32 }: EncodedSegment, version: SealedVersion): Promise<void> {
+  async #upload(
+    { header, pieces, crc32 }: EncodedSegment,
+    version: SealedVersion,
+    memory: SegmentMemory,
+  ): Promise<void> {
     const { store, clock, random, log } = this.#deps;
     const key = segmentKey(this.#ref.lineage, header.number);
     const entry = { what: `upload ${key}`, trouble: new Trouble(clock) };
@@ -237,16 +241,19 @@ export class CommitPipeline {
         log.warn({ err: error, ...this.#names, n: version.n, failures }, 'a segment is not uploaded yet');
       },
     };
+    let isFree = false;
     try {
       await this.#persist(`upload ${key}`, CLOUD_TROUBLE, () =>
         putOnce(store, key, pieces, crc32, tools, this.#abort.signal),
       );
       version.markReady();
+      isFree = true;
     } catch (error) {
       this.stop(isKind(error, 'in-use') ? await this.#accountFor(error, version.n) : error);
       this.#writer.close();
     } finally {
       this.#troubles.delete(entry);
+      memory.end(isFree);
     }
   }
 

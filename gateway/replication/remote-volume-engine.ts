@@ -15,7 +15,6 @@ import { InlineImages } from '../maintenance/inline-images.ts';
 import { enterVersion } from '../maintenance/load-map.ts';
 import type { MaintenanceDeps } from '../maintenance/maintenance-deps.ts';
 import { CheckpointMap } from '../maintenance/map-reader.ts';
-import { Semaphore } from '../maintenance/parallel.ts';
 import type { VersionChanges } from '../maintenance/payload.ts';
 import { verifyVolume } from '../maintenance/verify.ts';
 import type { VolumeMap } from '../maintenance/volume-map.ts';
@@ -45,6 +44,7 @@ import type {
   VersionSummary,
 } from './remote-volume.ts';
 import { rollBack } from './roll-back.ts';
+import { SegmentMemories } from './segment-memory.ts';
 import { SizeMirror } from './size-mirror.ts';
 import { readTakeoverProof, silentEnd } from './takeover-proof.ts';
 import { VersionWriter } from './version-writer.ts';
@@ -66,7 +66,7 @@ export interface EngineDeps {
   readonly random: Random;
   readonly log: Log;
   /** Shared by the volumes of a gateway; one of its own without. */
-  readonly segmentsInMemory?: Semaphore;
+  readonly segmentsInMemory?: SegmentMemories;
   /** Called once when another writer has taken the volume over, also when nothing is under way. */
   readonly onFenced?: (error: FarshoreError) => void;
 }
@@ -312,7 +312,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
         ...this.#deps,
         store,
         versions,
-        segmentsInMemory: this.#deps.segmentsInMemory ?? new Semaphore(PARALLEL_UPLOADS),
+        segmentsInMemory: this.#deps.segmentsInMemory ?? new SegmentMemories(PARALLEL_UPLOADS),
       },
       {
         room: () => folding.room(),

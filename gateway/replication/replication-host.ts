@@ -4,7 +4,6 @@ import { MIB } from '../base/units.ts';
 import { meteredObjectStore, meteredVersionLog, newMeter } from '../cloud/metered.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
-import { Semaphore } from '../maintenance/parallel.ts';
 import { DEFAULT_FOLD_THRESHOLDS } from './engine-settings.ts';
 import type { LeaseMember } from './lease.ts';
 import { GatewayLease } from './lease.ts';
@@ -13,6 +12,7 @@ import { PARALLEL_UPLOADS, RemoteVolumeEngine } from './remote-volume-engine.ts'
 import type { CommitBatch, LogReader, OpenRequest } from './remote-volume.ts';
 import type { Answer, RpcPort } from './rpc.ts';
 import { sendEvent, serveCalls, withBuffers } from './rpc.ts';
+import { SegmentMemories } from './segment-memory.ts';
 import { throttledObjectStore, throttledPutVersion, UploadThrottle } from './throttle.ts';
 import type { UploadRate } from './throttle.ts';
 
@@ -70,7 +70,7 @@ export class ReplicationHost {
   readonly #throttledStore: ObjectStore;
   readonly #throttledVersions: VersionLog;
   readonly #lease: GatewayLease;
-  readonly #segmentsInMemory = new Semaphore(Math.max(MAX_SEGMENTS_IN_MEMORY, PARALLEL_UPLOADS));
+  readonly #segmentsInMemory = new SegmentMemories(Math.max(MAX_SEGMENTS_IN_MEMORY, PARALLEL_UPLOADS));
   readonly #clients: Client[] = [];
 
   /** `port`: of the thread that the gateway belongs to, and ends it. */

@@ -5,9 +5,7 @@ import { encodeFrame, encodeLostFrame, MAX_FRAME_BLOCKS } from '../format/frame.
 import type { BlockRange } from '../format/ids.ts';
 import { rangesFromPairs } from '../format/ids.ts';
 import type { CommitBatch, LogReader } from './remote-volume.ts';
-
-/** Blocks read from the cache log at a time; between two of these other volumes get their turn. */
-export const READ_SLICE_BLOCKS = 256;
+import { READ_SLICE_BLOCKS, type SegmentMemory } from './segment-memory.ts';
 
 const ZERO_BLOCK = Buffer.alloc(BLOCK_SIZE);
 
@@ -25,14 +23,16 @@ export interface SegmentContent {
 
 /**
  * Reads the blocks of a batch from the cache log and makes frames of them. A block of zeros becomes an unmap, which costs
- * no space, while `maxUnmaps` allows; one that can't be read becomes the frame of a lost block. Rejects with what the reader rejects with.
+ * no space, while `maxUnmaps` allows; one that can't be read becomes the frame of a lost block. The frames lie in `memory`. Rejects with what the reader rejects with.
  */
 export async function buildContent(
   batch: CommitBatch,
   reader: LogReader,
   compression: Compression,
   maxUnmaps: number,
+  memory: SegmentMemory,
 ): Promise<SegmentContent> {
+  memory.startOver();
   const count = batch.blocks.length;
   const unmaps = rangesFromPairs(batch.unmaps);
   // Each zero block adds one range at most before neighbours are joined.
@@ -41,16 +41,16 @@ export async function buildContent(
   const zeros: BlockRange[] = [];
   const frames: Buffer[] = [];
   const lost: BlockNumber[] = [];
-  const frame = Buffer.allocUnsafe(MAX_FRAME_BLOCKS * BLOCK_SIZE);
+  const frame = memory.take(MAX_FRAME_BLOCKS * BLOCK_SIZE);
   let keptCount: BlockCount = 0;
   let framed: BlockCount = 0;
   const closeFrame = (): void => {
     if (keptCount === framed) return;
     const raw = frame.subarray(0, (keptCount - framed) * BLOCK_SIZE);
-    frames.push(encodeFrame(raw, kept.subarray(framed, keptCount), compression));
+    frames.push(encodeFrame(raw, kept.subarray(framed, keptCount), compression, memory.take));
     framed = keptCount;
   };
-  const slice = Buffer.allocUnsafe(Math.min(READ_SLICE_BLOCKS, count) * BLOCK_SIZE);
+  const slice = memory.take(Math.min(READ_SLICE_BLOCKS, count) * BLOCK_SIZE);
   for (let from = 0; from < count; from += READ_SLICE_BLOCKS) {
     const to = Math.min(count, from + READ_SLICE_BLOCKS);
     const into = slice.subarray(0, (to - from) * BLOCK_SIZE);

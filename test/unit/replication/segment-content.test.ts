@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { rawCompression } from '../../../gateway/format/compression.ts';
 import { frameBlocks } from '../../../gateway/format/frame.ts';
 import type { LogReader } from '../../../gateway/replication/remote-volume.ts';
-import { buildContent, joinRanges, READ_SLICE_BLOCKS } from '../../../gateway/replication/segment-content.ts';
+import { buildContent, joinRanges } from '../../../gateway/replication/segment-content.ts';
+import { READ_SLICE_BLOCKS, SegmentMemories, SegmentMemory } from '../../../gateway/replication/segment-memory.ts';
 import { blockOf } from '../../support/remote-world.ts';
 
 /** Place 0 holds zeros, any other the block's content. */
@@ -29,6 +30,8 @@ function batchOf(blocks: readonly number[], places: readonly number[], unmaps: r
   };
 }
 
+const memory = (): SegmentMemory => new SegmentMemory();
+
 describe('the content of a segment', () => {
   it('is frames of 16 blocks in ascending order, read in slices', async () => {
     const reads: number[] = [];
@@ -41,6 +44,7 @@ describe('the content of a segment', () => {
       readerThatCounts(reads),
       rawCompression,
       100,
+      await new SegmentMemories(1).take(blocks.length),
     );
     expect(reads).toEqual([READ_SLICE_BLOCKS, 20]);
     expect(content.frames.map((frame) => frameBlocks(frame).length)).toEqual([...Array<number>(17).fill(16), 4]);
@@ -50,7 +54,7 @@ describe('the content of a segment', () => {
 
   it('says zeros as unmaps, joined with their neighbours', async () => {
     const batch = batchOf([4, 5, 6, 9, 20], [0, 1, 0, 0, 0], [7, 2, 10, 5]);
-    const content = await buildContent(batch, readerThatCounts([]), rawCompression, 100);
+    const content = await buildContent(batch, readerThatCounts([]), rawCompression, 100, memory());
     expect([...content.blocks]).toEqual([5]);
     expect(content.unmaps).toEqual([
       { block: 4, count: 1 },
@@ -60,7 +64,13 @@ describe('the content of a segment', () => {
   });
 
   it('stores zeros as data where there is no room for more unmaps', async () => {
-    const content = await buildContent(batchOf([1, 3, 5], [0, 0, 0], [7, 2]), readerThatCounts([]), rawCompression, 2);
+    const content = await buildContent(
+      batchOf([1, 3, 5], [0, 0, 0], [7, 2]),
+      readerThatCounts([]),
+      rawCompression,
+      2,
+      memory(),
+    );
     expect(content.unmaps).toEqual([
       { block: 1, count: 1 },
       { block: 7, count: 2 },
