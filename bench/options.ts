@@ -55,7 +55,7 @@ const PRESETS = {
     ram: '640M',
     written: '200M',
   },
-  smoke: { rounds: 1, roundMs: 150, rampMs: 50, warmUpMs: 0, size: '64M', cache: '512M', ram: '96M', written: '32M' },
+  smoke: { rounds: 1, roundMs: 150, rampMs: 50, warmUpMs: 0, size: '64M', cache: '256M', ram: '96M', written: '32M' },
 } as const;
 
 /** Throws an Error with one sentence for what it does not understand. */

@@ -75,12 +75,9 @@ export class Roster {
     const known = this.sites.get(which);
     if (known !== undefined) return known;
     const { lunBytes, cacheSize, ramSize, smallRamSize } = this.options;
-    const site = await FarshoreSite.start({
-      directory: join(this.directory, which),
-      lunBytes,
-      cacheSize,
-      ramSize: which === 'main' ? ramSize : smallRamSize,
-    });
+    const tier = which === 'main' ? ramSize : smallRamSize;
+    const directory = join(this.directory, which);
+    const site = await FarshoreSite.start({ directory, lunBytes, cacheSize, ramSize: tier }, this.load);
     this.sites.set(which, site);
     await this.fill(`farshore (${which})`, farshorePeer('farshore', site, 'uncapped'));
     return site;
