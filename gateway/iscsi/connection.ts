@@ -31,7 +31,7 @@ const NOBODY: Claim = { initiatorName: undefined, targetName: undefined };
 /** With so much unsent, nothing more is read from the peer until the kernel has taken it all. */
 const PAUSE_BACKLOG_BYTES = 4 * MIB;
 
-/** After so many seconds of silence a connection gives back the memory it received much into. */
+/** After so many seconds of silence a connection gives back the memory it received and sent much with. */
 const RESTS_AFTER_SECONDS = 2;
 
 /** What a session is made of once its login has succeeded. */
@@ -475,7 +475,10 @@ export class Connection implements SessionLink, Receiver {
     if (this.#paused) return;
     const { pingAfterSeconds, pingTimeoutSeconds } = this.#deps.settings;
     this.#silentSeconds += 1;
-    if (this.#silentSeconds === RESTS_AFTER_SECONDS) this.#chunks.rest();
+    if (this.#silentSeconds === RESTS_AFTER_SECONDS) {
+      this.#chunks.rest();
+      this.#sender.rest();
+    }
     if (this.#silentSeconds > pingAfterSeconds + pingTimeoutSeconds) {
       this.close('the peer does not answer pings');
     } else if (this.#silentSeconds === pingAfterSeconds) {

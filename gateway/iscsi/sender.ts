@@ -27,8 +27,8 @@ export const HANDED_BYTES = MIB;
 
 /** Holds the longest data segment that is usual, with its header. */
 const ARENA_BYTES = 260 * KIB;
-/** Arenas kept for reuse by one connection. */
-const MAX_SPARE_ARENAS = 4;
+/** Arenas kept for reuse by one connection, as long as it is busy: a queue of eight long reads. */
+const MAX_SPARE_ARENAS = 8;
 const NO_ARENA = Buffer.alloc(0);
 const PADDING = Buffer.alloc(3);
 
@@ -47,7 +47,8 @@ export class Sender {
   #unsent = 0;
   #pieces: Buffer[] = [];
   #gathered = 0;
-  #full: Buffer[] = [];
+  /** Arenas that were filled since the kernel had last taken everything; those before the last MAX_SPARE_ARENAS are left to the collector. */
+  readonly #full: Buffer[] = [];
   /** Flushed, and not handed to the socket yet: it has not taken what it was handed before. */
   #waiting: Buffer[] = [];
   #waitingBytes = 0;
@@ -65,6 +66,7 @@ export class Sender {
       if (!this.#behind || this.#handing || socket.writableLength > 0) return;
       this.#handWaiting();
       if (this.#waitingBytes > 0 || socket.writableLength > 0) return;
+      if (this.#gathered === 0) this.#reuseArenas();
       this.#behind = false;
       onTaken();
     };
@@ -197,17 +199,27 @@ export class Sender {
     else if (next > 0) this.#waiting = this.#waiting.slice(next);
   }
 
-  /** When the kernel has taken everything, the arenas are free again. */
+  /** When the kernel has taken everything, and nothing is gathered, the arenas are free again. */
   #reuseArenas(): boolean {
     const taken = this.#waitingBytes === 0 && this.#socket.writableLength === 0;
     if (taken) {
       this.#used = 0;
       this.#unsent = 0;
-      for (const arena of this.#full) if (this.#spare.length < MAX_SPARE_ARENAS) this.#spare.push(arena);
+      while (this.#full.length > 0 && this.#spare.length < MAX_SPARE_ARENAS)
+        this.#spare.push(this.#full.pop() ?? NO_ARENA);
+      this.#full.length = 0;
     }
-    this.#full = [];
     this.#behind = !taken;
     return taken;
+  }
+
+  /** Nothing has been sent for a while: the memory for it is given back. */
+  rest(): void {
+    this.#spare.length = 0;
+    if (this.backlogBytes > 0) return;
+    this.#arena = NO_ARENA;
+    this.#used = 0;
+    this.#unsent = 0;
   }
 
   #append(piece: Buffer): void {
@@ -233,6 +245,7 @@ export class Sender {
   #nextArena(): void {
     this.#closeRegion();
     if (this.#arena !== NO_ARENA) this.#full.push(this.#arena);
+    if (this.#full.length > MAX_SPARE_ARENAS) this.#full.shift();
     this.#arena = this.#spare.pop() ?? Buffer.allocUnsafeSlow(ARENA_BYTES);
     this.#used = 0;
     this.#unsent = 0;

@@ -49,11 +49,22 @@ function pdu(sender: Sender, mark: number, pieces: readonly Buffer[]): Buffer {
   return Buffer.concat([Buffer.alloc(48, mark), ...pieces, Buffer.alloc(-bytes & 3)]);
 }
 
+/** A PDU whose data is put together in the arena. */
+function wholeRead(sender: Sender, mark: number, bytes: number): Buffer {
+  const at = sender.roomFor(bytes);
+  sender.arena.fill(mark, at, at + 48 + bytes);
+  sender.add(bytes);
+  return Buffer.alloc(48 + bytes, mark);
+}
+
 test('what is sent is what was said, however the kernel takes it and whatever becomes of small pieces afterwards', () => {
   const piece = fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 60 * KIB, max: 300 * KIB }));
   const action = fc.oneof(
     fc.record({ kind: fc.constant('pdu' as const), sizes: fc.array(piece, { maxLength: 4 }) }),
-    fc.record({ kind: fc.constantFrom('flush' as const, 'take' as const, 'slow' as const, 'fast' as const) }),
+    fc.record({ kind: fc.constant('read' as const), bytes: fc.integer({ min: 1, max: 64 }) }),
+    fc.record({
+      kind: fc.constantFrom('flush' as const, 'take' as const, 'slow' as const, 'fast' as const, 'rest' as const),
+    }),
   );
   fc.assert(
     fc.property(fc.array(action, { maxLength: 30 }), (actions) => {
@@ -68,7 +79,9 @@ test('what is sent is what was said, however the kernel takes it and whatever be
           said.push(pdu(sender, mark, pieces));
           // The device may reuse what it has given as small pieces.
           for (const small of pieces) if (small.length < REFERENCED_PIECE_BYTES) small.fill(0xff);
-        } else if (step.kind === 'flush') sender.flush();
+        } else if (step.kind === 'read') said.push(wholeRead(sender, mark, step.bytes * 4 * KIB));
+        else if (step.kind === 'flush') sender.flush();
+        else if (step.kind === 'rest') sender.rest();
         else if (step.kind === 'take') socket.take();
         else socket.fast = step.kind === 'fast';
       }
@@ -135,4 +148,42 @@ test('what the kernel has taken is told in steps, and what is added meanwhile do
   expect(caughtUp).toBe(1);
   expect(steps.length).toBeGreaterThan(3);
   expect(Math.max(...steps)).toBeLessThan(1200 * KIB);
+});
+
+describe('the memory of what is sent', () => {
+  test.each([true, false])(
+    'is used again for a queue of long reads, whether the kernel takes it at once: %s',
+    (fast) => {
+      const socket = new SlowSocket();
+      socket.fast = fast;
+      const sender = new Sender(socket, () => undefined);
+      const arenas = new Set<ArrayBufferLike>();
+      for (let round = 0; round < 20; round += 1) {
+        for (let read = 0; read < 8; read += 1) {
+          wholeRead(sender, round + read, 256 * KIB);
+          arenas.add(sender.arena.buffer);
+        }
+        sender.flush();
+        while (sender.backlogBytes > 0) socket.take();
+      }
+      expect(arenas.size).toBe(8);
+    },
+  );
+
+  test('is not kept for a peer that never takes everything, nor by a connection that rests', () => {
+    const socket = new SlowSocket();
+    socket.fast = false;
+    const sender = new Sender(socket, () => undefined);
+    const arenas: WeakRef<ArrayBufferLike>[] = [];
+    for (let read = 0; read < 40; read += 1) {
+      wholeRead(sender, read, 256 * KIB);
+      arenas.push(new WeakRef(sender.arena.buffer));
+      sender.flush();
+      socket.take(); // what was handed over before: one read is always under way
+    }
+    while (sender.backlogBytes > 0) socket.take();
+    sender.rest();
+    wholeRead(sender, 1, KIB);
+    expect(arenas.map((arena) => arena.deref())).not.toContain(sender.arena.buffer);
+  });
 });
