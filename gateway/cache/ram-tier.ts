@@ -86,26 +86,52 @@ export class RamTier {
 
   /** A view of the block's 4096 bytes, unchanged until the next turn at least; undefined when it is not here. */
   get(volume: number, block: BlockNumber): Buffer | undefined {
+    const slot = this.slotOf(volume, block);
+    if (slot < 0) return undefined;
+    this.#use(slot);
+    this.#lend(slot);
+    return this.viewOf(slot);
+  }
+
+  /** Where the block is, for `copyOut` before anything changes here; -1 when it is not. Not counted as a use. */
+  slotOf(volume: number, block: BlockNumber): number {
     const at = this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32));
-    if (at < 0) return undefined;
-    const slot = (this.#table[at] ?? 0) - 1;
+    return at < 0 ? -1 : (this.#table[at] ?? 0) - 1;
+  }
+
+  /** How many of these slots (one for each block of a read), from `at` on, lie one behind the other: they can be copied together. */
+  runOf(slots: Int32Array, at: number, end: number): number {
+    const first = slots[at] ?? 0;
+    const most = Math.min(end - at, SLAB_BLOCKS - (first % SLAB_BLOCKS));
+    let run = 1;
+    while (run < most && slots[at + run] === first + run) run++;
+    return run;
+  }
+
+  /** Bytes [from, to) of the `count` slots from `slot` on, which lie in one run, to `at` of `into`; how many those are. Their blocks count as read. */
+  copyOut(slot: number, count: BlockCount, from: ByteCount, to: ByteCount, into: Buffer, at: number): ByteCount {
+    for (let each = slot; each < slot + count; each++) this.#use(each);
+    const start = (slot % SLAB_BLOCKS) * BLOCK_SIZE;
+    return this.#slabOf(slot).copy(into, at, start + from, start + to);
+  }
+
+  /** Somebody reads it. */
+  #use(slot: number): void {
     if ((this.#visited[slot] ?? 0) >= CAME_ALONG) {
       if (this.#visited[slot] === READ_AHEAD) this.aheadUsed++;
       this.#visited[slot] = UNUSED;
     } else this.#visited[slot] = USED;
     this.hits++;
-    this.#lend(slot);
-    return this.viewOf(slot);
   }
 
   /** Whether the block is here and was read since it came. */
   isVisited(volume: number, block: BlockNumber): boolean {
-    const at = this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32));
-    return at >= 0 && this.#visited[(this.#table[at] ?? 0) - 1] === USED;
+    const slot = this.slotOf(volume, block);
+    return slot >= 0 && this.#visited[slot] === USED;
   }
 
   has(volume: number, block: BlockNumber): boolean {
-    return this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32)) >= 0;
+    return this.slotOf(volume, block) >= 0;
   }
 
   /**
@@ -129,6 +155,29 @@ export class RamTier {
       skip = 0;
     }
     invariant(false, 'the pieces have the whole block');
+  }
+
+  /** As `put`, `count` blocks that lie in `data` from `from` on: those that get neighbouring slots with one copy. */
+  putRun(volume: number, block: BlockNumber, count: BlockCount, data: Buffer, from: ByteCount): void {
+    let first = -1;
+    let run = 0;
+    for (let done = 0; done < count; done++) {
+      const slot = this.#slotFor(volume, block + done, UNUSED);
+      if (run > 0 && slot === first + run && slot % SLAB_BLOCKS !== 0) {
+        run++;
+        continue;
+      }
+      // Before the next run: its slots may be some of these again, which a small tier has just taken away from them.
+      this.#copyIn(first, run, data, from + (done - run) * BLOCK_SIZE);
+      first = slot;
+      run = slot < 0 ? 0 : 1;
+    }
+    this.#copyIn(first, run, data, from + (count - run) * BLOCK_SIZE);
+  }
+
+  #copyIn(slot: number, count: BlockCount, data: Buffer, from: ByteCount): void {
+    if (count === 0) return;
+    data.copy(this.#slabOf(slot), (slot % SLAB_BLOCKS) * BLOCK_SIZE, from, from + count * BLOCK_SIZE);
   }
 
   /** The block's own slot if it may be written to, or another that is the block's from now on; -1 when there is none. */

@@ -200,15 +200,33 @@ export class BlockState {
   /** The operation is in the log. Blocks that a later one has overwritten or unmapped are that one's. */
   opLogged(op: LogOp): void {
     if (op.kind !== KIND_WRITE) return;
-    const { cache, log } = this;
+    const { log } = this;
+    let run = 0;
     for (let index = 0; index < op.slots; index++) {
       const block = op.block + index;
-      if (this.#staged.get(block) !== op) continue;
+      if (this.#staged.get(block) !== op) {
+        this.#takeIn(op, index - run, run);
+        run = 0;
+        continue;
+      }
       log.index.set(block, op.placeAt(index), true);
-      cache.ram.put(log.number, block, op.data, index * BLOCK_SIZE);
       this.#staged.delete(block);
       if (this.#damaged.size > 0) this.#damaged.delete(block);
+      run++;
     }
+    this.#takeIn(op, op.slots - run, run);
+  }
+
+  /** Blocks [index, index + count) of a logged write go into the RAM tier. */
+  #takeIn(op: LogOp, index: number, count: BlockCount): void {
+    const { ram } = this.cache;
+    const { number } = this.log;
+    const [whole] = op.data;
+    if (op.data.length === 1 && whole !== undefined) {
+      if (count > 0) ram.putRun(number, op.block + index, count, whole, index * BLOCK_SIZE);
+      return;
+    }
+    for (let at = index; at < index + count; at++) ram.put(number, op.block + at, op.data, at * BLOCK_SIZE);
   }
 
   /** The blocks of a failed operation stay staged, or become unknown, so that nobody reads what a restart might contradict. */

@@ -6,6 +6,7 @@ import { chunkOfPlace } from '../cache/layout.ts';
 import { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
 import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
 import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
+import { MemoryCopies } from './memory-copies.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { copyBlocks, damagedBlock } from './remote-answer.ts';
 
@@ -37,6 +38,7 @@ export class ReadPath {
   readonly #source: BlockSource;
   readonly #diary: Log;
   readonly #ahead: ReadAhead;
+  readonly #copies: MemoryCopies;
   #closed = false;
   /** Remote reads that initiators wait for. */
   foregroundMisses = 0;
@@ -48,6 +50,7 @@ export class ReadPath {
 
   constructor(state: BlockState, source: BlockSource, diary: Log) {
     this.#state = state;
+    this.#copies = new MemoryCopies(state);
     this.#source = source;
     this.#diary = diary;
     this.#ahead = new ReadAhead({
@@ -95,27 +98,15 @@ export class ReadPath {
 
   /** Bytes [from, to) of the volume to `at` of `into`, when all of them are in memory; false: ask `read`. */
   copyInto(from: ByteCount, to: ByteCount, into: Buffer, at: number): boolean {
-    const first = Math.floor(from / BLOCK_SIZE);
-    const end = Math.ceil(to / BLOCK_SIZE);
-    if (end - first > 1 && !this.#isInMemory(first, end)) return false; // before anything counts as a hit
     const { ram } = this.#state.cache;
     const metBefore = ram.aheadUsed;
-    let done = at;
-    for (let block = first; block < end; block++) {
-      const content = this.#inMemory(block);
-      if (content === undefined) return false;
-      const start = block * BLOCK_SIZE;
-      done += content.copy(into, done, Math.max(from - start, 0), Math.min(to - start, BLOCK_SIZE));
+    const count = this.#copies.copy(from, to, into, at);
+    if (count === 0) return false;
+    if (ram.aheadUsed !== metBefore) {
+      const first = Math.floor(from / BLOCK_SIZE);
+      this.#ahead.met(first, first + count);
     }
-    if (ram.aheadUsed !== metBefore) this.#ahead.met(first, end);
-    this.#ramBlocks += end - first;
-    return true;
-  }
-
-  #isInMemory(first: BlockNumber, end: BlockNumber): boolean {
-    const { cache, log } = this.#state;
-    for (let block = first; block < end; block++)
-      if (this.#state.stagedFor(block) === undefined && !cache.ram.has(log.number, block)) return false;
+    this.#ramBlocks += count;
     return true;
   }
 
