@@ -92,12 +92,6 @@ export interface BlockDevice {
   write(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void>;
 
   /**
-   * As `write`, for the hot path. Writes that start in one turn of the event loop are logged together and end together, in order, at the end of
-   * that turn where the disk keeps up. Never throws. A device without it has `write` alone.
-   */
-  startWrite?(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }, end: WriteEnd): void;
-
-  /**
    * The short way for writes that ask for nothing special: takes one that can be logged in this turn, without waiting for anything, and logs it with all others that
    * were gathered when `logGathered` is called, which must be in the same call of the event loop. `data` must stay unchanged until that has been answered. Reads
    * may see it from now on. False: nothing has been done, and `write` is to be asked. Never throws. A device without it has `write` alone.

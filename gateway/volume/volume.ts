@@ -6,7 +6,6 @@ import type {
   MaybePromise,
   Provisioning,
   SectorRange,
-  WriteEnd,
 } from '../base/block-device.ts';
 import { describeError, FarshoreError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -38,7 +37,7 @@ import { DEFAULT_SCRUB, Scrubber, type ScrubReport, type ScrubSettings } from '.
 import { Sealer } from './sealer.ts';
 import { bindImage, findImage, type FoundImage } from './stored/open-image.ts';
 import { StoredHalf, type StoredStatus } from './stored/stored-half.ts';
-import { OP_BYTES, tellWhenDone, WritePath } from './write-path.ts';
+import { OP_BYTES, WritePath } from './write-path.ts';
 
 export interface VolumeSettings {
   /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
@@ -320,11 +319,6 @@ export class Volume implements BlockDevice, LogOpOwner {
 
   logGathered(): MaybePromise<void> {
     return this.#writes.logGathered();
-  }
-
-  startWrite(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }, end: WriteEnd): void {
-    if (options.fua) tellWhenDone(Promise.resolve(this.write(lba, data, options)), end);
-    else this.#writes.start(lba * this.#geometry.sectorSize, data, end);
   }
 
   flush(): MaybePromise<void> {

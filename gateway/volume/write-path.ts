@@ -315,7 +315,7 @@ class GatheredEnd implements WriteEnd {
 }
 
 /** For a write that took the long way. */
-export function tellWhenDone(work: Promise<void>, end: WriteEnd): void {
+function tellWhenDone(work: Promise<void>, end: WriteEnd): void {
   void work.then(
     () => {
       end.writeEnded(undefined);

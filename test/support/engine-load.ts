@@ -3,7 +3,6 @@
  * of several rounds, because others use the machine too). No network, no uploads; a temporary directory.
  */
 import { performance } from 'node:perf_hooks';
-import type { WriteEnd } from '../../gateway/base/block-device.ts';
 import { systemClock, systemRandom } from '../../gateway/base/clock.ts';
 import { silentLog } from '../../gateway/base/log.ts';
 import { NodeDisk } from '../../gateway/base/node-disk.ts';
@@ -19,30 +18,31 @@ import { REF } from './volume-bench.ts';
 const VOLUME_BLOCKS = 65_536;
 const ROUNDS = 5;
 const LONG_BLOCKS = 64;
+const PLAIN = { fua: false };
 
-/** Operations from `next` until `count` are done, `depth` at a time; `perTurn` start together, as PDUs of one received chunk do. */
-type Start = (index: number, end: WriteEnd) => void;
-
-async function run(count: number, depth: number, perTurn: number, start: Start): Promise<void> {
-  let started = 0;
-  let done = 0;
-  let wake: (() => void) | undefined;
-  const end: WriteEnd = {
-    writeEnded: (error) => {
-      if (error !== undefined) throw error;
-      done++;
-      if (started - done <= depth - perTurn || done === count) wake?.();
-    },
-  };
-  while (done < count) {
-    for (let i = 0; i < perTurn && started < count && started - done < depth; i++) start(started++, end);
-    await new Promise<void>((resolve) => {
-      wake = resolve;
-      if (started - done <= depth - perTurn && started < count) resolve();
-      if (done === count) resolve();
-    });
+/** `count` operations in turns of `perTurn`: as the PDUs of one received chunk, they are gathered, and logged together. */
+async function gathered(
+  volume: Volume,
+  count: number,
+  perTurn: number,
+  lba: (index: number) => number,
+  data: Buffer,
+): Promise<void> {
+  for (let done = 0; done < count;) {
+    for (let turn = 0; turn < perTurn && done < count; turn += 1, done += 1)
+      if (!volume.gatherWrite(lba(done), data)) await volume.write(lba(done), [data], PLAIN);
+    await volume.logGathered();
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** `count` operations one after the other in each of `depth` chains. */
+async function chained(count: number, depth: number, one: (index: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  const chain = async (): Promise<void> => {
+    while (next < count) await one(next++);
+  };
+  await Promise.all(Array.from({ length: depth }, chain));
 }
 
 async function measure(name: string, count: number, work: () => Promise<void>, bytes = BLOCK_SIZE): Promise<void> {
@@ -85,46 +85,31 @@ try {
     { ...deps, cache, remote, settings: { rpoMs: 5000, hydrate: false } },
     { ref: REF, gateway: 'bench' },
   );
-  const data = [systemRandom.bytes(BLOCK_SIZE)];
+  const data = systemRandom.bytes(BLOCK_SIZE);
   const long = Array.from({ length: 5 }, (_, at) => systemRandom.bytes(at === 4 ? 4096 : 63 * 1024));
   const order = shuffled(VOLUME_BLOCKS);
   const block = (index: number): number => order[index % VOLUME_BLOCKS] ?? 0;
-  const plain = { fua: false };
   const isWanted = (name: string): boolean => wanted.length === 0 || wanted.includes(name);
-  const write4k: Start = (index, end) => {
-    volume.startWrite(block(index), data, plain, end);
-  };
 
   if (isWanted('write')) {
-    await measure('write 4K, 16 a turn', 20_000, () => run(20_000, 32, 16, write4k));
-    await measure('write 4K, depth 1', 10_000, () => run(10_000, 1, 1, write4k));
+    await measure('write 4K, 16 a turn', 20_000, () => gathered(volume, 20_000, 16, block, data));
+    await measure('write 4K, depth 1', 10_000, () => gathered(volume, 10_000, 1, block, data));
   }
   if (isWanted('long')) {
-    await measure(
-      'write 256K, depth 8',
-      400,
-      () =>
-        run(400, 8, 1, (index, end) => {
-          volume.startWrite((index * LONG_BLOCKS) % VOLUME_BLOCKS, long, plain, end);
-        }),
-      LONG_BLOCKS * BLOCK_SIZE,
-    );
+    const write = async (index: number): Promise<void> => {
+      await volume.write((index * LONG_BLOCKS) % VOLUME_BLOCKS, long, PLAIN);
+    };
+    await measure('write 256K, depth 8', 400, () => chained(400, 8, write), LONG_BLOCKS * BLOCK_SIZE);
   }
   if (isWanted('flush')) {
-    await measure('write 4K + flush, depth 8', 2000, async () => {
-      const one = async (index: number): Promise<void> => {
-        await volume.write(block(index), data, plain);
-        await volume.flush();
-      };
-      let next = 0;
-      const chain = async (): Promise<void> => {
-        while (next < 2000) await one(next++);
-      };
-      await Promise.all(Array.from({ length: 8 }, chain));
-    });
+    const writeAndFlush = async (index: number): Promise<void> => {
+      await volume.write(block(index), [data], PLAIN);
+      await volume.flush();
+    };
+    await measure('write 4K + flush, depth 8', 2000, () => chained(2000, 8, writeAndFlush));
   }
   if (isWanted('read')) {
-    for (let at = 0; at < VOLUME_BLOCKS; at += LONG_BLOCKS) await volume.write(at, long, plain);
+    for (let at = 0; at < VOLUME_BLOCKS; at += LONG_BLOCKS) await volume.write(at, long, PLAIN);
     const reads = async (count: number, among: number): Promise<void> => {
       for (let index = 0; index < count;) {
         const waiting: unknown[] = [];
