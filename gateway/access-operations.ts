@@ -118,7 +118,7 @@ export function accessOperations(
     },
     'session-list': async () => (await sessions.sessions()).map((session) => sessionReport(session, deps)),
     'session-kill': async ({ id }, _, { by }) => {
-      const session = (await sessions.sessions()).find((each) => each.tsih === id);
+      const session = await sessions.session(id);
       if (session === undefined) throw noSession(id);
       const { initiatorName: initiator, targetName: target, peer } = session;
       await audit.change({ event: 'session-kill', by, session: id, initiator, target: target ?? null, peer });

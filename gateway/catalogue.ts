@@ -49,6 +49,7 @@ export class Catalogue {
   #volumes: readonly CatalogueVolume[];
   /** Works on different volumes run side by side, and all of them end in this one file. */
   readonly #saving = new Mutex();
+  #isClosed = false;
 
   private constructor(disk: Disk, gateway: string, volumes: readonly CatalogueVolume[]) {
     this.#disk = disk;
@@ -82,7 +83,13 @@ export class Catalogue {
     return this.#volumes;
   }
 
-  /** Adds or replaces the entry of this volume. */
+  /** Resolves when nothing is written any more, and nothing will be: the state directory may be another process's then. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#saving.run(() => Promise.resolve());
+  }
+
+  /** Adds or replaces the entry of this volume. Rejects with `stopped` once it is closed; it may be there or not when the disk fails. */
   async put(entry: CatalogueVolume): Promise<void> {
     const others = this.#volumes.filter((each) => each.volume !== entry.volume);
     if (others.length >= MAX_VOLUMES) {
@@ -99,6 +106,11 @@ export class Catalogue {
 
   #save(): Promise<void> {
     const { gateway } = this;
+    if (this.#isClosed) {
+      return Promise.reject(
+        new FarshoreError('stopped', `${FILE} was not written, because the gateway has been stopped`),
+      );
+    }
     return this.#saving.run(() =>
       replaceFile(this.#disk, FILE, encodeChecked({ format: 1, gateway, volumes: this.#volumes })),
     );

@@ -1,6 +1,7 @@
 import type { Clock } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
 import { FarshoreError } from './base/errors.ts';
+import { inTime } from './base/in-time.ts';
 import type { VersionNumber } from './base/units.ts';
 import type { Progress } from './admin/gateway-api.ts';
 import type { CatalogueVolume } from './catalogue.ts';
@@ -22,19 +23,12 @@ export async function flushInTime(
   volume: Pick<VolumeControl, 'flushRemote'>,
   changed: string,
 ): Promise<void> {
-  const timeUp = new AbortController();
-  const late = sleep(clock, FLUSH_WITHIN_MS, timeUp.signal).then(() => {
-    if (timeUp.signal.aborted) return;
-    throw new FarshoreError(
+  const late = (): FarshoreError =>
+    new FarshoreError(
       'retry',
       `volume ${entry.name} still has data that is not in the cloud, and it is not getting there; it was not ${changed}. See farshore status, then try again`,
     );
-  });
-  try {
-    await Promise.race([Promise.all([volume.flushRemote(), targets.settled(entry)]), late]);
-  } finally {
-    timeUp.abort();
-  }
+  await inTime(clock, FLUSH_WITHIN_MS, Promise.all([volume.flushRemote(), targets.settled(entry)]), late);
 }
 
 const PROGRESS_MS = 250;

@@ -61,6 +61,9 @@ const START_PATIENCE_MS = 10_000;
 /** Volumes opened side by side at a start. */
 const OPEN_DEPTH = 8;
 
+/** Longest that a close waits for changes that are being made. */
+const CHANGES_SETTLE_MS = 5_000;
+
 type OnProgress = (progress: Progress) => void;
 interface Named {
   readonly name: string;
@@ -151,7 +154,10 @@ export class Gateway implements GatewayApi {
     const run = (): Promise<Results[Op]> => this.#handlers[op](args, onProgress, caller);
     if (!VOLUME_CHANGES.has(op) || !('name' in args) || args.name === undefined) return run();
     const { name, ...detail } = args;
-    return this.#serial.run(name, () => this.#audited({ event: op, by: caller.by, volume: name, ...detail }, run));
+    return this.#serial.run(name, () => {
+      this.#requireRunning(`${op} of volume ${name} was not begun`);
+      return this.#audited({ event: op, by: caller.by, volume: name, ...detail }, run);
+    });
   }
 
   /** What is to be done is in the audit log before it is begun, and what became of it afterwards. */
@@ -195,10 +201,24 @@ export class Gateway implements GatewayApi {
     void sampleReads(this.#deps.clock, () => this.#served.values(), this.#closing.signal);
   }
 
-  /** Closes every volume: the log is synced, nothing acked is lost. */
+  /**
+   * Closes every volume: the log is synced, nothing acked is lost. What is being changed (a move, say) is waited for as long as it is worth it: it
+   * finds its volume closed, and what hangs on the cloud beyond that finds the catalogue closed (see Catalogue.close).
+   */
   async close(): Promise<void> {
+    const { clock, log } = this.#deps;
     this.#closing.abort();
     await Promise.all([...this.#served.values()].map((served) => served.close()));
+    const enough = new AbortController();
+    await Promise.race([this.#serial.settled(), sleep(clock, CHANGES_SETTLE_MS, enough.signal)]);
+    enough.abort();
+    const volumes = this.#serial.keys();
+    if (volumes.length > 0) log.warn({ volumes }, 'changes of volumes were cut short by the stop of the gateway');
+  }
+
+  #requireRunning(what: string): void {
+    if (!this.#closing.signal.aborted) return;
+    throw new FarshoreError('stopped', `${what}, because the gateway is being stopped`);
   }
 
   #serve(
@@ -206,8 +226,7 @@ export class Gateway implements GatewayApi {
     how: { readonly takeover?: boolean; readonly rollBackTo?: VersionNumber } = {},
   ): ServedVolume {
     const { clock, log, catalogue, io, targets } = this.#deps;
-    if (this.#closing.signal.aborted)
-      throw new FarshoreError('stopped', `volume ${entry.name} was not opened, because the gateway is being stopped`);
+    this.#requireRunning(`volume ${entry.name} was not opened`);
     const { openVolume } = io.of(entry);
     const served = new ServedVolume({ clock, log, openVolume, targets, gateway: catalogue.gateway }, entry, how);
     this.#served.set(entry.name, served);

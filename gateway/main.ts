@@ -16,10 +16,13 @@ import { sleep, systemClock, systemRandom } from './base/clock.ts';
 import type { Disk } from './base/disk.ts';
 import { describeError, FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
-import { makePrivateDirectory, NodeDisk } from './base/node-disk.ts';
+import { HUNG_AFTER_MS, ThreadWatch } from './base/thread-watch.ts';
+import { newMeter } from './cloud/metered.ts';
+import { makePrivateDirectory, NodeDisk, removeEmptyDirectory } from './base/node-disk.ts';
 import { lockForThisProcess } from './base/process-lock.ts';
 import { formatDuration } from './base/size.ts';
 import { MIB } from './base/units.ts';
+import { cacheSettings } from './cache/settings.ts';
 import { Announcement } from './announcement.ts';
 import { Catalogue } from './catalogue.ts';
 import type { Portal, Settings } from './config.ts';
@@ -30,7 +33,9 @@ import { ProcessFigures } from './process-figures.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
 import { VolumeTargets } from './target-directory.ts';
 import { AccessEverywhere } from './threads/access-everywhere.ts';
+import type { HungThread } from './threads/end-hung.ts';
 import { ioHere } from './threads/io-here.ts';
+import { clearRetiredThread, retiredThreads, THREADS_DIRECTORY } from './threads/retired-threads.ts';
 import { IoThreads, threadsNeeded } from './threads/io-threads.ts';
 import { startIoThreads } from './threads/start-io-thread.ts';
 import {
@@ -71,6 +76,8 @@ export async function startGateway(
   log: Log,
   options: {
     readonly stop?: Promise<unknown>;
+    /** Told when a thread hangs: the process cannot be closed then, and ends. Without it that is only in the log. */
+    readonly onHung?: (hung: HungThread) => void;
     /** The disk that the state directory lies on; tests have others. */
     readonly diskAt?: (stateDir: string) => Disk;
   } = {},
@@ -91,7 +98,7 @@ export async function startGateway(
   };
   try {
     const diskAt = options.diskAt ?? ((stateDir) => new NodeDisk(stateDir));
-    return await start(settings, log, cleanups, undo, { stop: options.stop, diskAt });
+    return await start(settings, log, cleanups, undo, { ...options, diskAt });
   } catch (error) {
     await undo();
     throw error;
@@ -103,7 +110,15 @@ async function start(
   log: Log,
   cleanups: (() => Promise<void> | void)[],
   close: () => Promise<void>,
-  { stop, diskAt }: { readonly stop: Promise<unknown> | undefined; readonly diskAt: (stateDir: string) => Disk },
+  {
+    stop,
+    onHung,
+    diskAt,
+  }: {
+    readonly stop?: Promise<unknown>;
+    readonly onHung?: (hung: HungThread) => void;
+    readonly diskAt: (stateDir: string) => Disk;
+  },
 ): Promise<RunningGateway> {
   const clock = systemClock;
   const random = systemRandom;
@@ -117,15 +132,17 @@ async function start(
   });
   const disk = diskAt(settings.stateDir);
   const catalogue = await Catalogue.open(disk, random);
+  cleanups.push(() => catalogue.close());
   const threads = threadsNeeded(settings.threads, catalogue.volumes);
   const cache = await openCache(disk, settings, threads, log);
   cleanups.push(() => cache.close());
   const links = Array.from({ length: threads - 1 }, (_, index) => linkTo(settings.stateDir, index + 1));
   if (links.length > 0) {
     // What is flushed into a directory must not be lost with it.
-    await disk.syncDirectory('threads');
+    await disk.syncDirectory(THREADS_DIRECTORY);
     await disk.syncDirectory('');
   }
+  await clearRetired(settings, threads, { disk, catalogue, diskAt, log });
   const worker = startReplicationWorker(
     {
       cloud: settings.cloud,
@@ -136,6 +153,7 @@ async function start(
       shardCacheBytes: SHARD_CACHE_BYTES,
       frameCacheBytes: FRAME_CACHE_BYTES,
       uploadRate: uploadRateOf(settings.uploadLimit),
+      watchMain: onHung !== undefined,
       links: links.map(({ far, stateDir }) => ({ port: far, stateDir })),
     },
     log.child({ part: 'replication' }),
@@ -160,6 +178,11 @@ async function start(
   accessControl.servedBy(server);
   const parts = { number: 0, settings, gateway: catalogue.gateway, disk, cache, replication: worker, server, log };
   const here = ioHere({ ...parts, control: accessControl, processFigures: figures });
+  const threadEnds: (() => Promise<unknown>)[] = [() => worker.close()];
+  const hangs = (error: FarshoreError): void => {
+    log.error({ error: error.message }, 'a thread hangs');
+    onHung?.({ error, ends: threadEnds });
+  };
   const given = { threads, settings, gateway: catalogue.gateway, document: book.document };
   const others = await startIoThreads(
     links.map(({ number, near }) => ({ ...given, number, replication: near })),
@@ -168,9 +191,11 @@ async function start(
       audit,
       saveUnitState: (volume, state) => book.saveUnitState(volume, state),
       mirrored: (volume) => sync.mirrored(volume),
+      onHung: hangs,
     },
     cleanups,
   );
+  threadEnds.push(...others.map((other) => () => other.terminate()));
   const everywhere = new AccessEverywhere(
     accessControl,
     others.map((other) => other.access),
@@ -256,6 +281,18 @@ async function start(
   cleanups.push(() => control.close());
   await gateway.start();
   isStarting = false;
+  // It is up by now, however much it had to load.
+  const watch = new ThreadWatch({
+    clock,
+    ask: () => worker.isThere(),
+    onHung: () => {
+      const last = `the replication worker has not answered for ${HUNG_AFTER_MS / 1000} s, and nothing is uploaded`;
+      hangs(new FarshoreError('stopped', last));
+    },
+  });
+  cleanups.push(() => {
+    watch.close();
+  });
   // Initiators are told before the volumes close under them.
   cleanups.push(async () => {
     await Promise.all([server.close(true), ...others.map((other) => other.closeServer())]);
@@ -287,6 +324,32 @@ function linkTo(
   makePrivateDirectory(stateDir);
   const { port1: near, port2: far } = new MessageChannel();
   return { number, near, far, stateDir };
+}
+
+/** What there is of threads that are not started any more goes; those that are started only for their volumes are told. */
+async function clearRetired(
+  settings: Settings,
+  threads: number,
+  { disk, catalogue, diskAt, log }: { disk: Disk; catalogue: Catalogue; diskAt: (stateDir: string) => Disk; log: Log },
+): Promise<void> {
+  for (const { name, thread = 0 } of catalogue.volumes) {
+    if (thread < settings.threads) continue;
+    const mend = `farshore volume move ${name} --thread 0`;
+    log.warn({ volume: name, thread, mend }, 'an I/O thread more than configured is started, because it has a volume');
+  }
+  for (const number of await retiredThreads(disk, threads)) {
+    const directory = threadDirectory(settings.stateDir, number);
+    const parts = {
+      disk: diskAt(directory),
+      clock: systemClock,
+      random: systemRandom,
+      log: log.child({ thread: number }),
+    };
+    // As small as can be: it is only looked through.
+    const least = cacheSettings({ sizeBytes: 256 * MIB, ramBytes: MIB });
+    if (!(await clearRetiredThread({ ...parts, settings: least }, catalogue.volumes))) continue;
+    for (const part of ['cache', 'volumes', '']) removeEmptyDirectory(join(directory, part));
+  }
 }
 
 interface Access {
@@ -343,11 +406,15 @@ async function checkCloud(worker: ReplicationWorker, stop: Promise<unknown> | un
 
 /** From the lease and the counters there are anyway: asking for the status costs no request. */
 async function cloudReport(worker: ReplicationWorker, limit: UploadLimit): Promise<GatewayReport['cloud']> {
-  const [{ answeredAt, problem }, requests, { waiting }] = await Promise.all([
-    worker.health(),
-    worker.traffic(),
-    worker.uploads(),
-  ]);
+  const answers = await Promise.all([worker.health(), worker.traffic(), worker.uploads()]).catch((error: unknown) => {
+    if (isKind(error, 'retry')) return error;
+    throw error;
+  });
+  if (answers instanceof FarshoreError) {
+    const { message: detail } = answers;
+    return { reachable: undefined, detail, requests: newMeter(), uploads: { limit: limit.current, waiting: 0 } };
+  }
+  const [{ answeredAt, problem }, requests, { waiting }] = answers;
   const told = { requests, uploads: { limit: limit.current, waiting } };
   const ago = answeredAt === undefined ? undefined : formatDuration(Math.max(0, systemClock.now() - answeredAt));
   if (problem !== undefined) {

@@ -1,9 +1,11 @@
 import { pino } from 'pino';
+import { systemClock } from './base/clock.ts';
 import type { Log } from './base/log.ts';
 import type { CloudOptions } from './admin/cli.ts';
 import type { Settings } from './config.ts';
 import { startEmbeddedCloud } from './embedded/embedded-cloud.ts';
 import { startGateway } from './main.ts';
+import { endHung, type HungThread } from './threads/end-hung.ts';
 
 /** A second signal while stopping ends the process at once. */
 const FORCED_EXIT_CODE = 130;
@@ -20,7 +22,13 @@ function makeLog(level: string): Log {
 export async function serve(settings: Settings): Promise<void> {
   const log = makeLog(settings.logLevel);
   const asked = stopSignal();
-  const gateway = await startGateway(settings, log, { stop: asked });
+  const onHung = (hung: HungThread): void => {
+    void endHung(hung, systemClock, log, {
+      exit: (code) => process.exit(code),
+      kill: () => process.kill(process.pid, 'SIGKILL'),
+    });
+  };
+  const gateway = await startGateway(settings, log, { stop: asked, onHung });
   process.stdout.write(`serving on ${gateway.portals().join(', ')}\n`);
   const why = await Promise.race([asked, gateway.failed]);
   log.info({ why }, 'stopping');

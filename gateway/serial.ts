@@ -12,4 +12,14 @@ export class SerialByKey {
     mine.then(clear, clear);
     return mine;
   }
+
+  /** Keys something is done for, or waits to be done. */
+  keys(): readonly string[] {
+    return [...this.#tails.keys()];
+  }
+
+  /** Resolves when all that was asked for by now has been done, or has failed. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#tails.values());
+  }
 }

@@ -1,7 +1,8 @@
 import type { MaybePromise } from './base/block-device.ts';
 import type { Clock } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
-import { describeError, FarshoreError } from './base/errors.ts';
+import { describeError, FarshoreError, isKind } from './base/errors.ts';
+import { inTime } from './base/in-time.ts';
 import type { Log } from './base/log.ts';
 import { BLOCK_SIZE, type Epoch, type VersionNumber } from './base/units.ts';
 import type { StoredReport, VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
@@ -59,6 +60,9 @@ export interface ServedVolumeDeps {
 const REOPEN_MS = 3_000;
 /** Longest that a close waits for the table to have what is in force: whoever takes the volume over next goes by that. */
 const SETTLED_WITHIN_MS = 5_000;
+
+/** A report does not wait longer for what the remote half has to say. */
+const REMOTE_ANSWERS_WITHIN_MS = 3_000;
 
 type State =
   | { readonly kind: 'opening'; readonly reason: string | undefined }
@@ -167,7 +171,24 @@ export class ServedVolume {
       };
     }
     const { item, remote } = state.opened;
-    const [status, sessions] = await Promise.all([state.opened.status(), this.#deps.targets.sessions(item)]);
+    let status: Awaited<ReturnType<VolumeControl['status']>>;
+    const counted = this.#deps.targets.sessions(item);
+    try {
+      status = await state.opened.status();
+    } catch (error) {
+      if (!isKind(error, 'retry')) throw error;
+      const { sectorSize, replication, targetName: target } = item;
+      // Its thread does not answer: what was last known of it.
+      const known = { bytes: item.bytes, sectorSize, replication, target, sessions: await counted };
+      return {
+        ...this.#blankReport(),
+        ...known,
+        state: state.opened.state,
+        reason: error.message,
+        epoch: state.opened.epoch,
+      };
+    }
+    const sessions = await counted;
     return {
       name: this.entry.name,
       id: item.volume,
@@ -181,7 +202,7 @@ export class ServedVolume {
         status.state === 'fenced' && status.reason !== undefined
           ? this.#withRemedy(status.reason)
           : together(
-              status.reason ?? status.replicationProblem ?? (await problemOf(remote)),
+              status.reason ?? status.replicationProblem ?? (await problemOf(remote, this.#deps.clock)),
               status.state === 'serving' ? this.#deps.targets.notReady(item) : undefined,
               unmended(status.scrub),
             ),
@@ -210,21 +231,22 @@ export class ServedVolume {
     }
   }
 
-  /** Stops serving; everything acked is in the local log, synced. */
-  async close(): Promise<void> {
+  /** Stops serving; everything acked is in the local log, synced. Answers whether it is in a version too (see VolumeControl.close). */
+  async close(): Promise<boolean> {
     this.#closing.abort();
     await this.#opening;
     const state = this.#state;
-    if (state.kind !== 'open') return;
+    if (state.kind !== 'open') return false;
     await this.withdraw();
     this.#state = { kind: 'closed' };
     const settled = this.#deps.targets.isSettled(this.entry, SETTLED_WITHIN_MS);
-    await state.opened.close();
-    if (await settled) return;
+    const isAllCommitted = await state.opened.close();
+    if (await settled) return isAllCommitted;
     this.#deps.log.warn(
       { volume: this.entry.name },
       'the volume was closed before the table had its access control; it gets there when this gateway opens it again, and a takeover before that brings the former state back',
     );
+    return isAllCommitted;
   }
 
   async #open(
@@ -335,9 +357,10 @@ function together(...reasons: readonly (string | undefined)[]): string | undefin
 }
 
 /** What the remote half has to say; one that doesn't answer has its own way to say so. */
-async function problemOf(remote: VolumeControl['remote']): Promise<string | undefined> {
+async function problemOf(remote: VolumeControl['remote'], clock: Clock): Promise<string | undefined> {
+  const late = (): FarshoreError => new FarshoreError('retry', 'the remote half does not answer');
   try {
-    return (await remote.status()).problem;
+    return (await inTime(clock, REMOTE_ANSWERS_WITHIN_MS, remote.status(), late)).problem;
   } catch (error) {
     if (!(error instanceof FarshoreError)) throw error;
     return undefined;

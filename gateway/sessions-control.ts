@@ -12,6 +12,8 @@ export interface SeenSession extends SessionInfo {
 /** What is asked of the sessions of initiators, and of what they hold, by whoever administers them: plain data only. */
 export interface SessionsControl {
   sessions(): Promise<readonly SeenSession[]>;
+  /** The session of this handle; undefined when there is none. */
+  session(tsih: number): Promise<SeenSession | undefined>;
   /** See IscsiTargetServer.endSession: undefined when there is no such session, and in bounded time. */
   endSession(tsih: number, reason?: string): Promise<EndedSession | undefined>;
   /** What initiators have reserved of the volume of this name; rejects with `not-found` when it is not open here. */
@@ -27,9 +29,11 @@ export function sessionsHere(server: IscsiTargetServer, control: AccessControl):
     if (volume !== undefined) return server.unitOf(volume);
     throw new FarshoreError('not-found', `volume ${name} is not open on this gateway; farshore status shows which are`);
   };
+  const seen = (): readonly SeenSession[] =>
+    server.sessions().map((session) => ({ ...session, volumes: control.volumesOf(session) }));
   return {
-    sessions: () =>
-      Promise.resolve(server.sessions().map((session) => ({ ...session, volumes: control.volumesOf(session) }))),
+    sessions: () => Promise.resolve(seen()),
+    session: (tsih) => Promise.resolve(seen().find((session) => session.tsih === tsih)),
     endSession: (tsih, reason) => server.endSession(tsih, reason),
     reservations: (name) => Promise.resolve().then(() => unitOf(name).reservations.report()),
     clearReservations: async (name) => {

@@ -88,6 +88,11 @@ export class VolumeTargets implements TargetDirectory {
     await book.change((document) => ({ document: dropVolume(document, volume), result: undefined, audit: undefined }));
   }
 
+  /** No map, host or target is made or changed from the beginning of the work to its end: what it finds there still holds when it acts by it. */
+  whileUnchanged<T>(work: () => Promise<T>): Promise<T> {
+    return this.#deps.book.change(async (document) => ({ document, result: await work(), audit: undefined }));
+  }
+
   /** Whether a target made by hand has this name already. */
   isTaken(targetName: string): boolean {
     const name = normalizeName(targetName) ?? targetName;

@@ -38,8 +38,11 @@ export interface VolumeControl {
   ): Promise<ScrubReport>;
   /** Its remote half. */
   readonly remote: Pick<RemoteVolume, 'versions' | 'fold' | 'verify' | 'status'>;
-  /** See Volume.close. Idempotent; resolves also when the volume's thread is gone. */
-  close(): Promise<void>;
+  /**
+   * See Volume.close. Idempotent; resolves also when the volume's thread is gone. Answers whether everything that was ever written is in a committed
+   * version: nothing can be added any more. False when nobody knows.
+   */
+  close(): Promise<boolean>;
 }
 
 /** Of a volume that lives in this thread. */
@@ -67,6 +70,9 @@ export function directControl(volume: Volume, remote: VolumeControl['remote']): 
       verify: () => remote.verify(),
       status: () => remote.status(),
     },
-    close: () => volume.close(),
+    close: async () => {
+      await volume.close();
+      return volume.isAllCommitted;
+    },
   };
 }

@@ -130,6 +130,11 @@ export class AuditLog {
     else this.#suppress(series, event.kind);
   }
 
+  /** So many entries of this event were not told to this log: whoever had them has counted them (another thread, when there were too many). */
+  missed(series: Series, event: string, count: number): void {
+    this.#suppress(series, event, count);
+  }
+
   /** Writes and syncs what waits. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -146,9 +151,9 @@ export class AuditLog {
     }
   }
 
-  #suppress(series: Series, event: string): void {
+  #suppress(series: Series, event: string, count = 1): void {
     const { suppressed } = this.#parts[series];
-    suppressed.set(event, (suppressed.get(event) ?? 0) + 1);
+    suppressed.set(event, (suppressed.get(event) ?? 0) + count);
     this.#syncLater();
   }
 

@@ -130,8 +130,11 @@ export interface ThreadReport {
   readonly thread: number;
   /** Names of its volumes. */
   readonly volumes: readonly string[];
-  readonly cache: GatewayReport['cache'];
-  readonly process: ProcessReport;
+  /** Both absent when it did not answer. */
+  readonly cache?: GatewayReport['cache'];
+  readonly process?: ProcessReport;
+  /** Why there is nothing to tell of it. */
+  readonly problem?: string;
 }
 
 /** A session as people see it; `id` is what `session kill` takes. */

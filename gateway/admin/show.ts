@@ -55,10 +55,10 @@ export function status(report: GatewayReport): string {
 
 /** Which thread has which volumes, where there are several. */
 function threads({ threads: all }: GatewayReport): string[] {
-  return (all ?? []).map(
-    ({ thread, volumes, cache: { state } }) =>
-      `thread ${thread}  ${volumes.length === 0 ? 'no volumes' : volumes.join(', ')}${state === 'serving' ? '' : `; ${state}`}`,
-  );
+  return (all ?? []).map(({ thread, volumes, cache, problem }) => {
+    const state = problem ?? cache?.state ?? 'serving';
+    return `thread ${thread}  ${volumes.length === 0 ? 'no volumes' : volumes.join(', ')}${state === 'serving' ? '' : `; ${state}`}`;
+  });
 }
 
 function uploads({ limit, waiting }: GatewayReport['cloud']['uploads']): string {

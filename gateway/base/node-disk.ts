@@ -47,6 +47,15 @@ export function makePrivateDirectory(path: string): void {
   }
 }
 
+/** Removes the directory if there is nothing in it; otherwise, and when it cannot be removed, it stays. */
+export function removeEmptyDirectory(path: string): void {
+  try {
+    fs.rmdirSync(path);
+  } catch {
+    // As told above.
+  }
+}
+
 /** What the files of one disk share: whether it is quick enough for calls in the turn. */
 class InTurn {
   readonly clock: Pick<Clock, 'monotonicMs'>;

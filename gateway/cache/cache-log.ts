@@ -201,6 +201,11 @@ export class CacheLog {
     return this.#state.numbersOf(volume);
   }
 
+  /** Volumes (by identifier) of which something in the log may still count, open or not. */
+  get registeredVolumes(): readonly string[] {
+    return this.#state.registeredVolumes;
+  }
+
   /** At least everything up to it is in a committed version. */
   committedAtLeast(number: number): WriteSeq {
     return this.#state.marks(number).committedThrough;

@@ -1,4 +1,4 @@
-import type { Clock } from '../base/clock.ts';
+import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import { describeError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -28,6 +28,9 @@ const MOST_READY_GROWN = 16;
 
 /** After the disk was found full, growing is tried again no sooner. */
 const GROW_RETRY_MS = 30_000;
+
+/** A chunk file that was removed is closed so much later: whoever looked up a place in it before has read it by then. */
+const CLOSE_AFTER_MS = 30_000;
 
 const ZEROS = Buffer.alloc(MIB);
 /** Zeros are written so many MiB at a time: few calls, each too long to be made in the turn. */
@@ -69,6 +72,8 @@ export class ChunkPool {
   readonly mutex = new Mutex();
   /** One chunk is made ready at a time, whoever asks: numbers and generations are taken one after the other. */
   readonly #making = new Mutex();
+  /** Removed, and not closed yet. */
+  readonly #removed = new Map<Chunk, CancelTimer>();
   #nextGeneration = 1;
   #running: Promise<void> | undefined;
   #closed = false;
@@ -179,13 +184,30 @@ export class ChunkPool {
   async close(): Promise<void> {
     this.#closed = true;
     while (this.#running !== undefined) await this.#running;
-    for (const chunk of this.#chunks.values()) await chunk.file.close();
+    for (const cancel of this.#removed.values()) cancel();
+    for (const chunk of [...this.#removed.keys(), ...this.#chunks.values()]) await chunk.file.close();
   }
 
   async #maintain(): Promise<void> {
     await Promise.resolve();
-    while (!this.#closed && this.#free.length < this.#readyTarget && (await this.#makeOne())) this.#deps.onSpace();
+    while (!this.#closed) {
+      if (this.#free.length < this.#readyTarget && (await this.#makeOne())) this.#deps.onSpace();
+      else if (!this.#isTooLarge || !(await this.#removeOne())) break;
+    }
     this.#running = undefined;
+  }
+
+  /** The pool was made for a larger part of the disk (or of the threads) than it has now. */
+  get #isTooLarge(): boolean {
+    return this.#chunks.size > this.#deps.maxChunks;
+  }
+
+  /** Gives the oldest chunk without anything dirty back to the disk. */
+  #removeOne(): Promise<boolean> {
+    return this.mutex.run(async () => {
+      const victim = this.#victim();
+      return victim !== undefined && (await this.#remove(victim));
+    });
   }
 
   get #readyTarget(): number {
@@ -281,6 +303,47 @@ export class ChunkPool {
    * before the chunk is used: at every moment in between a restart believes the right records.
    */
   async #reclaim(chunk: Chunk): Promise<boolean> {
+    const isReady = await this.#emptied(chunk, async () => {
+      const generation = this.#nextGeneration++;
+      await chunk.file.write([this.#header(chunk.number, generation)], 0);
+      await chunk.file.sync();
+      chunk.generation = generation;
+    });
+    if (!isReady) return false;
+    chunk.shares.clear();
+    chunk.unsynced = false;
+    chunk.state = 'free';
+    this.#free.push(chunk);
+    this.#deps.changed();
+    this.reclaimed++;
+    return true;
+  }
+
+  /**
+   * The same for a chunk that there is one too many of. Should its removal not outlive a power cut, it is there again as a crash in the midst of a reclaim
+   * would have left it: the marks say what of it still counts. Its number is not used again by this process, which grows no more.
+   */
+  async #remove(chunk: Chunk): Promise<boolean> {
+    const { disk, clock } = this.#deps;
+    const isGone = await this.#emptied(chunk, async () => {
+      await disk.remove(chunkPath(chunk.number));
+      await disk.syncDirectory(CACHE_DIRECTORY);
+    });
+    if (!isGone) return false;
+    this.#chunks.delete(chunk.number);
+    const close = (): void => {
+      this.#removed.delete(chunk);
+      chunk.file.close().catch((error: unknown) => {
+        this.#deps.diary.warn({ chunk: chunk.number, reason: describeError(error) }, 'a removed chunk was not closed');
+      });
+    };
+    this.#removed.set(chunk, clock.startTimer(CLOSE_AFTER_MS, close));
+    this.#deps.changed();
+    return true;
+  }
+
+  /** Takes what is in the chunk out of use, durably, and `settle`s what becomes of it; false when the disk refuses that. */
+  async #emptied(chunk: Chunk, settle: () => Promise<void>): Promise<boolean> {
     const { state, diary, geometry } = this.#deps;
     chunk.state = 'reclaiming';
     try {
@@ -299,10 +362,7 @@ export class ChunkPool {
       this.evicted += clearIndexOf(chunk, words, geometry, this.#deps.volumes, (volume, block) => {
         this.#deps.evicted(chunk, volume, block);
       });
-      const generation = this.#nextGeneration++;
-      await chunk.file.write([this.#header(chunk.number, generation)], 0);
-      await chunk.file.sync();
-      chunk.generation = generation;
+      await settle();
     } catch (error) {
       diary.warn({ chunk: chunk.number, reason: describeError(error) }, 'a chunk of the cache could not be reclaimed');
       if (isKind(error, 'busy')) chunk.state = 'sealed';
@@ -311,12 +371,6 @@ export class ChunkPool {
     }
     this.#dropSealed(chunk);
     if (!this.#isNobodys(chunk)) this.dropped++;
-    chunk.shares.clear();
-    chunk.unsynced = false;
-    chunk.state = 'free';
-    this.#free.push(chunk);
-    this.#deps.changed();
-    this.reclaimed++;
     return true;
   }
 

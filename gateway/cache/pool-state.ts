@@ -204,6 +204,10 @@ export class PoolState {
       this.#volumes.set(number, { ...entry, ends: entry.ends.filter((each) => each !== end) });
   }
 
+  get registeredVolumes(): readonly string[] {
+    return [...new Set([...this.#volumes.values()].map(({ volume }) => volume))];
+  }
+
   isRegistered(number: number): boolean {
     return this.#volumes.has(number);
   }

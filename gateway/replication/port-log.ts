@@ -1,29 +1,45 @@
 import { FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { RpcPort } from './rpc.ts';
-import { sendEvent } from './rpc.ts';
+import { type BoundedTeller, heard, type Missed, type Unheard } from './told-bounded.ts';
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
-export interface LogLine {
+interface LogLine {
   readonly level: LogLevel;
   readonly fields: object;
   readonly message: string;
 }
 
-/** A log whose lines are written by the other end of the port, so that the process has one log. */
-export function portLog(port: RpcPort, fields: object = {}): Log {
+/** A log whose lines are written by the other end of the port, so that the process has one log. Lines that find no room there are counted. */
+export function portLog(teller: BoundedTeller, fields: object = {}): Log {
   const write = (level: LogLevel) => (more: object, message: string) => {
     const line: LogLine = { level, fields: plain({ ...fields, ...more }), message };
-    sendEvent(port, 'log', 0, line);
+    teller.tell('log', 'log', line, level);
   };
   return {
     debug: write('debug'),
     info: write('info'),
     warn: write('warn'),
     error: write('error'),
-    child: (more) => portLog(port, { ...fields, ...more }),
+    child: (more) => portLog(teller, { ...fields, ...more }),
   };
+}
+
+/** The other end: writes what `portLog` sent; false when the event is another one. */
+export function writeTold(log: Log, unheard: Unheard, name: string, detail: unknown): boolean {
+  if (name === 'log') {
+    heard(unheard, 'log');
+    const { level, fields, message } = detail as LogLine; // as portLog sends it
+    log[level](fields, message);
+    return true;
+  }
+  if (name !== 'missed-log') return false;
+  heard(unheard, 'log');
+  log.warn(
+    { lines: detail as Missed },
+    'lines of this log were left out, because they came faster than they could be written',
+  );
+  return true;
 }
 
 /** Errors as plain data: a FarshoreError would lose its kind on the way. */

@@ -124,6 +124,8 @@ export class ReplicationHost {
 
   async #hostCall(client: Client, method: string, args: readonly unknown[]): Promise<unknown> {
     switch (method) {
+      case 'ping':
+        return undefined;
       case 'traffic':
         return { ...this.#meter };
       case 'health':

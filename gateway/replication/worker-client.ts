@@ -1,23 +1,28 @@
 import { sleep, systemClock } from '../base/clock.ts';
 import { startThread } from '../base/start-thread.ts';
 import { describeError, FarshoreError } from '../base/errors.ts';
+import { inTime } from '../base/in-time.ts';
 import type { Log } from '../base/log.ts';
 import type { BlockCount } from '../base/units.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { VersionLog } from '../cloud/version-log.ts';
 import type { CloudHealth } from './lease.ts';
-import type { LogLine } from './port-log.ts';
+import { writeTold } from './port-log.ts';
 import { portProxy, remoteVolumeProxy } from './remote-volume-proxy.ts';
 import type { RemoteVolume } from './remote-volume.ts';
 import { BUCKET, FIRST_VOLUME, HOST, TABLE } from './replication-host.ts';
 import type { RpcPort } from './rpc.ts';
-import { RpcClient } from './rpc.ts';
+import { RpcClient, serveCalls } from './rpc.ts';
+import { newUnheard, type Unheard } from './told-bounded.ts';
 import type { UploadRate, UploadState } from './throttle.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
 /** How long a worker that was asked to close may take before it is ended. */
 const CLOSE_TIMEOUT_MS = 5_000;
+
+/** How long it may take to tell how things stand. */
+const ANSWER_WITHIN_MS = 3_000;
 
 const TABLE_METHODS: readonly (keyof VersionLog)[] = [
   'getVolume',
@@ -57,6 +62,8 @@ export interface ReplicationWorker {
   /** The table and the bucket, for administration. */
   readonly table: VersionLog;
   readonly store: ObjectStore;
+  /** Resolves when the worker has turned its loop. */
+  isThere(): Promise<void>;
   /** Requests made and bytes moved since the worker started, all volumes and maintenance together. */
   traffic(): Promise<CloudMeter>;
   /** What the last lease renewal said of the cloud; asking makes no request. */
@@ -77,14 +84,17 @@ export interface ReplicationWorker {
 }
 
 /** Starts the worker thread. Its failures to start (no cache directory, no credentials) show in the first calls. */
-export function startReplicationWorker(settings: WorkerSettings, log: Log): ReplicationWorker {
+export function startReplicationWorker(given: Omit<WorkerSettings, 'unheard'>, log: Log): ReplicationWorker {
+  const settings: WorkerSettings = { ...given, unheard: newUnheard() };
   const worker = startThread(
     'replication',
     new URL('./worker.ts', import.meta.url),
     settings,
     settings.links?.map(({ port }) => port),
   );
-  return connectReplication(worker, log, worker);
+  // All it asks of this thread is whether it is there.
+  serveCalls(worker, () => Promise.resolve({ value: undefined }));
+  return connectReplication(worker, log, worker, settings.unheard);
 }
 
 /** What a client has to know of the thread at the other end. */
@@ -95,13 +105,16 @@ export interface WorkerThread {
 }
 
 /** The client's end over any port; `startReplicationWorker` gives it a thread's. */
-export function connectReplication(port: RpcPort, log: Log, thread: WorkerThread): ReplicationWorker {
+export function connectReplication(
+  port: RpcPort,
+  log: Log,
+  thread: WorkerThread,
+  unheard: Unheard = newUnheard(),
+): ReplicationWorker {
   const fencedBy = new Map<number, (error: FarshoreError) => void>();
   const client = new RpcClient(port, (name, target, detail) => {
-    if (name === 'log') {
-      const { level, fields, message } = detail as LogLine; // as port-log sends it
-      log[level](fields, message);
-    } else if (name === 'fenced') {
+    if (writeTold(log, unheard, name, detail)) return;
+    if (name === 'fenced') {
       const { message } = detail as { readonly message: string }; // as replication-host sends it
       fencedBy.get(target)?.(new FarshoreError('fenced', message));
       fencedBy.delete(target);
@@ -137,6 +150,14 @@ export function connectReplication(port: RpcPort, log: Log, thread: WorkerThread
     client.end(closed);
     await thread.terminate();
   };
+  // Nothing is done for these answers that takes time. The system's clock, as above.
+  const ask = (method: string): Promise<unknown> =>
+    inTime(
+      systemClock,
+      ANSWER_WITHIN_MS,
+      client.call(HOST, method, []),
+      () => new FarshoreError('retry', 'the replication worker does not answer'),
+    );
   return {
     openVolume: (onFenced) => {
       const target = nextVolume;
@@ -153,9 +174,12 @@ export function connectReplication(port: RpcPort, log: Log, thread: WorkerThread
     },
     table: portProxy<VersionLog>(client, TABLE, TABLE_METHODS),
     store: portProxy<ObjectStore>(client, BUCKET, BUCKET_METHODS),
-    traffic: async () => (await client.call(HOST, 'traffic', [])) as CloudMeter,
-    health: async () => (await client.call(HOST, 'health', [])) as CloudHealth,
-    uploads: async () => (await client.call(HOST, 'uploads', [])) as UploadState,
+    traffic: async () => (await ask('traffic')) as CloudMeter,
+    health: async () => (await ask('health')) as CloudHealth,
+    uploads: async () => (await ask('uploads')) as UploadState,
+    isThere: async () => {
+      await client.call(HOST, 'ping', []);
+    },
     limitUploads: async (rate) => {
       await client.call(HOST, 'limitUploads', [rate]);
     },

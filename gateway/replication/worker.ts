@@ -10,6 +10,8 @@ import { S3ObjectStore } from '../cloud/s3-object-store.ts';
 import { loadCompression } from '../format/compression.ts';
 import { portLog } from './port-log.ts';
 import { ReplicationHost } from './replication-host.ts';
+import { BoundedTeller } from './told-bounded.ts';
+import { watchMain } from './watch-main.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
 /** Entry of the replication worker thread: the only place of this half where real clients and files are made. */
@@ -32,9 +34,11 @@ const host = new ReplicationHost(
     }),
     reader: openLogReader(new NodeDisk(settings.stateDir)),
     compression: await loadCompression(),
-    log: portLog(port),
+    log: portLog(new BoundedTeller(port, settings.unheard)),
   },
   settings,
   port,
 );
+// In the turn in which the host began to listen, so that no answer is missed.
+if (settings.watchMain === true) watchMain(port);
 for (const link of settings.links ?? []) host.serve(link.port, openLogReader(new NodeDisk(link.stateDir)));

@@ -2,6 +2,7 @@ import type { AccessControl, AccessInForce } from '../access/access-control.ts';
 import type { AccessDocument } from '../access/document.ts';
 import type { AdoptedVolume } from '../access/part.ts';
 import { isSameAccess } from '../access/resolve.ts';
+import { isKind } from '../base/errors.ts';
 import type { SecretBox } from '../access/secret-box.ts';
 import type { OpenPortal } from '../iscsi/target-registry.ts';
 import type { VolumePlace } from '../volume-control.ts';
@@ -89,9 +90,18 @@ export class AccessEverywhere {
     await Promise.all([this.#here.enforced(), ...this.#others.map((other) => other.enforced())]);
   }
 
-  /** Sessions that see the volume. */
+  /** Sessions that see the volume; those of a thread that does not answer are not counted. */
   async sessions(volume: string): Promise<number> {
-    const counts = await Promise.all(this.#others.map((other) => other.sessions(volume)));
+    const counts = await Promise.all(
+      this.#others.map(async (other) => {
+        try {
+          return await other.sessions(volume);
+        } catch (error) {
+          if (isKind(error, 'retry')) return 0;
+          throw error;
+        }
+      }),
+    );
     return counts.reduce((sum, count) => sum + count, this.#here.sessions(volume));
   }
 

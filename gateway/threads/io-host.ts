@@ -129,6 +129,8 @@ export class IoHost {
         return server.listen(args[0] as readonly PortalSettings[]);
       case 'closeServer':
         return server.close(true);
+      case 'ping':
+        return undefined;
       case 'close':
         return this.#deps.close();
       default:
@@ -165,9 +167,9 @@ export class IoHost {
       return undefined;
     }
     if (method === 'close') {
-      await hosted?.volume?.close();
+      const isAllCommitted = await hosted?.volume?.close();
       this.#volumes.delete(handle);
-      return undefined;
+      return isAllCommitted ?? false;
     }
     const volume = hosted?.volume;
     if (volume === undefined) throw new FarshoreError('stopped', 'the volume is not open');

@@ -1,4 +1,6 @@
-import { isKind } from '../base/errors.ts';
+import type { Clock } from '../base/clock.ts';
+import { FarshoreError, isKind } from '../base/errors.ts';
+import { inTime } from '../base/in-time.ts';
 import type { Epoch, VersionNumber } from '../base/units.ts';
 import type { VolumeItem, VolumeRef } from '../cloud/version-log.ts';
 import type { EndedSession } from '../iscsi/server.ts';
@@ -19,6 +21,9 @@ import { tellThread } from './events.ts';
 import type { CacheFigures, IoThread } from './io-thread.ts';
 import { ACCESS, FIRST_VOLUME, type FromThread, THREAD } from './messages.ts';
 
+/** How long a thread may take to tell how things stand: it has to do for that nothing that takes time. */
+const ANSWER_WITHIN_MS = 3_000;
+
 /** An I/O thread as the main thread has it. */
 export interface IoProxy {
   readonly io: IoThread;
@@ -38,10 +43,15 @@ interface Watched {
   readonly scrubs: Map<number, (told: FromThread['scrub']) => void>;
 }
 
-/** Calls what `IoHost` serves at the other end. Answers are what it gave, through structured cloning. */
-export function ioProxy(number: number, client: RpcClient, port: RpcPort): IoProxy {
-  const call = async <Result>(target: number, method: string, ...args: readonly unknown[]): Promise<Result> =>
+/**
+ * Calls what `IoHost` serves at the other end. Answers are what it gave, through structured cloning. What is only asked for rejects with `retry` when the
+ * thread does not answer in time; what is done takes as long as it takes, or until the thread is given up (see ThreadWatch).
+ */
+export function ioProxy(number: number, client: RpcClient, port: RpcPort, clock: Clock): IoProxy {
+  const call: Call = async <Result>(target: number, method: string, ...args: readonly unknown[]) =>
     (await client.call(target, method, args)) as Result;
+  const silent = (): FarshoreError => new FarshoreError('retry', `I/O thread ${number} does not answer`);
+  const ask: Call = (target, method, ...args) => inTime(clock, ANSWER_WITHIN_MS, call(target, method, ...args), silent);
   const watched = new Map<number, Watched>();
   let nextHandle = FIRST_VOLUME;
 
@@ -61,7 +71,7 @@ export function ioProxy(number: number, client: RpcClient, port: RpcPort): IoPro
       const { item, epoch, state } = withBuffers(await opening) as Opened;
       // What was told since is newer, and told behind the answer.
       watch.state = state;
-      return volumeProxy({ number, handle, item, epoch, watch, call, forget: () => watched.delete(handle) });
+      return volumeProxy({ number, handle, item, epoch, watch, call, ask, forget: () => watched.delete(handle) });
     } catch (error) {
       watched.delete(handle);
       throw error;
@@ -73,9 +83,11 @@ export function ioProxy(number: number, client: RpcClient, port: RpcPort): IoPro
   const io: IoThread = {
     number,
     openVolume,
-    sessions: () => call<readonly SeenSession[]>(THREAD, 'sessions'),
+    sessions: () => ask<readonly SeenSession[]>(THREAD, 'sessions'),
+    session: async (tsih) =>
+      (await ask<readonly SeenSession[]>(THREAD, 'sessions')).find((session) => session.tsih === tsih),
     endSession: (tsih, reason) => call<EndedSession | undefined>(THREAD, 'endSession', tsih, reason),
-    reservations: (name) => call<ReservationReport>(THREAD, 'reservations', name),
+    reservations: (name) => ask<ReservationReport>(THREAD, 'reservations', name),
     clearReservations: (name) => call(THREAD, 'clearReservations', name),
     prepareImage: async (ref, request) => {
       await call(THREAD, 'prepareImage', ref, request);
@@ -84,8 +96,8 @@ export function ioProxy(number: number, client: RpcClient, port: RpcPort): IoPro
     keeps: (volumes) => call<readonly string[]>(THREAD, 'keeps', volumes),
     forgetVolume: (ref: VolumeRef) => call(THREAD, 'forgetVolume', ref),
     surrenderVolume: (ref) => call<string | undefined>(THREAD, 'surrenderVolume', ref),
-    cache: () => call<CacheFigures>(THREAD, 'cache'),
-    figures: (newInterval) => call<ProcessReport>(THREAD, 'figures', newInterval),
+    cache: () => ask<CacheFigures>(THREAD, 'cache'),
+    figures: (newInterval) => ask<ProcessReport>(THREAD, 'figures', newInterval),
   };
   const access: AccessPeer = {
     number,
@@ -110,7 +122,7 @@ export function ioProxy(number: number, client: RpcClient, port: RpcPort): IoPro
     offer: (handle, volume) => call(ACCESS, 'offer', handle, volume),
     withdraw: (volume) => unlessGone(call(ACCESS, 'withdraw', volume)),
     enforced: () => call(ACCESS, 'enforced'),
-    sessions: (volume) => call<number>(ACCESS, 'sessions', volume),
+    sessions: (volume) => ask<number>(ACCESS, 'sessions', volume),
   };
   return {
     io,
@@ -132,6 +144,8 @@ export function ioProxy(number: number, client: RpcClient, port: RpcPort): IoPro
   };
 }
 
+type Call = <Result>(target: number, method: string, ...args: readonly unknown[]) => Promise<Result>;
+
 interface Opened {
   readonly item: VolumeItem;
   readonly epoch: Epoch;
@@ -142,11 +156,12 @@ interface VolumeEnd extends Omit<Opened, 'state'> {
   readonly number: number;
   readonly handle: number;
   readonly watch: Watched;
-  readonly call: <Result>(target: number, method: string, ...args: readonly unknown[]) => Promise<Result>;
+  readonly call: Call;
+  readonly ask: Call;
   readonly forget: () => void;
 }
 
-function volumeProxy({ number, handle, item, epoch, watch, call, forget }: VolumeEnd): VolumeControl {
+function volumeProxy({ number, handle, item, epoch, watch, call, ask, forget }: VolumeEnd): VolumeControl {
   let nextScrub = 1;
   return {
     item,
@@ -155,7 +170,7 @@ function volumeProxy({ number, handle, item, epoch, watch, call, forget }: Volum
     get state() {
       return watch.state;
     },
-    status: () => call<VolumeStanding>(handle, 'status'),
+    status: () => ask<VolumeStanding>(handle, 'status'),
     flushRemote: () => call<{ readonly n: VersionNumber }>(handle, 'flushRemote'),
     resize: (bytes) => call(handle, 'resize', bytes),
     scrub: async (sides, fast, onProgress) => {
@@ -174,12 +189,18 @@ function volumeProxy({ number, handle, item, epoch, watch, call, forget }: Volum
       versions: (limit) => call<readonly VersionSummary[]>(handle, 'versions', limit),
       fold: () => call<FoldOutcome>(handle, 'fold'),
       verify: () => call<VerifyReport>(handle, 'verify'),
-      status: () => call<RemoteStatus>(handle, 'remoteStatus'),
+      status: () => ask<RemoteStatus>(handle, 'remoteStatus'),
     },
     close: async () => {
-      await unlessGone(call(handle, 'close'));
+      let isAllCommitted = false;
+      await unlessGone(
+        call<boolean>(handle, 'close').then((answer) => {
+          isAllCommitted = answer;
+        }),
+      );
       watch.state = 'stopped';
       forget();
+      return isAllCommitted;
     },
   };
 }

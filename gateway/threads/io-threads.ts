@@ -1,5 +1,5 @@
 import type { GatewayReport, ThreadReport } from '../admin/gateway-api.ts';
-import { FarshoreError } from '../base/errors.ts';
+import { FarshoreError, isKind } from '../base/errors.ts';
 import type { ByteCount } from '../base/units.ts';
 import type { CatalogueVolume } from '../catalogue.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
@@ -96,12 +96,25 @@ export class IoThreads implements SessionsControl {
     return (await Promise.all(this.#threads.map((thread) => thread.sessions()))).flat();
   }
 
-  async endSession(tsih: number, reason?: string): Promise<EndedSession | undefined> {
-    for (const thread of this.#threads) {
-      const ended = await thread.endSession(tsih, reason);
-      if (ended !== undefined) return ended;
-    }
-    return undefined;
+  session(tsih: number): Promise<SeenSession | undefined> {
+    return this.#whoHas((thread) => thread.session(tsih));
+  }
+
+  endSession(tsih: number, reason?: string): Promise<EndedSession | undefined> {
+    return this.#whoHas((thread) => thread.endSession(tsih, reason));
+  }
+
+  /** The answer of the one thread that has one. A thread that does not answer keeps nobody from it, and counts only when no other has. */
+  #whoHas<T>(ask: (thread: IoThread) => Promise<T | undefined>): Promise<T | undefined> {
+    return new Promise((resolve, reject) => {
+      const all = this.#threads.map(async (thread) => {
+        const answer = await ask(thread);
+        if (answer !== undefined) resolve(answer);
+      });
+      Promise.all(all).then(() => {
+        resolve(undefined);
+      }, reject);
+    });
   }
 
   reservations(name: string): Promise<ReservationReport> {
@@ -121,26 +134,41 @@ export class IoThreads implements SessionsControl {
     return caches.reduce((sum, { allocatedBytes }) => sum + allocatedBytes, 0);
   }
 
-  /** The cache logs as one, the main thread's figures, and each thread's own where there are several. */
+  /**
+   * The cache logs as one, the main thread's figures, and each thread's own where there are several. A thread that does not answer is told as such, and
+   * what it has is not in the sums.
+   */
   async report(newInterval: boolean): Promise<{
     readonly cache: GatewayReport['cache'];
     readonly process: ProcessReport;
     readonly threads: readonly ThreadReport[] | undefined;
   }> {
-    const [main, ...others] = await Promise.all(
-      this.#threads.map(async (thread): Promise<ThreadReport> => {
-        const [{ report: cache }, process] = await Promise.all([thread.cache(), thread.figures(newInterval)]);
-        const volumes = this.#catalogue.volumes.filter((entry) => (entry.thread ?? 0) === thread.number);
-        return { thread: thread.number, volumes: volumes.map(({ name }) => name), cache, process };
-      }),
+    const all = await Promise.all(this.#threads.map((thread) => this.#reportOf(thread, newInterval)));
+    const [main, ...others] = all;
+    // It is this very thread, which has just answered.
+    if (main?.cache === undefined || main.process === undefined) throw new FarshoreError('bug', 'no main thread');
+    const problem = others.find((other) => other.problem !== undefined)?.problem;
+    const cache = others.reduce(
+      (sum, other) => (other.cache === undefined ? sum : together(sum, other.cache)),
+      main.cache,
     );
-    if (main === undefined) throw new FarshoreError('bug', 'there is no main thread');
-    const all = [main, ...others];
     return {
-      cache: others.reduce((sum, { cache }) => together(sum, cache), main.cache),
+      cache: problem === undefined ? cache : { ...cache, state: problem },
       process: main.process,
       threads: others.length === 0 ? undefined : all,
     };
+  }
+
+  async #reportOf(thread: IoThread, newInterval: boolean): Promise<ThreadReport> {
+    const volumes = this.#catalogue.volumes.filter((entry) => (entry.thread ?? 0) === thread.number);
+    const known = { thread: thread.number, volumes: volumes.map(({ name }) => name) };
+    try {
+      const [{ report: cache }, process] = await Promise.all([thread.cache(), thread.figures(newInterval)]);
+      return { ...known, cache, process };
+    } catch (error) {
+      if (!isKind(error, 'retry')) throw error;
+      return { ...known, problem: error.message };
+    }
   }
 }
 

@@ -8,9 +8,11 @@ import { IscsiTargetServer } from '../iscsi/server.ts';
 import { ProcessFigures } from '../process-figures.ts';
 import { portLog } from '../replication/port-log.ts';
 import { RpcClient } from '../replication/rpc.ts';
+import { BoundedTeller } from '../replication/told-bounded.ts';
 import type { WorkerThread } from '../replication/worker-client.ts';
 import { connectReplication } from '../replication/worker-client.ts';
 import { AccessMirror } from './access-mirror.ts';
+import { auditByMessages } from './audit-by-messages.ts';
 import { tellMain } from './events.ts';
 import { ioHere } from './io-here.ts';
 import { IoHost } from './io-host.ts';
@@ -20,8 +22,9 @@ import { handlesOf, iscsiSettings, openCache, openSecrets, reportDirty, threadDi
 /** Entry of an I/O thread: its parts are wired together here, as `main.ts` does for the main thread. */
 invariant(parentPort !== null, 'an I/O thread runs in a thread of its own');
 const port = parentPort;
-const { number, threads, settings, gateway, document, replication } = workerData as IoThreadSettings; // as startIoThread passes it
-const log = portLog(port, { thread: number });
+const { number, threads, settings, gateway, document, replication, unheard } = workerData as IoThreadSettings; // as startIoThread passes it
+const teller = new BoundedTeller(port, unheard);
+const log = portLog(teller, { thread: number });
 const tools = { clock: systemClock, random: systemRandom };
 
 try {
@@ -36,14 +39,7 @@ try {
   const control = new AccessControl({
     book: mirror,
     secrets,
-    audit: {
-      session: (event, detail) => {
-        tellMain(port, 'session', { event, detail });
-      },
-      note: (entry, series) => {
-        tellMain(port, 'note', { entry, series });
-      },
-    },
+    audit: auditByMessages(teller),
     mirrored: async (volume) => {
       await main.call(0, 'mirrored', [volume]);
     },

@@ -39,6 +39,7 @@ export interface FromThread {
   state: { readonly state: VolumeStatus['state'] };
   /** Of the volume that is the event's target; `watch`: which scrub. */
   scrub: { readonly watch: number; readonly side: ScrubSide; readonly report: ScrubReport };
+  /** Bounded, as lines of the log are (see audit-by-messages); the others come seldom. */
   session: { readonly event: AccessEvent; readonly detail: Readonly<Record<string, unknown>> | undefined };
   note: { readonly entry: ChangeEntry; readonly series: Series | undefined };
 }

@@ -45,13 +45,26 @@ export async function moveVolume(deps: MoveDeps, served: ServedVolume, thread: n
     noLongerExpected();
     throw error;
   }
-  await served.close();
+  const isAllCommitted = await served.close();
+  const old = { mayOpen: true };
   try {
-    await catalogue.put(moved);
+    // A map that was made since counts the volume to the old thread, and may have joined it to another one of that thread.
+    await deps.targets.whileUnchanged(async () => {
+      requireMovable(deps, entry, false);
+      requireNotSanitizing(deps, entry);
+      requireNothingSince(entry, isAllCommitted);
+      try {
+        await catalogue.put(moved);
+      } catch (error) {
+        // Perhaps it is on the disk after all. Until the old place is, nothing may be written there: it would be lost with the next start.
+        old.mayOpen = false;
+        await catalogue.put(entry);
+        old.mayOpen = true;
+        throw error;
+      }
+    });
   } catch (error) {
-    // Perhaps it is on the disk after all. Until the old place is, nothing may be written there: it would be lost with the next start.
-    await catalogue.put(entry);
-    deps.reopen(entry);
+    if (old.mayOpen) deps.reopen(entry);
     throw error;
   }
   try {
@@ -69,6 +82,15 @@ export async function moveVolume(deps: MoveDeps, served: ServedVolume, thread: n
 function requireNotSanitizing({ targets }: MoveDeps, entry: CatalogueVolume): void {
   const reason = targets.notReady(entry);
   if (reason !== undefined) throw new FarshoreError('in-use', `volume ${entry.name} was not moved: ${reason}`);
+}
+
+/** A SANITIZE that was begun as its session was ended needs nobody to go on: it may have begun, and even ended, since the last flush. */
+function requireNothingSince({ name }: CatalogueVolume, isAllCommitted: boolean): void {
+  if (isAllCommitted) return;
+  throw new FarshoreError(
+    'retry',
+    `volume ${name} was not moved, because it was written to while it was being closed (by a SANITIZE, say); it is served where it was. Try again`,
+  );
 }
 
 function requireMovable({ sharesTarget }: MoveDeps, { name, volume }: CatalogueVolume, isStored: boolean): void {

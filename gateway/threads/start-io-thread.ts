@@ -3,10 +3,14 @@ import type { AccessDocument } from '../access/document.ts';
 import type { AuditLog } from '../access/audit-log.ts';
 import { describeError, FarshoreError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { systemClock } from '../base/clock.ts';
 import { startThread } from '../base/start-thread.ts';
+import { HUNG_AFTER_MS, ThreadWatch } from '../base/thread-watch.ts';
 import type { Settings } from '../config.ts';
-import type { LogLine } from '../replication/port-log.ts';
+import { writeTold } from '../replication/port-log.ts';
 import { RpcClient, serveCalls } from '../replication/rpc.ts';
+import { newUnheard, type Unheard } from '../replication/told-bounded.ts';
+import { enterTold } from './audit-by-messages.ts';
 import { type IoProxy, ioProxy, unlessGone } from './io-proxy.ts';
 import { type FromThread, THREAD } from './messages.ts';
 
@@ -20,16 +24,20 @@ export interface IoThreadSettings {
   readonly gateway: string;
   readonly document: AccessDocument;
   readonly replication: MessagePort;
+  /** Bounds what the thread tells and the main one has not taken up yet (see told-bounded). */
+  readonly unheard: Unheard;
 }
 
 /** What an I/O thread asks of the main one. */
 export interface MainThread {
   readonly log: Log;
-  readonly audit: Pick<AuditLog, 'session' | 'note'>;
+  readonly audit: Pick<AuditLog, 'session' | 'note' | 'missed'>;
   /** See AccessInForce.saveUnitState: durable, and told to the threads, when it resolves. */
   saveUnitState(volume: string, state: string): Promise<void>;
   /** See AccessSync.mirrored. */
   mirrored(volume: string): Promise<void>;
+  /** The thread does not answer any more (see ThreadWatch), and will not be closed: nobody knows what it might still do. */
+  onHung(error: FarshoreError): void;
 }
 
 export interface RunningIoThread extends IoProxy {
@@ -37,11 +45,13 @@ export interface RunningIoThread extends IoProxy {
   readonly died: Promise<FarshoreError>;
   /** Syncs its log and ends it; its volumes are closed by then. Idempotent. */
   close(): Promise<void>;
+  /** Ends it as it is; does not resolve while it waits in the system. */
+  terminate(): Promise<unknown>;
 }
 
 /** All of them side by side; those that did start are ended by `cleanups`, also when another one did not. */
 export async function startIoThreads(
-  given: readonly IoThreadSettings[],
+  given: readonly Omit<IoThreadSettings, 'unheard'>[],
   main: MainThread,
   cleanups: (() => Promise<void> | void)[],
 ): Promise<readonly RunningIoThread[]> {
@@ -60,8 +70,9 @@ export async function startIoThreads(
 }
 
 /** Rejects with what the thread could not start for: `damaged` (its cache log), `stopped` (disk), `input`. */
-async function startIoThread(given: IoThreadSettings, main: MainThread): Promise<RunningIoThread> {
-  const { number } = given;
+async function startIoThread(settings: Omit<IoThreadSettings, 'unheard'>, main: MainThread): Promise<RunningIoThread> {
+  const given: IoThreadSettings = { ...settings, unheard: newUnheard() };
+  const { number, unheard } = given;
   const worker = startThread('io', new URL('./io-worker.ts', import.meta.url), given, [given.replication]);
   let started: (failure: FarshoreError | undefined) => void = () => undefined;
   const isUp = new Promise<FarshoreError | undefined>((resolve) => {
@@ -75,21 +86,13 @@ async function startIoThread(given: IoThreadSettings, main: MainThread): Promise
     return { value: undefined };
   });
   const client = new RpcClient(worker, (name, target, detail) => {
-    if (name === 'log') {
-      const { level, fields, message } = detail as LogLine; // as port-log sends it
-      main.log[level](fields, message);
-    } else if (name === 'session') {
-      const told = detail as FromThread['session'];
-      main.audit.session(told.event, told.detail);
-    } else if (name === 'note') {
-      const told = detail as FromThread['note'];
-      main.audit.note(told.entry, told.series);
-    } else if (name === 'started') {
+    if (writeTold(main.log, unheard, name, detail) || enterTold(main.audit, unheard, name, detail)) return;
+    if (name === 'started') {
       const { failure } = detail as FromThread['started'];
       started(failure && new FarshoreError(failure.kind, failure.message));
     } else proxy.told(name, target, detail);
   });
-  const proxy = ioProxy(number, client, worker);
+  const proxy = ioProxy(number, client, worker, systemClock);
   let closing: Promise<void> | undefined;
   const died = new Promise<FarshoreError>((resolve) => {
     const gone = (why: string): void => {
@@ -109,11 +112,13 @@ async function startIoThread(given: IoThreadSettings, main: MainThread): Promise
       gone(`exit code ${code}`);
     });
   });
+  let endWatch = (): void => undefined;
   const shutDown = async (): Promise<void> => {
     try {
       // For as long as it takes: a log that is not synced is not closed.
       await unlessGone(client.call(THREAD, 'close', []));
     } finally {
+      endWatch();
       await worker.terminate();
     }
   };
@@ -124,5 +129,17 @@ async function startIoThread(given: IoThreadSettings, main: MainThread): Promise
     await worker.terminate();
     throw failure;
   }
-  return { ...proxy, died, close };
+  const watch = new ThreadWatch({
+    clock: systemClock,
+    ask: () => client.call(THREAD, 'ping', []),
+    onHung: () => {
+      const last = `I/O thread ${number} has not answered for ${HUNG_AFTER_MS / 1000} s, and its volumes are served to nobody`;
+      main.onHung(new FarshoreError('stopped', last));
+    },
+  });
+  endWatch = () => {
+    watch.close();
+  };
+  void died.then(endWatch);
+  return { ...proxy, died, close, terminate: () => worker.terminate() };
 }

@@ -10,6 +10,7 @@ import { cacheSettings } from '../cache/settings.ts';
 import type { Portal, Settings } from '../config.ts';
 import { ALL_HANDLES, type HandleRange } from '../iscsi/session-table.ts';
 import { DEFAULT_ISCSI_SETTINGS, type IscsiSettings } from '../iscsi/settings.ts';
+import { THREADS_DIRECTORY } from './retired-threads.ts';
 import type { ReplicationWorker } from '../replication/worker-client.ts';
 
 /** How often the heartbeat's figures are refreshed. */
@@ -19,7 +20,7 @@ const LEAST_IN_FLIGHT = 64 * MIB;
 
 /** The part of the state directory that is a thread's: that of the main one is the whole. */
 export function threadDirectory(stateDir: string, number: number): string {
-  return number === 0 ? stateDir : join(stateDir, 'threads', String(number));
+  return number === 0 ? stateDir : join(stateDir, THREADS_DIRECTORY, String(number));
 }
 
 /** The portals of a thread: the same addresses, the port further by its number (0 stays any free one). */

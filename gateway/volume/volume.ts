@@ -410,6 +410,12 @@ export class Volume implements BlockDevice, LogOpOwner {
     }
   }
 
+  /** Every write and unmap that is in the log is in a committed version. */
+  get isAllCommitted(): boolean {
+    const { log } = this.#blocks;
+    return log.appendedThrough <= log.committedThrough;
+  }
+
   status(): VolumeStatus {
     const state = this.#state;
     const { index } = this.#blocks.log;

@@ -87,6 +87,42 @@ export function volumeControlContract(
       expect((await settled(bench, control.status())).bytes).toBe(2000 * BLOCK_SIZE);
     });
 
+    it('is not all in a version when it is closed after a write or an unmap that nobody has flushed', async () => {
+      const written = await controlled(through);
+      await written.bench.write(7, 9);
+      await settled(written.bench, written.control.flushRemote());
+      await written.bench.write(8, 9);
+      expect(await settled(written.bench, written.control.close())).toBe(false);
+      const unmapped = await controlled(through);
+      await unmapped.bench.write(7, 9);
+      await settled(unmapped.bench, unmapped.control.flushRemote());
+      await unmapped.bench.settle(Promise.resolve(unmapped.bench.volume.unmap([{ lba: 7, sectors: 1 }])));
+      expect(await settled(unmapped.bench, unmapped.control.close())).toBe(false);
+    });
+
+    it('does not become smaller than what is in it without force, and rejects with its kind of error', async () => {
+      const { bench, control } = await controlled(through);
+      await bench.write(900, 9);
+      await expect(settled(bench, control.resize(500 * BLOCK_SIZE))).rejects.toMatchObject({ kind: 'input' });
+      expect((await settled(bench, control.status())).bytes).toBe(1000 * BLOCK_SIZE);
+    });
+
+    it('is opened as it is asked for: taken over, and rolled back to a version', async () => {
+      const asked: unknown[] = [];
+      const refuse: OpenVolume = (ref, { takeover, rollBackTo }) => {
+        asked.push({ ref, takeover, rollBackTo });
+        return Promise.reject(new FarshoreError('damaged', 'no such version'));
+      };
+      for (const how of [
+        { takeover: true, rollBackTo: 7 },
+        { takeover: false, rollBackTo: undefined },
+      ]) {
+        const opening = through(refuse)(REF, { ...how, signal: new AbortController().signal });
+        await expect(opening).rejects.toMatchObject({ kind: 'damaged', message: 'no such version' });
+        expect(asked.pop()).toEqual({ ref: REF, ...how });
+      }
+    });
+
     it('scrubs and tells how far it is', async () => {
       const { bench, control } = await controlled(through);
       await bench.write(7, 9, 20);
@@ -124,9 +160,11 @@ export function volumeControlContract(
       await expect(settled(bench, control.flushRemote())).rejects.toMatchObject({ kind: 'fenced' });
     });
 
-    it('closes the volume, and closing it again is no mistake', async () => {
+    it('closes the volume, says whether all of it is in a version, and closing it again is no mistake', async () => {
       const { bench, control } = await controlled(through);
-      await settled(bench, control.close());
+      await bench.write(7, 9);
+      await settled(bench, control.flushRemote());
+      expect(await settled(bench, control.close())).toBe(true);
       expect(bench.volume.status().state).toBe('stopped');
       expect(control.state).toBe('stopped');
       await settled(bench, control.close());

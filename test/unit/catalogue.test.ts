@@ -73,6 +73,17 @@ describe('the catalogue of a gateway', () => {
     }
   });
 
+  it('writes nothing once it was closed: the directory may be another process’s by then', async () => {
+    const disk = oneFileDisk();
+    const catalogue = await Catalogue.open(disk, systemRandom);
+    const saving = catalogue.put(entry('a'));
+    const closing = catalogue.close();
+    await Promise.all([saving, closing]);
+    await expect(catalogue.put(entry('b'))).rejects.toMatchObject({ kind: 'stopped' });
+    await expect(catalogue.remove('a')).rejects.toMatchObject({ kind: 'stopped' });
+    expect((await Catalogue.open(disk, systemRandom)).volumes).toEqual([entry('a')]);
+  });
+
   it('refuses one volume more than a gateway serves', async () => {
     const catalogue = await Catalogue.open(oneFileDisk(), systemRandom);
     for (let index = 0; index < MAX_VOLUMES; index++) await catalogue.put(entry(String(index)));

@@ -59,7 +59,7 @@ describe('a volume that is closed', () => {
             item: { targetName: 't' } as VolumeItem,
             epoch: 1,
             state: 'serving',
-            close: () => Promise.resolve(),
+            close: () => Promise.resolve(true),
           } as VolumeControl),
       },
       { name: 'v', lineage: 'l', volume: 'l' },

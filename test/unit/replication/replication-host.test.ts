@@ -4,6 +4,7 @@ import { FarshoreError } from '../../../gateway/base/errors.ts';
 import type { Log } from '../../../gateway/base/log.ts';
 import { silentLog } from '../../../gateway/base/log.ts';
 import { portLog } from '../../../gateway/replication/port-log.ts';
+import { BoundedTeller, newUnheard } from '../../../gateway/replication/told-bounded.ts';
 import { ReplicationHost } from '../../../gateway/replication/replication-host.ts';
 import type { LogReader } from '../../../gateway/replication/remote-volume.ts';
 import type { ReplicationWorker, WorkerThread } from '../../../gateway/replication/worker-client.ts';
@@ -32,8 +33,9 @@ function hosted(
     frameCacheBytes: 1 << 20,
     uploadRate,
   };
+  const unheard = newUnheard();
   const host = new ReplicationHost(
-    { store, versions, reader, compression, clock, random, log: portLog(port2) },
+    { store, versions, reader, compression, clock, random, log: portLog(new BoundedTeller(port2, unheard)) },
     settings,
     port2,
   );
@@ -54,7 +56,7 @@ function hosted(
     port2.close();
     for (const listener of onError) listener(error);
   };
-  return { worker: connectReplication(port1, log, thread), host, crash };
+  return { worker: connectReplication(port1, log, thread, unheard), host, crash };
 }
 
 function batch(index: number, block: number, value: number) {

@@ -13,7 +13,8 @@ const turns = async (): Promise<void> => {
   for (let i = 0; i < 50; i += 1) await new Promise((resolve) => setImmediate(resolve));
 };
 
-it('a gateway that is stopped during a move does not open the volume once it was closed', async () => {
+/** A gateway that is moving its volume, and has come to the catalogue, which is `written` when that is called. */
+async function moving() {
   const steps: string[] = [];
   const thread = (number: number): IoThread =>
     ({
@@ -30,7 +31,7 @@ it('a gateway that is stopped during a move does not open the volume once it was
           flushRemote: () => Promise.resolve({ n: 1 }),
           close: () => {
             steps.push(`closed on ${number}`);
-            return Promise.resolve();
+            return Promise.resolve(true);
           },
         } as unknown as VolumeControl);
       },
@@ -62,6 +63,7 @@ it('a gateway that is stopped during a move does not open the volume once it was
       notReady: () => undefined,
       isSettled: () => Promise.resolve(true),
       settled: () => Promise.resolve(),
+      whileUnchanged: <T>(work: () => Promise<T>): Promise<T> => work(),
       access: () => ({ mode: 'unknown', maps: 0, inTable: false, problem: undefined }),
     },
     access: { audit: { change: () => Promise.resolve(), note: () => undefined } },
@@ -69,12 +71,35 @@ it('a gateway that is stopped during a move does not open the volume once it was
     sharesTarget: () => [],
   } as unknown as GatewayDeps);
   await gateway.start();
-  const moving = gateway.call('volume-move', { name: 'v', thread: 1 }, () => undefined).catch(() => undefined);
+  const move = gateway.call('volume-move', { name: 'v', thread: 1 }, () => undefined).catch(() => undefined);
   while (!steps.includes('catalogue')) await turns();
-  await gateway.close(); // afterwards the threads and their logs are closed
+  return {
+    steps,
+    gateway,
+    move,
+    written: () => {
+      written();
+    },
+  };
+}
+
+it('a gateway that is stopped during a move does not open the volume once it was closed', async () => {
+  const { steps, gateway, written } = await moving();
+  await gateway.close(); // afterwards the threads and their logs are closed; a disk that does not answer is not waited for without end
   steps.push('gateway closed');
   written();
   await turns();
-  void moving;
   expect(steps.slice(steps.indexOf('gateway closed'))).toEqual(['gateway closed']);
+});
+
+it('a gateway that is stopped during a move waits for what the move is doing, and begins nothing that waits behind it', async () => {
+  const { steps, gateway, move, written } = await moving();
+  const behind = gateway.call('volume-move', { name: 'v', thread: 0 }, () => undefined);
+  const closing = gateway.close();
+  written();
+  void move.then(() => steps.push('move over'));
+  await closing;
+  steps.push('gateway closed');
+  expect(steps.slice(steps.indexOf('catalogue'))).toEqual(['catalogue', 'move over', 'gateway closed']);
+  await expect(behind).rejects.toThrow(/volume-move of volume v was not begun, because the gateway is being stopped/);
 });

@@ -27,7 +27,8 @@ describe('an I/O thread, from its TypeScript sources', () => {
     const given = { number, threads: 3, settings, gateway: 'g', document: EMPTY_DOCUMENT, replication: port1 };
     const main = {
       log: silentLog,
-      audit: { session: () => undefined, note: () => undefined },
+      audit: { session: () => undefined, note: () => undefined, missed: () => undefined },
+      onHung: () => undefined,
       saveUnitState: () => Promise.resolve(),
       mirrored: () => Promise.resolve(),
     };

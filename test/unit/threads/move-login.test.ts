@@ -59,6 +59,7 @@ it('initiators that come back while their volume is moved are told to try again,
     notReady: () => undefined,
     isSettled: () => Promise.resolve(true),
     settled: () => Promise.resolve(),
+    whileUnchanged: <T>(work: () => Promise<T>): Promise<T> => work(),
     access: () => ({ mode: 'unknown', maps: 0, inTable: false, problem: undefined }),
   } as unknown as TargetDirectory & VolumeTargets;
   const opened = {
@@ -72,7 +73,7 @@ it('initiators that come back while their volume is moved are told to try again,
       look(`flush ${flushes}`);
       return Promise.resolve({ n: 1 });
     },
-    close: () => Promise.resolve(),
+    close: () => Promise.resolve(true),
   } as unknown as VolumeControl;
   const serve = (entry: CatalogueVolume): ServedVolume =>
     new ServedVolume(

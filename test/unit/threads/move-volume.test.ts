@@ -12,7 +12,20 @@ import { PromptClock } from '../../support/prompt-clock.ts';
 const ENTRY: CatalogueVolume = { name: 'v', lineage: 'l', volume: 'l' };
 
 /** A volume on thread 0 of two, and what is done with it, in order. `fails`: steps that do. */
-function gateway(fails: readonly string[] = [], { stored = false, shares = [] as readonly string[] } = {}) {
+function gateway(
+  fails: readonly string[] = [],
+  {
+    stored = false,
+    shares = [],
+    sharesOnceClosed = [],
+    isAllCommitted = true,
+  }: {
+    isAllCommitted?: boolean;
+    stored?: boolean;
+    shares?: readonly string[];
+    sharesOnceClosed?: readonly string[];
+  } = {},
+) {
   const steps: string[] = [];
   const step = (name: string): Promise<void> => {
     steps.push(name);
@@ -29,7 +42,10 @@ function gateway(fails: readonly string[] = [], { stored = false, shares = [] as
     }),
     withdraw: () => step('withdraw'),
     offer: () => step('offer'),
-    close: () => step('close'),
+    close: async () => {
+      await step('close');
+      return isAllCommitted;
+    },
   } as unknown as ServedVolume; // what a move needs of it
   const deps: MoveDeps = {
     clock: new PromptClock(),
@@ -37,11 +53,12 @@ function gateway(fails: readonly string[] = [], { stored = false, shares = [] as
     catalogue: { put: ({ thread: at = 0 }) => step(`catalogue: on ${at}`) },
     targets: {
       settled: () => Promise.resolve(),
+      whileUnchanged: <T>(work: () => Promise<T>): Promise<T> => work(),
       expect: () => () => undefined,
       notReady: () => undefined,
     } as unknown as VolumeTargets, // see above
     io: new IoThreads([thread(0), thread(1)], 2, { volumes: [ENTRY] }),
-    sharesTarget: () => shares,
+    sharesTarget: () => (steps.includes('close') ? sharesOnceClosed : shares),
     reopen: ({ thread: at = 0 }) => {
       steps.push(`opened on ${at}`);
       return served;
@@ -70,6 +87,18 @@ describe('a volume that is moved', () => {
     const twice = gateway(['catalogue: on 1 1', 'catalogue: on 0 1']);
     await expect(twice.move(1)).rejects.toMatchObject({ message: 'catalogue: on 0 failed' });
     expect(twice.steps.filter((each) => each.startsWith('opened'))).toEqual([]);
+  });
+
+  it('stays when a map that was made while it was being closed has joined it to another volume of its thread', async () => {
+    const { steps, move } = gateway([], { sharesOnceClosed: ['w'] });
+    await expect(move(1)).rejects.toThrow(/shares a target with w/);
+    expect(steps).toEqual(['flush', 'withdraw', 'flush', 'close', 'opened on 0']);
+  });
+
+  it('stays when something was written after the last flush, by nobody’s session: it is only in the log it has here', async () => {
+    const { steps, move } = gateway([], { isAllCommitted: false });
+    await expect(move(1)).rejects.toMatchObject({ kind: 'retry' });
+    expect(steps).toEqual(['flush', 'withdraw', 'flush', 'close', 'opened on 0']);
   });
 
   it('is served although the old thread could not forget it', async () => {

@@ -64,7 +64,7 @@ describe('a volume that could be opened, and not offered', () => {
             state: 'serving',
             close: () => {
               open -= 1;
-              return Promise.resolve();
+              return Promise.resolve(true);
             },
           } as VolumeControl);
         },

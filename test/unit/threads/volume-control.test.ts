@@ -1,5 +1,6 @@
 import { MessageChannel } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../../gateway/base/clock.ts';
 import { FarshoreError } from '../../../gateway/base/errors.ts';
 import { RpcClient } from '../../../gateway/replication/rpc.ts';
 import type { OpenVolume } from '../../../gateway/served-volume.ts';
@@ -23,7 +24,7 @@ function hosted(openHere: OpenVolume): { openVolume: OpenVolume; client: RpcClie
   const client: RpcClient = new RpcClient(port1, (name, target, detail) => {
     proxy.told(name, target, detail);
   });
-  const proxy = ioProxy(1, client, port1);
+  const proxy = ioProxy(1, client, port1, systemClock);
   return { openVolume: proxy.io.openVolume, client };
 }
 
