@@ -2,7 +2,7 @@ import type { Clock, Random } from './base/clock.ts';
 import { sleep } from './base/clock.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
-import type { VersionNumber, WallMillis } from './base/units.ts';
+import type { ByteCount, VersionNumber, WallMillis } from './base/units.ts';
 import { accessOperations, type AccessOperationsDeps } from './access-operations.ts';
 import type {
   ArgumentsOf,
@@ -49,6 +49,8 @@ export interface GatewayDeps {
   readonly io: IoThreads;
   /** Names of other volumes that initiators find at a target of this one (by identifier). */
   readonly sharesTarget: (volume: string) => readonly string[];
+  /** Of an image or device that a volume is to be seeded from. */
+  readonly sizeOfImage: (path: string) => Promise<ByteCount>;
   readonly cloudReport: () => Promise<GatewayReport['cloud']>;
   readonly uploadLimit: UploadLimit;
   readonly isnsReport: () => GatewayReport['isns'];
@@ -279,12 +281,16 @@ export class Gateway implements GatewayApi {
 
   async #create(args: ArgumentsOf<'volume-create'>): Promise<VolumeReport> {
     const { catalogue, io } = this.#deps;
-    const { stored, bytes, thread } = args;
-    const item = newVolumeItem(this.#deps, args);
+    const { stored, seed = false, thread } = args;
+    const bytes = args.bytes ?? (stored === undefined || !seed ? undefined : await this.#deps.sizeOfImage(stored));
+    if (bytes === undefined) throw new FarshoreError('input', 'how large is it to be? Say --size, like 100M, 10G, 16T');
+    if (seed && stored === undefined)
+      throw new FarshoreError('input', '--seed takes over what is in an image or on a device; name it with --stored');
+    const item = newVolumeItem(this.#deps, { ...args, bytes });
     const { name, lineage, volume } = item;
     const entry = { name, lineage, volume, ...io.placeFor(volume, thread) };
     if (stored === undefined) return this.#createItem(item, entry);
-    const image = await io.of(entry).prepareImage({ lineage, volume }, { path: stored, bytes });
+    const image = await io.of(entry).prepareImage({ lineage, volume }, { path: stored, bytes, seed });
     try {
       return await this.#createItem(item, entry);
     } catch (error) {

@@ -13,6 +13,7 @@ import { warningsAbout } from './access/standing.ts';
 import { ControlServer } from './admin/control-server.ts';
 import type { GatewayReport } from './admin/gateway-api.ts';
 import { sleep, systemClock, systemRandom } from './base/clock.ts';
+import { NodeImages } from './base/node-images.ts';
 import type { Disk } from './base/disk.ts';
 import { describeError, FarshoreError, isKind } from './base/errors.ts';
 import type { Log } from './base/log.ts';
@@ -31,6 +32,7 @@ import { Gateway } from './gateway.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
 import { ProcessFigures } from './process-figures.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
+import { sizeOfImage } from './volume/stored/prepare-image.ts';
 import { VolumeTargets } from './target-directory.ts';
 import { AccessEverywhere } from './threads/access-everywhere.ts';
 import type { HungThread } from './threads/end-hung.ts';
@@ -250,6 +252,7 @@ async function start(
     },
     io,
     sharesTarget: (volume) => sharesTarget(book.document, volume),
+    sizeOfImage: (path) => sizeOfImage(new NodeImages(), path),
     isnsReport: () => announce.report(),
     cloudReport: () => cloudReport(worker, uploadLimit),
     uploadLimit,

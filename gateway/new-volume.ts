@@ -1,6 +1,7 @@
 import type { ArgumentsOf } from './admin/gateway-api.ts';
 import type { Clock, Random } from './base/clock.ts';
 import { FarshoreError } from './base/errors.ts';
+import type { ByteCount } from './base/units.ts';
 import type { VolumeItem } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
@@ -16,7 +17,14 @@ export interface NewVolumeDeps {
 /** The item of a volume that is about to be created, a lineage of its own. Throws `input` or `in-use` for what cannot be had. */
 export function newVolumeItem(
   { settings, clock, random, targets }: NewVolumeDeps,
-  { name, bytes, sectorSize, physicalSize, removable, replication }: ArgumentsOf<'volume-create'>,
+  {
+    name,
+    bytes,
+    sectorSize,
+    physicalSize,
+    removable,
+    replication,
+  }: ArgumentsOf<'volume-create'> & { readonly bytes: ByteCount },
 ): VolumeItem {
   if (physicalSize !== undefined && physicalSize < sectorSize)
     throw new FarshoreError('input', 'a disk with physical blocks of 512 bytes has sectors of 512 bytes: --sector 512');

@@ -348,7 +348,18 @@ function unmended({ remote }: ScrubReport): string | undefined {
 
 function storedReport(status: VolumeStatus['stored']): StoredReport | undefined {
   if (status === undefined) return undefined;
-  return { image: status.image, backlogBytes: status.backlogBlocks * BLOCK_SIZE };
+  const { image, backlogBlocks, catchUp } = status;
+  return {
+    image,
+    backlogBytes: backlogBlocks * BLOCK_SIZE,
+    catchUp: catchUp && {
+      why: catchUp.why,
+      since: catchUp.since,
+      bytes: catchUp.blocks * BLOCK_SIZE,
+      openBytes: catchUp.openBlocks * BLOCK_SIZE,
+      uploadedBytes: catchUp.copiedBytes,
+    },
+  };
 }
 
 function together(...reasons: readonly (string | undefined)[]): string | undefined {

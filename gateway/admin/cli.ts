@@ -45,7 +45,7 @@ const MIN_DEMO_MEGABYTES = 16;
 const MAX_DEMO_MEGABYTES = 64 * 1024;
 
 interface VolumeOptions {
-  readonly size: string;
+  readonly size?: string;
   readonly stored?: string;
   readonly seed?: boolean;
   readonly replication: 'async' | 'flush' | 'sync';
@@ -188,9 +188,12 @@ function buildProgram(programs: Programs, version: string): Command {
 
   const volume = command(program, 'volume', 'create, list, show, resize, move, delete, undelete, forget volumes');
   command(volume, 'create <name>', 'create a volume and serve it')
-    .requiredOption('--size <size>', 'like 100M, 10G, 16T')
-    .option('--stored <file>', 'keep the whole volume on site too, in this raw image, which is made')
-    .addOption(new Option('--seed', 'take over what is in the image').hideHelp())
+    .option('--size <size>', 'like 100M, 10G, 16T; with --seed it is that of the image')
+    .option(
+      '--stored <file>',
+      'keep the whole volume on site too, in this raw image, which is made, or on this block device',
+    )
+    .option('--seed', 'take over what is in the image or on the device: it is replicated while it is served')
     .addOption(
       new Option('--replication <mode>', 'when a write is acked').choices(['async', 'flush', 'sync']).default('async'),
     )
@@ -208,7 +211,7 @@ function buildProgram(programs: Programs, version: string): Command {
         'volume-create',
         {
           name,
-          bytes: parseSize(options.size, '--size'),
+          ...(options.size === undefined ? {} : { bytes: parseSize(options.size, '--size') }),
           ...imageOf(options),
           sectorSize: options.sector === '4096' ? 4096 : 512,
           ...physicalSize(options.physical),
@@ -323,14 +326,11 @@ function secretFor(accessKeyId: string): string {
   return secret;
 }
 
-function imageOf({ stored, seed = false }: VolumeOptions): Pick<ArgumentsOf<'volume-create'>, 'stored'> {
-  if (seed) {
-    throw new FarshoreError(
-      'input',
-      'an existing image or block device cannot be taken over in this release; make a new one with --stored FILE, and copy onto the volume',
-    );
-  }
-  return stored === undefined ? {} : { stored: resolve(stored) };
+function imageOf({ stored, seed }: VolumeOptions): Pick<ArgumentsOf<'volume-create'>, 'stored' | 'seed'> {
+  return {
+    ...(stored === undefined ? {} : { stored: resolve(stored) }),
+    ...(seed === true ? { seed: true as const } : {}),
+  };
 }
 
 /** Commander has let only such through as there are. */

@@ -59,6 +59,19 @@ export interface StoredReport {
   readonly image: string;
   /** Written, and not in the image yet. */
   readonly backlogBytes: ByteCount;
+  /** What the image has and no version, while it is made one; undefined when there is nothing. */
+  readonly catchUp: CatchUpReport | undefined;
+}
+
+export interface CatchUpReport {
+  /** `seed`: the image was there before the volume. `overflow`: the cache was full of what the cloud did not have. */
+  readonly why: 'seed' | 'overflow';
+  readonly since: WallMillis;
+  /** Of so many bytes, in blocks that no version has, this many are still to be looked at; zeros are not uploaded. */
+  readonly bytes: ByteCount;
+  readonly openBytes: ByteCount;
+  /** Uploaded since the start of the gateway. */
+  readonly uploadedBytes: ByteCount;
 }
 
 /** Who may see the volume, in short; `farshore access report` has it in full. */
@@ -211,9 +224,12 @@ export const ARGUMENTS = {
   status: z.strictObject({ newInterval: z.literal(true).optional() }),
   'volume-create': z.strictObject({
     name,
-    bytes: z.number().int().positive(),
-    /** Absolute path of a raw image to be made on site, which holds the whole volume. */
+    /** Left out with `seed`: as large as what is taken over. */
+    bytes: z.number().int().positive().optional(),
+    /** Absolute path of a raw image to be made on site, or of a block device, which holds the whole volume. */
     stored: z.string().min(1).max(4096).startsWith('/').optional(),
+    /** What is in the image or on the device is taken over. */
+    seed: z.literal(true).optional(),
     sectorSize: z.union([z.literal(512), z.literal(4096)]),
     physicalSize: z.literal(PHYSICAL_SIZES).optional(),
     removable: z.literal(true).optional(),

@@ -111,8 +111,18 @@ export function volume(report: VolumeReport): string {
 
 function storedRows({ stored }: VolumeReport): [string, string][] {
   if (stored === undefined) return [];
-  const { image, backlogBytes } = stored;
-  return [['stored in', `${image}${backlogBytes === 0 ? '' : `, ${formatSize(backlogBytes)} not in it yet`}`]];
+  const { image, backlogBytes, catchUp } = stored;
+  const rows: [string, string][] = [
+    ['stored in', `${image}${backlogBytes === 0 ? '' : `, ${formatSize(backlogBytes)} not in it yet`}`],
+  ];
+  if (catchUp !== undefined) {
+    const { why, bytes, openBytes, uploadedBytes } = catchUp;
+    const percent = bytes === 0 ? 100 : Math.floor((100 * (bytes - openBytes)) / bytes);
+    const what = why === 'seed' ? 'taking over the image' : 'catching up after the cache was full';
+    const done = `${percent} % of ${formatSize(bytes)} looked at, ${formatSize(uploadedBytes)} uploaded`;
+    rows.push(['seeding', `${what}: ${done}; it becomes one version`]);
+  }
+  return rows;
 }
 
 export function catalogue(entries: readonly CatalogueEntry[]): string {

@@ -3,6 +3,8 @@ import type { ByteCount } from './units.ts';
 
 /** A raw disk image: a file or a block device of the machine that is open for this process alone. */
 export interface ImageFile extends DiskFile {
+  /** A block device: it has the size it has. */
+  readonly isDevice: boolean;
   /** Changes whenever somebody writes to it; empty where the system does not say, as of a block device. Rejects with `stopped`. */
   lastChange(): Promise<string>;
   /** As `sync`, and makes durable what `lastChange` answers. */

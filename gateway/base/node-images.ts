@@ -76,16 +76,18 @@ function openImage(path: string): ImageFile {
 }
 
 class NodeImage extends NodeFile implements ImageFile {
+  readonly isDevice: boolean;
   readonly #descriptor: number;
 
   constructor(descriptor: number, path: string) {
     super(descriptor, path);
     this.#descriptor = descriptor;
+    this.isDevice = fs.fstatSync(descriptor).isBlockDevice();
   }
 
   override size(): Promise<ByteCount> {
+    if (!this.isDevice) return super.size();
     const stats = fs.fstatSync(this.#descriptor);
-    if (!stats.isBlockDevice()) return super.size();
     // dev_t of Linux: 12 bits of major, 20 of minor, the latter split.
     const major = Math.floor(stats.rdev / 256) % 4096;
     const minor = (stats.rdev % 256) + Math.floor(stats.rdev / 2 ** 20) * 256;
@@ -95,7 +97,7 @@ class NodeImage extends NodeFile implements ImageFile {
 
   lastChange(): Promise<string> {
     const stats = fs.fstatSync(this.#descriptor, { bigint: true });
-    return Promise.resolve(stats.isBlockDevice() ? '' : String(stats.mtimeNs));
+    return Promise.resolve(this.isDevice ? '' : String(stats.mtimeNs));
   }
 
   syncWhole(): Promise<void> {

@@ -425,6 +425,27 @@ export class CacheLog {
     return this.#pool.chunks.get(chunkOfPlace(place))?.generation;
   }
 
+  /** Keeps the chunks that the places lie in from being reclaimed, until the answer is called. */
+  pin(places: Float64Array): () => void {
+    const chunks = new Set<Chunk>();
+    for (const place of places) {
+      const chunk = this.#pool.chunks.get(chunkOfPlace(place));
+      if (chunk !== undefined) chunks.add(chunk);
+    }
+    for (const chunk of chunks) chunk.pins++;
+    return () => {
+      for (const chunk of chunks) chunk.pins--;
+      chunks.clear();
+      this.pressure.changed();
+      this.#pool.kick();
+    };
+  }
+
+  /** How much of the cache holds what the cloud does not have, 0 to 1. */
+  get dirtyShare(): number {
+    return this.pressure.share();
+  }
+
   // ---- the rest
 
   status(): CacheStatus {

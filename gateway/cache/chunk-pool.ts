@@ -245,7 +245,7 @@ export class ChunkPool {
   }
 
   #isReclaimable(chunk: Chunk): boolean {
-    if (chunk.state !== 'sealed' || chunk.pending > 0) return false;
+    if (chunk.state !== 'sealed' || chunk.pending > 0 || chunk.pins > 0) return false;
     for (const [number, share] of chunk.shares) {
       if (share.maxSeq > 0 && share.maxSeq > this.#committedThrough(number)) return false;
     }

@@ -31,6 +31,8 @@ export class Chunk {
   table: Buffer | undefined;
   /** Appends under way. */
   pending = 0;
+  /** Batches on their way to the remote that point into it: it stays as it is for them. */
+  pins = 0;
   /** Writes or unmaps went in since the last successful sync began. */
   unsynced = false;
 

@@ -124,6 +124,12 @@ export class RamTier {
     this.hits++;
   }
 
+  /** As `get`, for who only copies it elsewhere in this turn: it does not count as used. */
+  peek(volume: number, block: BlockNumber): Buffer | undefined {
+    const at = this.#find(block % TWO_32, volume * 256 + Math.floor(block / TWO_32));
+    return at < 0 ? undefined : this.viewOf((this.#table[at] ?? 0) - 1);
+  }
+
   /** Whether the block is here and was read since it came. */
   isVisited(volume: number, block: BlockNumber): boolean {
     const slot = this.slotOf(volume, block);

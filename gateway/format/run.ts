@@ -33,6 +33,16 @@ export interface RunSection {
   readonly entries: Uint32Array;
 }
 
+/** A section as it is stored: of a large run not all sections are in memory raw at once. */
+export interface PackedSection {
+  readonly shard: number;
+  readonly changes: BlockCount;
+  /** Entries that are not 0. */
+  readonly mapped: BlockCount;
+  readonly codec: Codec;
+  readonly payload: Buffer;
+}
+
 export interface RunInput {
   readonly lineage: string;
   readonly volume: string;
@@ -40,7 +50,7 @@ export interface RunInput {
   readonly fromN: VersionNumber;
   readonly throughN: VersionNumber;
   /** Ascending by shard. */
-  readonly sections: readonly RunSection[];
+  readonly sections: readonly (RunSection | PackedSection)[];
   /** Unmapped ranges, ascending and disjoint; entries of sections win over them. At most 2^20. */
   readonly ranges: readonly BlockRange[];
   /** In a manifest: the version it is the payload of (fromN = throughN = its n). */
@@ -122,8 +132,8 @@ export function encodeRun(run: RunInput, compression: Compression): EncodedRun {
   );
   const headerBytes = writer.bytes.length;
   const payloads: Buffer[] = [];
-  let mapped = 0;
-  for (const section of run.sections) mapped += countMapped(section);
+  const sections = run.sections.map((section) => ('payload' in section ? section : packSection(section, compression)));
+  const mapped = sections.reduce((sum, section) => sum + section.mapped, 0);
   writer.position = ENVELOPE_BYTES;
   writer.u64(run.fromN).u64(run.throughN).u64(mapped);
   writer.u32(run.sections.length).u32(run.ranges.length).u32(versionBytes);
@@ -132,12 +142,11 @@ export function encodeRun(run: RunInput, compression: Compression): EncodedRun {
   let offset = headerBytes;
   let bodyCrc = 0;
   let lastShard = -1;
-  for (const section of run.sections) {
-    invariant(section.shard > lastShard && section.shard < MAX_SHARDS, 'sections of a run ascend by shard');
-    lastShard = section.shard;
-    const { codec, payload } = compression.compress(sectionBytes(section));
-    writer.u32(section.shard).u32(offset).u32(payload.length).u32(crc32(payload));
-    writer.u16(section.blocks.length).u8(CODEC_CODES[codec]).u8(0);
+  for (const { shard, changes, codec, payload } of sections) {
+    invariant(shard > lastShard && shard < MAX_SHARDS, 'sections of a run ascend by shard');
+    lastShard = shard;
+    writer.u32(shard).u32(offset).u32(payload.length).u32(crc32(payload));
+    writer.u16(changes).u8(CODEC_CODES[codec]).u8(0);
     payloads.push(payload);
     bodyCrc = crc32(payload, bodyCrc);
     offset += payload.length;
@@ -148,6 +157,12 @@ export function encodeRun(run: RunInput, compression: Compression): EncodedRun {
   sealEnvelope(header, RUN_KIND, offset, bodyCrc);
   const bytes = Buffer.concat([header, ...payloads], offset);
   return { bytes, headerBytes, crc32: crc32(bytes), digest: createHash('sha256').update(bytes).digest() };
+}
+
+/** Disorder in the section is a `bug`. */
+export function packSection(section: RunSection, compression: Compression): PackedSection {
+  const { codec, payload } = compression.compress(sectionBytes(section));
+  return { shard: section.shard, changes: section.blocks.length, mapped: countMapped(section), codec, payload };
 }
 
 function countMapped(section: RunSection): number {

@@ -27,7 +27,7 @@ import { volumeName } from './volume-name.ts';
 export const MAX_QUEUED_BATCHES = 64;
 
 /** What passes, or is mended by an administrator, while the data waits in the local log. */
-const CLOUD_TROUBLE: readonly ErrorKind[] = ['retry', 'busy', 'input', 'damaged'];
+export const CLOUD_TROUBLE: readonly ErrorKind[] = ['retry', 'busy', 'input', 'damaged'];
 
 export interface PipelineDeps {
   readonly store: ObjectStore;
@@ -162,7 +162,7 @@ export class CommitPipeline {
     try {
       this.#throwIfFailed();
       const content = await this.#content(batch, memory);
-      const number = await this.#persist('allocate segment numbers', CLOUD_TROUBLE, () => this.#numbers.take());
+      const number = await this.persist('allocate segment numbers', CLOUD_TROUBLE, () => this.#numbers.take());
       const takeover = await this.proveTakeover();
       this.#throwIfFailed();
       const slot = this.#writer.reserve();
@@ -211,7 +211,7 @@ export class CommitPipeline {
   async #content(batch: CommitBatch, memory: SegmentMemory): Promise<SegmentContent> {
     const { clock, compression, log } = this.#deps;
     const reader = patientReader(this.#deps.reader, clock, this.#abort.signal);
-    const content = await this.#persist('read the cache log', ['stopped', 'damaged'], () =>
+    const content = await this.persist('read the cache log', ['stopped', 'damaged'], () =>
       buildContent(batch, reader, compression, MAX_SEGMENT_UNMAPS, memory),
     );
     if (content.lost.length > 0) {
@@ -243,7 +243,7 @@ export class CommitPipeline {
     };
     let isFree = false;
     try {
-      await this.#persist(`upload ${key}`, CLOUD_TROUBLE, () =>
+      await this.persist(`upload ${key}`, CLOUD_TROUBLE, () =>
         putOnce(store, key, pieces, crc32, tools, this.#abort.signal),
       );
       version.markReady();
@@ -260,7 +260,7 @@ export class CommitPipeline {
   /** Why a segment of ours holds other bytes. */
   async #accountFor(error: FarshoreError, n: VersionNumber): Promise<unknown> {
     try {
-      return await this.#persist('find out who uses our segment numbers', CLOUD_TROUBLE, () =>
+      return await this.persist('find out who uses our segment numbers', CLOUD_TROUBLE, () =>
         this.#writer.accountFor(error, n),
       );
     } catch (later) {
@@ -284,13 +284,13 @@ export class CommitPipeline {
   /** The record that began the epoch, for the header of the first payload in it; undefined after the first call. */
   async proveTakeover(): Promise<TakeoverProof | undefined> {
     if (this.#proven) return undefined;
-    const proof = await this.#persist('read the takeover record', CLOUD_TROUBLE, () => this.#hooks.takeoverProof());
+    const proof = await this.persist('read the takeover record', CLOUD_TROUBLE, () => this.#hooks.takeoverProof());
     this.#proven = true;
     return proof;
   }
 
   /** For ever, also what an administrator has to mend first (no access, no bucket): the data waits in the local log. */
-  #persist<Result>(what: string, passing: readonly ErrorKind[], attempt: () => Promise<Result>): Promise<Result> {
+  persist<Result>(what: string, passing: readonly ErrorKind[], attempt: () => Promise<Result>): Promise<Result> {
     const { log, clock } = this.#deps;
     const trouble = new Trouble(clock);
     const entry = { what, trouble };

@@ -22,6 +22,7 @@ import type { TailRecord } from '../maintenance/walk.ts';
 import { BackgroundFold } from './background-fold.ts';
 import { mappedExtent, nextMappedBlocks } from './block-queries.ts';
 import { CommitPipeline } from './commit-pipeline.ts';
+import { Copies } from './copies.ts';
 import type { EngineSettings } from './engine-settings.ts';
 import { DEFAULT_ENGINE_SETTINGS } from './engine-settings.ts';
 import type { LogEnd } from './fence-takeover.ts';
@@ -32,6 +33,9 @@ import { guardOwner } from './owner-guard.ts';
 import type {
   CommitBatch,
   Committed,
+  Copied,
+  CopiesCommit,
+  CopyBatch,
   FoldOutcome,
   LogReader,
   OpenedRemote,
@@ -80,6 +84,7 @@ interface Open {
   readonly images: InlineImages;
   readonly backlog: FoldBacklog;
   readonly pipeline: CommitPipeline;
+  readonly copies: Copies;
   readonly folding: BackgroundFold;
   readonly size: SizeMirror;
 }
@@ -136,6 +141,24 @@ export class RemoteVolumeEngine implements RemoteVolume {
     const committed = await pipeline.commit(batch);
     if (batch.volumeBytes !== undefined) void size.tell(batch.volumeBytes);
     return committed;
+  }
+
+  async copy(batch: CopyBatch): Promise<Copied> {
+    return this.#opened().copies.copy(batch);
+  }
+
+  async noteCopies(headers: Buffer, isFirst: boolean): Promise<void> {
+    this.#opened().copies.note(headers, isFirst);
+  }
+
+  async commitCopies(commit: CopiesCommit): Promise<Committed> {
+    const { copies, map, images, backlog, folding } = this.#opened();
+    return copies.commit(commit, (n, run) => {
+      const version: VersionChanges = { kind: 'manifest', run };
+      enterVersion(map, images, n, version);
+      backlog.add(n, version);
+      folding.check();
+    });
   }
 
   async read(block: BlockNumber, count: BlockCount, { fresh } = { fresh: false }): Promise<RemoteBlocks> {
@@ -307,12 +330,13 @@ export class RemoteVolumeEngine implements RemoteVolume {
         this.#end(new FarshoreError('fenced', `another gateway has taken over ${volume}: it writes in epoch ${epoch}`));
       },
     });
+    const segmentsInMemory = this.#deps.segmentsInMemory ?? new SegmentMemories(PARALLEL_UPLOADS);
     const pipeline = new CommitPipeline(
       {
         ...this.#deps,
         store,
         versions,
-        segmentsInMemory: this.#deps.segmentsInMemory ?? new SegmentMemories(PARALLEL_UPLOADS),
+        segmentsInMemory,
       },
       {
         room: () => folding.room(),
@@ -329,7 +353,9 @@ export class RemoteVolumeEngine implements RemoteVolume {
     );
     const frames = new FrameReader(store, compression, ref.lineage, this.#settings.frameCacheBytes);
     const size = new SizeMirror(this.#maintenance, ref, writer.epoch, writer.item.bytes, this.#abort.signal);
-    this.#open = { ...parts, frames, pipeline, folding, size };
+    const copying = { ...this.#maintenance, reader: this.#deps.reader, segmentsInMemory };
+    const copies = new Copies(copying, ref, writer, pipeline, this.#abort.signal);
+    this.#open = { ...parts, frames, pipeline, copies, folding, size };
     // The gateway that changed it may have died before it came to that.
     void size.tell(writer.volumeBytes);
     void writer.stopped.then((error) => {

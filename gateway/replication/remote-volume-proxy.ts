@@ -1,6 +1,7 @@
 import { FarshoreError } from '../base/errors.ts';
 import type {
   Committed,
+  Copied,
   FoldOutcome,
   OpenedRemote,
   RemoteBlocks,
@@ -22,6 +23,12 @@ export function remoteVolumeProxy(client: RpcClient, target: number): RemoteVolu
   return {
     open: async (request) => withBuffers(await call('open', request)) as OpenedRemote,
     commit: (batch) => call<Committed>('commit', batch),
+    copy: async (batch) => {
+      const moved = batch.from === 'memory' ? [batch.data.buffer] : [];
+      return withBuffers(await client.call(target, 'copy', [batch], moved)) as Copied;
+    },
+    noteCopies: (headers, isFirst) => call('noteCopies', headers, isFirst),
+    commitCopies: (commit) => call<Committed>('commitCopies', commit),
     read: async (block, count, how) => {
       const fresh = how?.fresh === true ? 1 : 0;
       const { data, present } = await call<{ data: Uint8Array; present: Uint8Array }>('read', block, count, fresh);

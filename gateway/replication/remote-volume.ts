@@ -36,6 +36,15 @@ export interface RemoteVolume {
    * Only right after `open`, before the first commit. Resolves with the new version, and the size that the volume had then and has again.
    */
   rollBackTo(n: VersionNumber): Promise<RolledBack>;
+  /**
+   * Uploads blocks beside the log of versions: resolves with the header of the segment that has them (of number 0 and not uploaded when they are all
+   * zeros). They are in no version before `commitCopies`; a restart loses nothing but what the caller does not keep. Rejects as `commit`.
+   */
+  copy(batch: CopyBatch): Promise<Copied>;
+  /** Begins (`isFirst`), or goes on with, the list of headers, one behind the other, that the next `commitCopies` makes a version of; later ones win. */
+  noteCopies(headers: Buffer, isFirst: boolean): Promise<void>;
+  /** One version, whose manifest points into the copied segments. Not while batches are under way. Rejects as `commit`. */
+  commitCopies(commit: CopiesCommit): Promise<Committed>;
   /** Folds the committed log into a checkpoint now (maintenance/fold); also runs by itself at the design's thresholds. */
   fold(): Promise<FoldOutcome>;
   /** Reads S3 back: every object the present version needs, its checksums, the frames of every mapped block, the chain. Bounded memory. */
@@ -114,6 +123,41 @@ export interface Committed {
   readonly storedBytes: ByteCount;
   /** Blocks of the batch whose content could not be read from the log any more: the version says that they are lost. */
   readonly lost: readonly BlockNumber[];
+}
+
+/** Blocks to be copied beside the log of versions; `blocks` and `unmaps` as in CommitBatch. */
+export type CopyBatch =
+  | {
+      readonly from: 'memory';
+      readonly blocks: Float64Array;
+      readonly unmaps: Float64Array;
+      /** Their contents, without those of the lost ones. It may be moved away. */
+      readonly data: Uint8Array<ArrayBuffer>;
+      /** Those that nobody has any more. */
+      readonly lost: readonly BlockNumber[];
+    }
+  | {
+      readonly from: 'log';
+      readonly blocks: Float64Array;
+      readonly unmaps: Float64Array;
+      readonly places: Float64Array;
+      readonly seqs: Float64Array;
+    };
+
+export interface Copied {
+  readonly header: Buffer;
+  /** 0 when there was nothing to upload. */
+  readonly storedBytes: ByteCount;
+  readonly lost: readonly BlockNumber[];
+}
+
+export interface CopiesCommit {
+  /** How many were noted. */
+  readonly headers: number;
+  readonly firstSeq: WriteSeq;
+  /** The version is the volume after this write. */
+  readonly throughSeq: WriteSeq;
+  readonly newestWriteAt: WallMillis;
 }
 
 /** In `RemoteBlocks.present`. */

@@ -9,7 +9,7 @@ import type { LeaseMember } from './lease.ts';
 import { GatewayLease } from './lease.ts';
 import type { EngineDeps } from './remote-volume-engine.ts';
 import { PARALLEL_UPLOADS, RemoteVolumeEngine } from './remote-volume-engine.ts';
-import type { CommitBatch, LogReader, OpenRequest } from './remote-volume.ts';
+import type { CommitBatch, CopiesCommit, CopyBatch, LogReader, OpenRequest } from './remote-volume.ts';
 import type { Answer, RpcPort } from './rpc.ts';
 import { sendEvent, serveCalls, withBuffers } from './rpc.ts';
 import { SegmentMemories } from './segment-memory.ts';
@@ -160,6 +160,15 @@ export class ReplicationHost {
     switch (method) {
       case 'commit':
         return { value: await engine.commit(args[0] as CommitBatch) };
+      case 'copy': {
+        const copied = await engine.copy(args[0] as CopyBatch);
+        return { value: copied, transfer: [copied.header.buffer as ArrayBuffer] };
+      }
+      case 'noteCopies':
+        await engine.noteCopies(withBuffers(args[0]) as Buffer, args[1] === true);
+        return { value: undefined };
+      case 'commitCopies':
+        return { value: await engine.commitCopies(args[0] as CopiesCommit) };
       case 'read': {
         const blocks = await engine.read(first ?? 0, second ?? 0, { fresh: third === 1 });
         return { value: blocks, transfer: [blocks.data.buffer as ArrayBuffer, blocks.present.buffer as ArrayBuffer] };

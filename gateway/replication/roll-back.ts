@@ -1,10 +1,8 @@
 import { FarshoreError } from '../base/errors.ts';
 import type { BlockCount, ByteCount, VersionNumber } from '../base/units.ts';
-import { putOnce } from '../cloud/put-once.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
-import { manifestKey } from '../format/keys.ts';
 import { entrySegment } from '../format/map-entry.ts';
-import { encodeRun, SHARD_BLOCKS } from '../format/run.ts';
+import { SHARD_BLOCKS } from '../format/run.ts';
 import type { RunSection } from '../format/run.ts';
 import type { TakeoverProof } from '../format/version-identity.ts';
 import { relocateInline } from '../maintenance/fold-inline.ts';
@@ -13,8 +11,9 @@ import type { MaintenanceDeps } from '../maintenance/maintenance-deps.ts';
 import { lowest } from '../maintenance/map-reader.ts';
 import type { PastMap } from '../maintenance/past-map.ts';
 import { loadPastMap } from '../maintenance/past-map.ts';
-import { RunReader } from '../maintenance/run-reader.ts';
+import type { RunReader } from '../maintenance/run-reader.ts';
 import type { VolumeMap } from '../maintenance/volume-map.ts';
+import { commitManifest } from './commit-manifest.ts';
 import { volumeName } from './volume-name.ts';
 import type { VersionWriter } from './version-writer.ts';
 
@@ -60,7 +59,16 @@ export async function rollBack(deps: MaintenanceDeps, request: RollBackRequest, 
   const past = await loadPastMap(deps, writer.item, n);
   await relocatePast(deps, writer, past, request.signal);
   const sections = await differences(past.map, map, ref);
-  return commitManifest(deps, request, sections, past.volumeBytes);
+  const { volumeBytes } = past;
+  const { n: made, run } = await commitManifest(deps, {
+    ...{ ref, writer, takeover: request.takeover, signal: request.signal, sections, volumeBytes },
+    kind: 'restore',
+    ranges: [],
+    firstSeq: 0,
+    throughSeq: 0,
+    newestWriteAt: 0,
+  });
+  return { n: made, volumeBytes, run };
 }
 
 /** A manifest can only point into segments. */
@@ -127,50 +135,4 @@ async function differences(then: VolumeMap, now: VolumeMap, ref: VolumeRef): Pro
     }
     from = shard + 1;
   }
-}
-
-async function commitManifest(
-  deps: MaintenanceDeps,
-  { ref, writer, takeover, signal }: RollBackRequest,
-  sections: readonly RunSection[],
-  volumeBytes: ByteCount,
-): Promise<RollBack> {
-  const slot = writer.reserve();
-  const { n, epoch } = slot;
-  const key = manifestKey(ref.lineage, ref.volume, epoch, n);
-  const newestWriteAt = slot.newestWriteNotBefore;
-  const identity = {
-    ...ref,
-    n,
-    epoch,
-    kind: 'restore' as const,
-    previousChain: slot.previousChain,
-    logId: slot.logId,
-    firstSeq: 0,
-    throughSeq: 0,
-    newestWriteAt,
-    sealedAt: slot.sealedAt,
-    volumeBytes,
-    takeover,
-  };
-  const fields = { kind: 'restore' as const, throughSeq: 0, newestWriteAt, volumeBytes };
-  const run = { ...ref, fromN: n, throughN: n, sections, ranges: [], version: identity };
-  const { bytes, headerBytes, crc32, digest } = encodeRun(run, deps.compression);
-  const version = slot.seal({
-    ...fields,
-    payload: { kind: 'manifest', key, headerBytes, objectBytes: bytes.length, crc32, digest },
-    blocks: sections.reduce((sum, section) => sum + mappedIn(section), 0),
-    bytes: bytes.length,
-  });
-  await putOnce(deps.store, key, [bytes], crc32, deps, signal);
-  version.markReady();
-  await version.committed;
-  const place = { key, ...ref, throughN: n, headerBytes, objectBytes: bytes.length };
-  return { n, volumeBytes, run: new RunReader(deps.store, deps.compression, place) };
-}
-
-function mappedIn({ entries }: RunSection): BlockCount {
-  let mapped = 0;
-  for (let at = 0; at < entries.length; at += 2) if (entries[at] !== 0 || entries[at + 1] !== 0) mapped += 1;
-  return mapped;
 }

@@ -106,8 +106,16 @@ export class RpcClient {
     });
   }
 
-  /** The answer as it came through structured cloning (Buffers arrive as Uint8Arrays). Rejects with the other end's error. */
-  call(target: number, method: string, args: readonly unknown[]): Promise<unknown> {
+  /**
+   * The answer as it came through structured cloning (Buffers arrive as Uint8Arrays). Rejects with the other end's error. The buffers in `transfer`
+   * move there, and are gone here.
+   */
+  call(
+    target: number,
+    method: string,
+    args: readonly unknown[],
+    transfer: readonly ArrayBuffer[] = [],
+  ): Promise<unknown> {
     if (this.#ended !== undefined) return Promise.reject(this.#ended);
     if (this.#pending.size >= MAX_CALLS_UNDER_WAY) {
       return Promise.reject(new FarshoreError('busy', `${this.#pending.size} calls to another thread are under way`));
@@ -117,7 +125,7 @@ export class RpcClient {
     const message: CallMessage = { type: 'call', id, target, method, args };
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
-      this.#port.postMessage(message);
+      this.#port.postMessage(message, transfer);
     });
   }
 

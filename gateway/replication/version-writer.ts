@@ -186,6 +186,11 @@ export class VersionWriter {
     return this.#volumeBytes;
   }
 
+  /** Of the local log that versions are made from. */
+  get logId(): string {
+    return this.#request.logId;
+  }
+
   /** Versions sealed and not yet committed. */
   get uncommitted(): number {
     return this.#pending.size;

@@ -42,7 +42,7 @@ export function ioHere(deps: IoHereDeps): IoThread {
     ...sessionsHere(server, control),
     number,
     openVolume: volumeOpener(deps),
-    prepareImage: (ref, request) => prepareImage({ disk, images: IMAGES }, ref, request),
+    prepareImage: (ref, request) => prepareImage({ disk, images: IMAGES, clock: systemClock }, ref, request),
     keeps: (volumes) => Promise.resolve(volumes.filter((volume) => cache.numbersOf(volume).length > 0)),
     forgetVolume: (ref) => forgetVolume(disk, cache, ref),
     surrenderVolume: (ref) => surrenderVolume(deps, ref),

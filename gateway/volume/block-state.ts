@@ -67,6 +67,16 @@ export class Miss implements FillOwner {
   }
 }
 
+/** The image of a stored volume. */
+export interface ImageBlocks {
+  /** The image alone has the newest content of the block, as far as the log has not. */
+  isMarked(block: BlockNumber): boolean;
+  /** Whether the image may not have, on stable storage, the newest content of the block that was logged. */
+  isBehind(block: BlockNumber): boolean;
+  /** One block. Rejects with `stopped` when the disk of the image can't. */
+  read(block: BlockNumber, into: Buffer): Promise<void>;
+}
+
 /** In the answer of an image read: the block was written or unmapped meanwhile, so nobody knows what was read. */
 export const STALE_BLOCK = 3;
 
@@ -88,8 +98,8 @@ export class BlockState {
   /** A block leaves when its fill has ended, and at once when it is written or unmapped: from then on the remote's content is old. */
   readonly #misses = new Map<BlockNumber, Miss>();
 
-  /** What the log does not have lies in an image, not in the remote. */
-  readonly hasImage: boolean;
+  /** What the log does not have lies in an image, not in the remote; undefined: in the remote. */
+  readonly image: ImageBlocks | undefined;
 
   /** `damaged` and `unmaps` as recovery found them. */
   constructor(
@@ -98,15 +108,19 @@ export class BlockState {
     volumeBlocks: BlockCount,
     damaged: Set<BlockNumber>,
     unmaps: PendingUnmaps,
-    hasImage = false,
+    image?: ImageBlocks,
   ) {
-    this.hasImage = hasImage;
+    this.image = image;
     this.cache = cache;
     this.log = log;
     this.volumeBlocks = volumeBlocks;
     this.#damaged = damaged;
     this.#unmaps = unmaps;
     log.isStaged = (block) => this.stagedFor(block) !== undefined;
+  }
+
+  get hasImage(): boolean {
+    return this.image !== undefined;
   }
 
   get pendingUnmaps(): number {

@@ -27,6 +27,8 @@ export class DirtyBacklog {
   /** Arrival of the first operation that was only counted; undefined when none is. */
   #countedSinceMs: number | undefined;
   #refilling = false;
+  /** Nothing is held: everything is only counted. */
+  #isSuspended = false;
   /** The last refill found nothing: what is missing can only be missed when all before it is gone. */
   #isStuck = false;
 
@@ -58,7 +60,7 @@ export class DirtyBacklog {
 
   /** Whether operations have to be read from the log, and there is room for them. */
   get wantsRefill(): boolean {
-    if (this.#countedSinceMs === undefined || this.#refilling) return false;
+    if (this.#countedSinceMs === undefined || this.#refilling || this.#isSuspended) return false;
     return this.heldBlocks <= (this.#isStuck ? 0 : this.#mostBlocks / 2);
   }
 
@@ -70,6 +72,23 @@ export class DirtyBacklog {
   /** Takes the oldest sealed batch away. */
   take(): void {
     this.#sealedBlocks -= this.#sealed.shift()?.blocks.length ?? 0;
+  }
+
+  /** Forgets what is held, and only counts from now on: the log may drop what it points at. */
+  suspend(): void {
+    this.#countedSinceMs ??= this.oldestMs;
+    this.#sealed.length = 0;
+    this.#sealedBlocks = 0;
+    if (!this.#builder.isEmpty) this.#builder.seal();
+    this.#isSuspended = true;
+  }
+
+  /** What lies behind `through` is to be had again. */
+  resume(through: WriteSeq): void {
+    this.#isSuspended = false;
+    this.#isStuck = false;
+    this.#takenThrough = through;
+    if (this.#loggedThrough <= through) this.#countedSinceMs = undefined;
   }
 
   seal(): void {
@@ -107,7 +126,7 @@ export class DirtyBacklog {
     this.#refilling = true;
     try {
       await cache.replay(log, this.#takenThrough, (op) => {
-        if (op.seq > this.#loggedThrough) return false;
+        if (op.seq > this.#loggedThrough || this.#isSuspended) return false;
         isFull = this.heldBlocks >= this.#mostBlocks && !this.#builder.isEmpty;
         if (isFull) return false;
         // What lies before a gap can still be replicated.
@@ -119,6 +138,7 @@ export class DirtyBacklog {
         this.#countedSinceMs = this.#arrivalMs(op.wallSeconds);
         return true;
       });
+      if (this.#isSuspended) return;
       this.#isStuck = this.#takenThrough === before && !isFull;
       if (this.#takenThrough === this.#loggedThrough) this.#countedSinceMs = undefined;
       else if (this.#isStuck && this.heldBlocks === 0 && this.#sealed.length === 0 && this.#builder.isEmpty)
@@ -131,7 +151,11 @@ export class DirtyBacklog {
   /** Notes that the operation is in the log; answers whether it is taken now. */
   #count(seq: WriteSeq, ms: number): boolean {
     this.#loggedThrough = seq;
-    if (this.#countedSinceMs === undefined && (this.heldBlocks < this.#mostBlocks || this.#builder.isEmpty))
+    if (
+      !this.#isSuspended &&
+      this.#countedSinceMs === undefined &&
+      (this.heldBlocks < this.#mostBlocks || this.#builder.isEmpty)
+    )
       return true;
     this.#countedSinceMs ??= ms;
     return false;

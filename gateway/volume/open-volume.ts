@@ -33,12 +33,20 @@ export interface OpenVolumeRequest {
   readonly rollBackTo?: VersionNumber | undefined;
 }
 
+/**
+ * What the image behind the volume says of the local log. `seed`: if nothing was ever written, the image is what the volume is, and counts as its first
+ * write. `given-up`: what the log reckons on is in an image that is not to be had, so only the versions count.
+ */
+export type ImageVerdict = 'seed' | 'given-up' | undefined;
+
 /** Where the volume's log begins and ends, and how much of it is committed. */
 export interface LocalLog {
   readonly number: number;
   readonly firstSeq: WriteSeq;
   readonly lastSeq: WriteSeq;
   readonly committedThrough: WriteSeq;
+  /** As the versions say it: 0 when none has data. */
+  readonly versionThrough: WriteSeq;
 }
 
 export interface Reconciled {
@@ -58,7 +66,11 @@ interface RecoveredLocal {
  * Recovers what is local, takes the volume over, and brings the two together (see reconcile). When it resolves the state file names the log
  * of this start, so that the first write may be acked. Trying again after a failure at any point is safe.
  */
-export async function reconcileVolume(deps: OpenDeps, request: OpenVolumeRequest): Promise<Reconciled> {
+export async function reconcileVolume(
+  deps: OpenDeps,
+  request: OpenVolumeRequest,
+  image?: ImageVerdict,
+): Promise<Reconciled> {
   const { disk, remote, random } = deps;
   const { ref, gateway, takeover = false } = request;
   const recovered = await recoverLocal(deps, request);
@@ -70,11 +82,12 @@ export async function reconcileVolume(deps: OpenDeps, request: OpenVolumeRequest
 
   let n = opened.n;
   let log: LocalLog;
-  if (decision.kind === 'resume' && recovered !== undefined && request.rollBackTo === undefined) {
+  const isResumed = decision.kind === 'resume' && request.rollBackTo === undefined && image !== 'given-up';
+  if (isResumed && recovered !== undefined) {
     const { localNumber: number, firstSeq } = recovered.state;
     // What came before the first sequence is not this log's; the version of a roll-back, which has no data of ours, says nothing of it.
     const committedThrough = Math.max(decision.through, firstSeq - 1);
-    log = { number, firstSeq, lastSeq: recovered.lastSeq, committedThrough };
+    log = { number, firstSeq, lastSeq: recovered.lastSeq, committedThrough, versionThrough: decision.through };
   } else {
     if (recovered !== undefined) await salvage(deps, request, opened, recovered, decision);
     else await salvageOrphans(deps, ref, opened.epoch);
@@ -83,7 +96,8 @@ export async function reconcileVolume(deps: OpenDeps, request: OpenVolumeRequest
       n = made.n;
       opened = { ...opened, item: { ...opened.item, bytes: made.volumeBytes } };
     }
-    log = await newLog(deps, ref, recovered, opened);
+    const isFirstWrite = image === 'seed' && decision.kind === 'fresh' && opened.lastData === undefined;
+    log = await newLog(deps, ref, recovered, opened, isFirstWrite ? 1 : 0);
   }
   await saveVolumeState(disk, ref, {
     localNumber: log.number,
@@ -199,20 +213,19 @@ function salvageAfter(decision: Reconciliation, state: VolumeState, committed: W
   }
 }
 
-/** A new number; sequences go on above everything that was ever seen here or there. */
+/** A new number; sequences go on above everything that was ever seen here or there, and above `taken` writes that no version has. */
 async function newLog(
   { cache }: OpenDeps,
   ref: VolumeRef,
   recovered: RecoveredLocal | undefined,
   opened: OpenedRemote,
+  taken = 0,
 ): Promise<LocalLog> {
-  const lastSeq = Math.max(
-    recovered?.lastSeq ?? 0,
-    recovered?.state.base?.throughSeq ?? 0,
-    opened.lastData?.throughSeq ?? 0,
-  );
+  const versionThrough = opened.lastData?.throughSeq ?? 0;
+  const committedThrough = Math.max(recovered?.lastSeq ?? 0, recovered?.state.base?.throughSeq ?? 0, versionThrough);
   const number = await cache.register(ref.volume);
-  return { number, firstSeq: lastSeq + 1, lastSeq, committedThrough: lastSeq };
+  const lastSeq = committedThrough + taken;
+  return { number, firstSeq: lastSeq + 1, lastSeq, committedThrough, versionThrough };
 }
 
 /** Numbers left behind by starts that did not get to the end. */

@@ -39,7 +39,7 @@ async function stretch(
 }
 
 function localState(state: BlockState, block: BlockNumber): 'mapped' | 'unmapped' | 'remote' {
-  if (state.isRemote(block)) return 'remote';
+  if (state.isRemote(block)) return state.image?.isMarked(block) === true ? 'mapped' : 'remote';
   const isHere = state.stagedFor(block) !== undefined || state.isDamaged(block) || state.log.index.has(block);
   return isHere ? 'mapped' : 'unmapped';
 }

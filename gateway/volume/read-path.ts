@@ -9,6 +9,7 @@ import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
 import { MemoryCopies } from './memory-copies.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { copyBlocks, damagedBlock } from './remote-answer.ts';
+import { rescueFromImage } from './stored/rescue.ts';
 
 /** A miss fetches this much around it: what was written together lies in one frame. */
 const MISS_WINDOW: BlockCount = 16;
@@ -353,8 +354,17 @@ export class ReadPath {
     invariant(attempt < MAX_ATTEMPTS, `block ${block} of the cache log comes to rest`);
     if (index.place(block) === place && this.#state.stagedFor(block) === undefined) {
       if (index.isDirty(block)) {
-        this.#state.noteDamaged(block);
-        this.#diary.error({ block }, 'a block that was not replicated yet is damaged in the cache log');
+        const rescued = await rescueFromImage(this.#state, block, place);
+        if (rescued !== undefined) {
+          this.#diary.warn({ block }, 'a damaged block of the cache log is read from the image');
+          rescued.copy(into);
+          return;
+        }
+        // Otherwise something newer is there by now.
+        if (index.place(block) === place && this.#state.stagedFor(block) === undefined) {
+          this.#state.noteDamaged(block);
+          this.#diary.error({ block }, 'a block that was not replicated yet is damaged in the cache log');
+        }
       } else {
         index.clearIfAt(block, place);
         this.repaired++;

@@ -5,6 +5,7 @@ import { BLOCK_SIZE, type BlockNumber } from '../base/units.ts';
 import type { BlockState } from './block-state.ts';
 import type { ReadPath } from './read-path.ts';
 import { checkedRead } from './scrub-walk.ts';
+import { rescueFromImage } from './stored/rescue.ts';
 
 export interface ScrubTools {
   readonly blocks: BlockState;
@@ -48,6 +49,8 @@ export async function mendLocal(tools: ScrubTools, block: BlockNumber, place: nu
     if ((await checkedRead(blocks, block, place, content, false)) === 'good') {
       return writeFrom(tools, { block, place, generation, content });
     }
+    const rescued = isThere() ? await rescueFromImage(blocks, block, place) : undefined;
+    if (rescued !== undefined) return writeFrom(tools, { block, place, generation, content: rescued });
     if (!isThere()) return 'harmless';
     diary.error({ block, found }, 'a block that was not replicated yet is damaged in the cache log');
     // The disk may yet change its mind about a block that it only refuses.

@@ -155,5 +155,6 @@ export async function checkedRead(
 /** Where the cache has the block as the newest version has it; 0 for nowhere. */
 function cleanPlace(state: BlockState, block: BlockNumber): number {
   const { index } = state.log;
+  if (state.image?.isMarked(block) === true) return 0;
   return state.stagedFor(block) === undefined && !index.isDirty(block) ? index.place(block) : 0;
 }

@@ -55,6 +55,8 @@ interface InFlight {
   /** Called instead when replication has stopped. */
   readonly failed?: (error: Error) => void;
   result: Committed | undefined;
+  /** Lets the log drop what the batch points at. */
+  readonly unpin: () => void;
 }
 
 interface FlushWaiter {
@@ -84,6 +86,9 @@ export class Sealer {
   #urgent = false;
   #cancelTimer: CancelTimer | undefined;
   #stopped: Error | undefined;
+  /** Versions are made in another way now: nothing is handed to the remote here. */
+  #isSuspended = false;
+  readonly #idleWaiters: { readonly resolve: () => void; readonly reject: (error: Error) => void }[] = [];
   uploadedBytes: ByteCount = 0;
 
   constructor(clock: Clock, settings: SealerSettings, hooks: SealerHooks) {
@@ -126,6 +131,53 @@ export class Sealer {
     this.#state = state;
     this.#remote = remote;
     this.#committed = committed;
+    this.#look();
+    this.#startPump();
+  }
+
+  /**
+   * Hands nothing to the remote any more, until `resume`; batches that it has go on, and keep what they point at in the log. May be called before
+   * `start`.
+   */
+  suspend(): void {
+    if (this.#isSuspended) return;
+    this.#isSuspended = true;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#backlog.suspend();
+  }
+
+  get isSuspended(): boolean {
+    return this.#isSuspended;
+  }
+
+  /** Everything up to it is in a version, or in a batch that the remote has. */
+  get handedThrough(): WriteSeq {
+    return this.#inFlight.at(-1)?.batch.throughSeq ?? this.#committed.throughSeq;
+  }
+
+  /** Resolves when the remote has no batch; rejects when replication has stopped. */
+  idle(): Promise<void> {
+    if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
+    if (this.#inFlight.length === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#idleWaiters.push({ resolve, reject });
+    });
+  }
+
+  /** A version was made in the other way; what was replicated with it from the log is in `unsettled`. */
+  noteCommitted(committed: CommittedVersion, unsettled: readonly SettledBatch[]): void {
+    const state = this.#state;
+    if (state !== undefined) for (const batch of unsettled) this.#unsettled.add(batch, state.log.index);
+    this.#advance(committed);
+    this.settle();
+  }
+
+  /** Goes on behind what was handed over, or made a version in the other way. */
+  resume(): void {
+    if (!this.#isSuspended) return;
+    this.#isSuspended = false;
+    this.#backlog.resume(this.handedThrough);
     this.#look();
     this.#startPump();
   }
@@ -177,7 +229,11 @@ export class Sealer {
     const remote = this.#remote;
     if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
     if (remote === undefined) return Promise.reject(new FarshoreError('bug', 'a volume is resized when it is open'));
-    const through = this.#inFlight.at(-1)?.batch.throughSeq ?? this.#committed.throughSeq;
+    if (this.#isSuspended) {
+      const message = 'what is in the image is being replicated as one version; resize the volume when that is done';
+      return Promise.reject(new FarshoreError('busy', message));
+    }
+    const through = this.handedThrough;
     const batch: SealedBatch = {
       firstSeq: through,
       throughSeq: through,
@@ -189,7 +245,7 @@ export class Sealer {
       oldestMs: 0,
     };
     return new Promise((done, failed) => {
-      const inFlight: InFlight = { batch, volumeBytes, done, failed, result: undefined };
+      const inFlight: InFlight = { batch, volumeBytes, done, failed, result: undefined, unpin: () => undefined };
       this.#inFlight.push(inFlight);
       void this.#commit(remote, inFlight);
     });
@@ -208,12 +264,16 @@ export class Sealer {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
     for (const { reject } of this.#waiters.splice(0)) reject(error);
-    for (const { failed } of this.#inFlight) failed?.(error);
+    for (const { failed, unpin } of this.#inFlight) {
+      failed?.(error);
+      unpin();
+    }
+    for (const { reject } of this.#idleWaiters.splice(0)) reject(error);
   }
 
   /** Asks the policy, and acts on it. */
   #look(): void {
-    if (this.#state === undefined || this.#stopped !== undefined) return;
+    if (this.#state === undefined || this.#stopped !== undefined || this.#isSuspended) return;
     if (this.#backlog.wantsRefill) void this.#refill(this.#state);
     const { blocks, isEmpty, oldestMs, firstSeq } = this.#backlog.growing;
     const decision = decideSeal({
@@ -244,7 +304,7 @@ export class Sealer {
     } catch (error) {
       // A disk that refuses to read now may not later, as long as it takes what is written.
       if (isKind(error, 'stopped') && state.cache.stoppedBy === undefined) await sleep(this.#clock, REFILL_PAUSE_MS);
-      else this.#fail(error instanceof Error ? error : new Error(String(error)));
+      else this.fail(error instanceof Error ? error : new Error(String(error)));
     }
     this.#look();
   }
@@ -258,19 +318,21 @@ export class Sealer {
   async #pump(): Promise<void> {
     const state = this.#state;
     const remote = this.#remote;
-    while (state !== undefined && remote !== undefined && this.#stopped === undefined) {
+    while (state !== undefined && remote !== undefined && this.#stopped === undefined && !this.#isSuspended) {
       const batch = this.#inFlight.length < MAX_BATCHES_IN_FLIGHT ? this.#backlog.next : undefined;
       if (batch === undefined) break;
       if (state.log.syncedThrough < batch.throughSeq) {
         try {
           await state.cache.sync(state.log);
         } catch (error) {
-          this.#fail(error instanceof Error ? error : new Error(String(error)));
+          this.fail(error instanceof Error ? error : new Error(String(error)));
         }
         continue;
       }
       this.#backlog.take();
-      const inFlight: InFlight = { batch, result: undefined };
+      // Of a stored volume the log may drop what the image has, while the batch is on its way.
+      const unpin = this.#gate === OPEN_GATE ? (): void => undefined : state.cache.pin(batch.places);
+      const inFlight: InFlight = { batch, result: undefined, unpin };
       this.#inFlight.push(inFlight);
       void this.#commit(remote, inFlight);
     }
@@ -293,14 +355,16 @@ export class Sealer {
     try {
       inFlight.result = await remote.commit(batch);
     } catch (error) {
-      this.#fail(error instanceof Error ? error : new Error(String(error)));
+      this.fail(error instanceof Error ? error : new Error(String(error)));
       return;
     }
     for (let first = this.#inFlight[0]; first?.result !== undefined; first = this.#inFlight[0]) {
       this.#inFlight.shift();
+      first.unpin();
       this.#noteCommitted(first.batch, first.result);
       first.done?.();
     }
+    if (this.#inFlight.length === 0) for (const { resolve } of this.#idleWaiters.splice(0)) resolve();
     this.#look();
     this.#startPump();
   }
@@ -314,10 +378,14 @@ export class Sealer {
     this.settle();
     if (lost.size > 0) this.#noteLost(batch, lost);
     this.uploadedBytes += result.storedBytes;
-    this.#committed = { n: result.n, throughSeq, at: result.committedAt };
+    this.#advance({ n: result.n, throughSeq, at: result.committedAt });
+  }
+
+  #advance(committed: CommittedVersion): void {
+    this.#committed = committed;
     for (let at = 0; at < this.#waiters.length;) {
       const waiter = this.#waiters[at];
-      if (waiter === undefined || waiter.through > batch.throughSeq) at++;
+      if (waiter === undefined || waiter.through > committed.throughSeq) at++;
       else {
         this.#waiters.splice(at, 1);
         waiter.resolve(this.#committed);
@@ -352,7 +420,8 @@ export class Sealer {
     this.#hooks.lost(found);
   }
 
-  #fail(error: Error): void {
+  /** Replication can't go on. */
+  fail(error: Error): void {
     if (this.#stopped !== undefined) return;
     this.stop(error);
     if (isKind(error, 'fenced')) this.#hooks.fenced(error);

@@ -27,7 +27,15 @@ import type { OpenedRemote } from '../replication/remote-volume.ts';
 import { BlockState } from './block-state.ts';
 import { damageAlarm } from './damage-alarm.ts';
 import { Hydrator, type HydrationProgress } from './hydrator.ts';
-import { reconcileVolume, startOver, type LocalLog, type OpenDeps, type OpenVolumeRequest } from './open-volume.ts';
+import {
+  reconcileVolume,
+  startOver,
+  type ImageVerdict,
+  type LocalLog,
+  type OpenDeps,
+  type OpenVolumeRequest,
+} from './open-volume.ts';
+import { mendLost } from './mend-lost.ts';
 import { provisioningOf } from './provisioning.ts';
 import { ReadPath, type ReadCounts } from './read-path.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
@@ -35,7 +43,7 @@ import { resizeVolume } from './resize.ts';
 import type { ScrubSide } from './scrub-pass.ts';
 import { DEFAULT_SCRUB, Scrubber, type ScrubReport, type ScrubSettings } from './scrubber.ts';
 import { Sealer } from './sealer.ts';
-import { bindImage, findImage, type FoundImage } from './stored/open-image.ts';
+import { bindImage, findImage, letImageGo, type FoundImage } from './stored/open-image.ts';
 import { StoredHalf, type StoredStatus } from './stored/stored-half.ts';
 import { OP_BYTES, WritePath } from './write-path.ts';
 
@@ -126,17 +134,33 @@ export class Volume implements BlockDevice, LogOpOwner {
    * (the message says what to do), `stopped` (disk), `busy` (no space), `input` (a replication mode this release hasn't).
    */
   static async open(deps: VolumeDeps, request: OpenVolumeRequest): Promise<Volume> {
-    const found = await findImage(deps, request.ref, request.takeover === true);
+    const { ref } = request;
+    const found = await findImage(deps, ref, request.takeover === true);
+    if (found === undefined) return Volume.#take(deps, request, undefined, undefined);
+    if ('givenUp' in found) {
+      // Without marked blocks the log and the versions have everything between them.
+      const verdict = found.givenUp.changes === undefined ? undefined : 'given-up';
+      const volume = await Volume.#take(deps, request, undefined, verdict);
+      await letImageGo(deps, ref, found.givenUp);
+      return volume;
+    }
+    const { image, state } = found;
     try {
-      return await Volume.#take(deps, request, found);
+      const isSeed = state.number === undefined && state.changes !== undefined;
+      return await Volume.#take(deps, request, found, isSeed ? 'seed' : undefined);
     } catch (error) {
-      await found?.image.close();
+      await image.close();
       throw error;
     }
   }
 
-  static async #take(deps: VolumeDeps, request: OpenVolumeRequest, found: FoundImage | undefined): Promise<Volume> {
-    const reconciled = await reconcileVolume(deps, request);
+  static async #take(
+    deps: VolumeDeps,
+    request: OpenVolumeRequest,
+    found: FoundImage | undefined,
+    verdict: ImageVerdict,
+  ): Promise<Volume> {
+    const reconciled = await reconcileVolume(deps, request, verdict);
     const { opened, n } = reconciled;
     if (opened.item.replication !== 'async') {
       throw new FarshoreError(
@@ -146,7 +170,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     }
     const attach = async (local: LocalLog): Promise<Volume> => {
       const bound = found && (await bindImage(deps, request.ref, found, local, opened));
-      const stored = bound && new StoredHalf(deps, request.ref, bound);
+      const stored = bound && new StoredHalf(deps, request.ref, bound, opened.epoch);
       return Volume.#attach(deps, opened, n, local, stored);
     };
     try {
@@ -177,6 +201,8 @@ export class Volume implements BlockDevice, LogOpOwner {
         late.volume?.onBlocksLost(blocks);
       },
     });
+    const isCatchingUp = stored?.isCatchingUp === true;
+    if (isCatchingUp) sealer.suspend();
     const { committedThrough } = local;
     const dirt = new RecoveredDirt(
       sealer,
@@ -188,6 +214,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       sink: dirt,
       onPressure: () => {
         sealer.hurry();
+        stored?.pressed();
       },
       onStopped: (error) => {
         late.volume?.onLogStopped(error);
@@ -199,7 +226,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       Math.ceil(opened.item.bytes / BLOCK_SIZE),
       dirt.damaged,
       dirt.unmaps,
-      stored !== undefined,
+      stored,
     );
     const volume = new Volume(deps, opened, blocks, sealer, stored);
     late.volume = volume;
@@ -207,7 +234,8 @@ export class Volume implements BlockDevice, LogOpOwner {
       { epoch: opened.epoch, n, ...local, dirtyOps: built.dirtyOps, distrusted: built.distrusted },
       'the volume is open',
     );
-    sealer.start(blocks, deps.remote, { n, throughSeq: committedThrough, at: undefined }, stored, dirt.unsettled);
+    const throughSeq = isCatchingUp ? local.versionThrough : committedThrough;
+    sealer.start(blocks, deps.remote, { n, throughSeq, at: undefined }, stored, dirt.unsettled);
     stored?.start(blocks, sealer);
     volume.#hydrator?.start();
     if (deps.settings.scrub?.enabled === true) volume.#scrubber.start();
@@ -385,29 +413,15 @@ export class Volume implements BlockDevice, LogOpOwner {
   }
 
   /**
-   * Called by the sealer: a version says that these blocks, read from these places, are lost. What memory still has of them is written again; the
-   * others can't be read until somebody writes them.
+   * Called by the sealer: a version says that these blocks, read from these places, are lost; see mendLost.
    */
   onBlocksLost(blocks: readonly { readonly block: BlockNumber; readonly place: number }[]): void {
-    const { cache, log } = this.#blocks;
-    for (const { block, place } of blocks) {
-      const isNewest = this.#blocks.stagedFor(block) === undefined && log.index.place(block) === place;
-      const inMemory = isNewest ? cache.ram.get(log.number, block) : undefined;
-      if (inMemory === undefined) {
-        this.#blocks.noteLost(block, place);
-        continue;
-      }
-      const content = Buffer.from(inMemory);
-      this.#diary.warn({ block }, 'a damaged block of the cache log is written again from memory');
-      // It may have to wait, behind writes of initiators that must not be undone.
-      const isStillNewest = (): boolean =>
-        this.#blocks.stagedFor(block) === undefined &&
-        (log.index.place(block) === place || cache.ram.get(log.number, block)?.equals(content) === true);
-      this.#writes.writeAgain(block, content, isStillNewest).catch((error: unknown) => {
-        this.#diary.error({ block, reason: describeError(error) }, 'a damaged block could not be written again');
-        this.#blocks.noteLost(block, place);
-      });
-    }
+    const tools = {
+      blocks: this.#blocks,
+      diary: this.#diary,
+      writeAgain: this.#writes.writeAgain.bind(this.#writes),
+    };
+    for (const { block, place } of blocks) void mendLost(tools, block, place);
   }
 
   /** Every write and unmap that is in the log is in a committed version. */
@@ -421,6 +435,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     const { index } = this.#blocks.log;
     const { oldestMs, committed } = this.#sealer;
     const progress = this.#hydrator?.progress;
+    const stored = this.#stored?.status();
     return {
       state: state.kind,
       reason: state.kind === 'serving' ? undefined : state.error.message,
@@ -428,19 +443,19 @@ export class Volume implements BlockDevice, LogOpOwner {
       committedN: committed.n,
       committedAt: committed.at,
       lagSeconds: oldestMs === undefined ? 0 : Math.max(0, this.#deps.clock.monotonicMs() - oldestMs) / 1000,
-      lagBytes: index.dirtyBlocks * BLOCK_SIZE,
+      lagBytes: (index.dirtyBlocks + (stored?.catchUp?.blocks ?? 0)) * BLOCK_SIZE,
       dirtyBlocks: index.dirtyBlocks,
       cachedBlocks: index.blocks,
       damagedBlocks: this.#blocks.damagedBlocks,
       repairedBlocks: this.#reads.repaired,
       batchesInFlight: this.#sealer.batchesInFlight,
       heldBlocks: this.#sealer.heldBlocks,
-      replicationProblem: this.#replicationProblem ?? damageAlarm(this.#blocks) ?? this.#stored?.status().problem,
+      replicationProblem: this.#replicationProblem ?? damageAlarm(this.#blocks) ?? stored?.problem,
       hydration: progress && { done: progress.done, total: progress.total, finished: progress.state !== 'running' },
       hydrator: progress,
       reads: this.#reads.counts,
       scrub: this.#scrubber.report,
-      stored: this.#stored?.status(),
+      stored,
     };
   }
 

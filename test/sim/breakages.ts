@@ -146,6 +146,9 @@ function whole(remote: RemoteVolume): RemoteVolume {
   return {
     open: (request) => remote.open(request),
     commit: (batch) => remote.commit(batch),
+    copy: (batch) => remote.copy(batch),
+    noteCopies: (headers, isFirst) => remote.noteCopies(headers, isFirst),
+    commitCopies: (commit) => remote.commitCopies(commit),
     read: (block, count) => remote.read(block, count),
     mapped: (block, count) => remote.mapped(block, count),
     nextMapped: (from, limit) => remote.nextMapped(from, limit),

@@ -32,8 +32,10 @@ export class DiskImages implements ImageStore {
     if (this.#open.has(path)) throw new FarshoreError('in-use', `the image ${path} is in use`);
     const file = await this.#disk.open(path, 'write');
     this.#open.add(path);
+    const size = await file.size();
     return {
-      size: () => file.size(),
+      isDevice: false,
+      size: () => Promise.resolve(size),
       read: (into, position) => this.#try('read', () => file.read(into, position)),
       write: (pieces, position) => this.#try('write', () => file.write(pieces, position)),
       sync: async () => this.#try('sync', () => file.sync()),

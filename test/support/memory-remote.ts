@@ -1,10 +1,15 @@
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { VolumeItem } from '../../gateway/cloud/version-log.ts';
+import { rawCompression } from '../../gateway/format/compression.ts';
+import { decodeSegmentHeader, encodeSegment, MAX_SEGMENT_UNMAPS } from '../../gateway/format/segment.ts';
 import {
   LOST_BLOCK,
   type CommitBatch,
   type Committed,
+  type Copied,
+  type CopiesCommit,
+  type CopyBatch,
   type FoldOutcome,
   type LogOrigin,
   type LogReader,
@@ -17,6 +22,8 @@ import {
   type VerifyReport,
   type VersionSummary,
 } from '../../gateway/replication/remote-volume.ts';
+import { buildContent } from '../../gateway/replication/segment-content.ts';
+import { SegmentMemory } from '../../gateway/replication/segment-memory.ts';
 
 /** The far shore of one volume, shared by all that ever open it. */
 export class MemoryShore {
@@ -34,6 +41,11 @@ export class MemoryShore {
   /** While true, nothing is answered at all. */
   away = false;
   readonly batches: CommitBatch[] = [];
+  /** Copied segments, by number: what each block was; undefined: lost. */
+  readonly segments = new Map<number, ReadonlyMap<number, Buffer | undefined>>();
+  /** Versions that were made of copied segments. */
+  readonly manifests: CopiesCommit[] = [];
+  copiedBytes = 0;
   reads = 0;
   /** Reads that were under way at the same time, at most. */
   mostReads = 0;
@@ -71,6 +83,7 @@ export class MemoryRemote implements RemoteVolume {
   #closed = false;
   #readsUnderWay = 0;
   #tail: Promise<unknown> = Promise.resolve();
+  readonly #noted: Buffer[] = [];
 
   constructor(shore: MemoryShore, reader: LogReader, clock: Clock, delayMs: () => number = () => 1) {
     this.#shore = shore;
@@ -94,6 +107,102 @@ export class MemoryRemote implements RemoteVolume {
     this.#tail = result;
     this.#tail.catch(() => undefined);
     return result;
+  }
+
+  async copy(batch: CopyBatch): Promise<Copied> {
+    const shore = this.#shore;
+    const content = new Map<number, Buffer | undefined>();
+    const lost: number[] = [];
+    const { blocks, unmaps } = batch;
+    if (batch.from === 'log') {
+      const data = Buffer.alloc(blocks.length * 4096);
+      const bad = await this.#reader.readBlocks(batch.places, blocks, batch.seqs, data);
+      blocks.forEach((block, at) => {
+        content.set(block, bad.includes(at) ? undefined : Buffer.from(data.subarray(at * 4096, (at + 1) * 4096)));
+      });
+    } else {
+      let at = 0;
+      for (const block of blocks) {
+        const isLost = batch.lost.includes(block);
+        content.set(block, isLost ? undefined : Buffer.from(batch.data.subarray(at, at + 4096)));
+        if (!isLost) at += 4096;
+      }
+    }
+    for (const [block, data] of content) if (data === undefined) lost.push(block);
+    await this.#passage();
+    const kept = await buildContent(
+      { index: 1, firstSeq: 0, throughSeq: 0, newestWriteAt: 0, blocks, places: blocks, seqs: blocks, unmaps },
+      {
+        readBlocks: (_places, wanted, _seqs, into) => {
+          const bad: number[] = [];
+          wanted.forEach((block, at) => {
+            const data = content.get(block);
+            if (data === undefined) bad.push(at);
+            else data.copy(into, at * 4096);
+          });
+          return Promise.resolve(bad);
+        },
+      },
+      rawCompression,
+      MAX_SEGMENT_UNMAPS,
+      new SegmentMemory(),
+    );
+    const number = kept.blocks.length === 0 ? 0 : shore.segments.size + 1;
+    if (number > 0) shore.segments.set(number, content);
+    const identity = {
+      ...{ lineage: 'lin', volume: 'vol', number, n: shore.n, epoch: this.#epoch, kind: 'moved' as const },
+      ...{
+        logId: this.#logId,
+        previousChain: Buffer.alloc(32),
+        firstSeq: 0,
+        throughSeq: 0,
+        newestWriteAt: 0,
+        sealedAt: 0,
+      },
+      volumeBytes: shore.item.bytes,
+    };
+    const { pieces } = encodeSegment(identity, kept.blocks, kept.unmaps, kept.frames);
+    const storedBytes = kept.blocks.length * 4096;
+    shore.copiedBytes += storedBytes;
+    return { header: pieces[0] ?? Buffer.alloc(0), storedBytes, lost };
+  }
+
+  noteCopies(headers: Buffer, isFirst: boolean): Promise<void> {
+    if (isFirst) this.#noted.length = 0;
+    for (let at = 0; at < headers.length; at += headers.readUInt32LE(at + 8))
+      this.#noted.push(headers.subarray(at, at + headers.readUInt32LE(at + 8)));
+    return Promise.resolve();
+  }
+
+  async commitCopies(commit: CopiesCommit): Promise<Committed> {
+    if (this.#noted.length !== commit.headers) throw new FarshoreError('bug', 'not all headers were noted');
+    await this.#passage();
+    const shore = this.#shore;
+    for (const bytes of this.#noted) {
+      const header = decodeSegmentHeader(bytes);
+      if ('needBytes' in header) throw new FarshoreError('bug', 'a header is cut off');
+      for (const { block, count } of header.unmaps) this.#unmap(block, block + count);
+      for (const { block: first, count } of header.extents)
+        for (let block = first; block < first + count; block++) {
+          const data = shore.segments.get(header.number)?.get(block);
+          shore.blocks.delete(block);
+          if (data === undefined) shore.lost.add(block);
+          else {
+            shore.blocks.set(block, data);
+            shore.lost.delete(block);
+          }
+          shore.unreadable.delete(block);
+        }
+    }
+    shore.lastData = { epoch: this.#epoch, logId: this.#logId, throughSeq: commit.throughSeq };
+    shore.manifests.push(commit);
+    return {
+      n: ++shore.n,
+      throughSeq: commit.throughSeq,
+      committedAt: this.#clock.now(),
+      storedBytes: 1,
+      lost: [],
+    };
   }
 
   async read(block: number, count: number): Promise<RemoteBlocks> {
@@ -160,16 +269,11 @@ export class MemoryRemote implements RemoteVolume {
     const data = Buffer.alloc(batch.blocks.length * 4096);
     const bad = await this.#reader.readBlocks(batch.places, batch.blocks, batch.seqs, data);
     const lost = bad.map((at) => batch.blocks[at] ?? 0);
-    await sleep(this.#clock, this.#delayMs());
-    while ((this.#shore.away || this.#shore.holdCommits) && !this.#closed) await sleep(this.#clock, 50);
+    await this.#passage();
     const shore = this.#shore;
-    if (this.#closed) throw new FarshoreError('stopped', 'closed');
-    if (shore.epoch !== this.#epoch) throw new FarshoreError('fenced', `epoch ${this.#epoch} has ended`);
     for (let at = 0; at < batch.unmaps.length; at += 2) {
       const first = batch.unmaps[at] ?? 0;
-      const end = first + (batch.unmaps[at + 1] ?? 0);
-      for (const blocks of [shore.blocks, shore.lost, shore.unreadable])
-        for (const block of [...blocks.keys()]) if (block >= first && block < end) blocks.delete(block);
+      this.#unmap(first, first + (batch.unmaps[at + 1] ?? 0));
     }
     batch.blocks.forEach((block, at) => {
       shore.blocks.set(block, Buffer.from(data.subarray(at * 4096, (at + 1) * 4096)));
@@ -191,6 +295,21 @@ export class MemoryRemote implements RemoteVolume {
       storedBytes: data.length,
       lost,
     };
+  }
+
+  #unmap(first: number, end: number): void {
+    const shore = this.#shore;
+    for (const blocks of [shore.blocks, shore.lost, shore.unreadable])
+      for (const block of [...blocks.keys()]) if (block >= first && block < end) blocks.delete(block);
+  }
+
+  /** What is sent arrives when the cloud is there, if the volume is still ours then. */
+  async #passage(): Promise<void> {
+    const shore = this.#shore;
+    await sleep(this.#clock, this.#delayMs());
+    while ((shore.away || shore.holdCommits) && !this.#closed) await sleep(this.#clock, 50);
+    if (this.#closed) throw new FarshoreError('stopped', 'closed');
+    if (shore.epoch !== this.#epoch) throw new FarshoreError('fenced', `epoch ${this.#epoch} has ended`);
   }
 
   async #wait(): Promise<void> {

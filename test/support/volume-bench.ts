@@ -1,3 +1,4 @@
+import type { Clock } from '../../gateway/base/clock.ts';
 import type { Disk } from '../../gateway/base/disk.ts';
 import { silentLog } from '../../gateway/base/log.ts';
 import { BLOCK_SIZE, MIB } from '../../gateway/base/units.ts';
@@ -33,6 +34,8 @@ export interface BenchOptions {
   readonly scrub?: ScrubSettings;
   /** The volume has an image, on the same disk. */
   readonly stored?: boolean;
+  /** What the image has before the volume is made from it. */
+  readonly seedImage?: Buffer;
 }
 
 export const IMAGE = 'images/disk.raw';
@@ -98,7 +101,7 @@ export class VolumeBench {
       () => this.options.remoteMs ?? 0.5 + random.fraction() * 4,
     );
     const images = new DiskImages(disk, this.imageFaults);
-    if (this.options.stored !== undefined && this.shore.epoch === 0) await this.#prepareImage(disk, images);
+    if (this.options.stored !== undefined && this.shore.epoch === 0) await this.#prepareImage(disk, images, clock);
     const { rpoMs = 1000, hydrate = false, heldBlocks, scrub } = this.options;
     const settings = { rpoMs, hydrate, heldBlocks, scrub };
     const deps = { disk, clock, random, log: silentLog, cache, remote, images, settings };
@@ -118,14 +121,22 @@ export class VolumeBench {
     return content;
   }
 
-  async #prepareImage(disk: Disk, images: DiskImages): Promise<void> {
+  async #prepareImage(disk: Disk, images: DiskImages, clock: Clock): Promise<void> {
     await disk.makeDirectory('images');
     await disk.syncDirectory('');
     // An earlier attempt may have done it.
     if ((await loadStoredState(disk, REF)) !== undefined) return;
     await images.remove(IMAGE);
     const bytes = (this.options.volumeBlocks ?? 4096) * BLOCK_SIZE;
-    await prepareImage({ disk, images }, REF, { path: IMAGE, bytes });
+    const { seedImage } = this.options;
+    if (seedImage !== undefined) {
+      const file = await disk.open(IMAGE, 'create');
+      for (let at = 0; at < seedImage.length; at += MIB) await file.write([seedImage.subarray(at, at + MIB)], at);
+      await file.sync();
+      await file.close();
+      await disk.syncDirectory('images');
+    }
+    await prepareImage({ disk, images, clock }, REF, { path: IMAGE, bytes, seed: seedImage !== undefined });
   }
 
   /** Ends the process without a word. */

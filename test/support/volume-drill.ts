@@ -20,6 +20,8 @@ export interface DrillOptions extends BenchOptions {
   readonly faults?: { readonly readError: number; readonly syncError: number; readonly noSpace: number };
   /** Many large writes and scattered reads: chunks are reclaimed all the time. */
   readonly churn?: boolean;
+  /** Commits are held back for long: what the log can't keep the image has. */
+  readonly overflows?: boolean;
 }
 
 /**
@@ -43,6 +45,11 @@ export class VolumeDrill {
   /** The last crash spared what was answered. */
   #keepAnswered = false;
   readonly notes: string[] = [];
+  /** The volume before the first step, and every step that has taken place for good since. */
+  readonly #first: Uint32Array;
+  readonly #history: Step[] = [];
+  /** How many of them the newest version had that was looked at. */
+  #versionAt = 0;
 
   constructor(options: DrillOptions) {
     this.#options = options;
@@ -51,12 +58,18 @@ export class VolumeDrill {
     this.#perBlock = 4096 / SECTOR;
     this.#sectors = (options.volumeBlocks ?? 4096) * this.#perBlock;
     this.#durable = new Uint32Array(this.#sectors);
+    const { seedImage } = options;
+    if (seedImage !== undefined)
+      for (let sector = 0; sector < this.#sectors; sector++)
+        this.#durable[sector] = seedImage.readUInt32LE(sector * SECTOR);
+    this.#first = this.#durable.slice();
   }
 
   async run(): Promise<void> {
     const random = this.#random;
     for (let life = 0; life < this.#options.lives; life++) {
       await this.#start();
+      this.#checkVersion();
       await this.#check(`start of life ${life}`);
       this.#fail();
       for (let step = 0; step < this.#options.steps && !this.#stopped; step++) await this.#step();
@@ -77,6 +90,11 @@ export class VolumeDrill {
     }
     await this.#start();
     await this.#check('the end');
+    this.bench.shore.holdCommits = false;
+    if (this.#options.stored !== undefined) {
+      await this.bench.flushRemote();
+      this.#checkVersion();
+    }
     await this.bench.stop();
     this.#checkImage();
   }
@@ -122,7 +140,9 @@ export class VolumeDrill {
   async #step(): Promise<void> {
     const { bench } = this;
     // Whoever holds commits back for ever is told that the cache is full; that is another test.
-    if (bench.cache.status().freeBytes < 2 * bench.cache.geometry.bytes) bench.shore.holdCommits = false;
+    // (One with an image overflows into it, as long as there is room for batches on their way.)
+    if (bench.cache.status().freeBytes < (this.#options.overflows === true ? 0.5 : 2) * bench.cache.geometry.bytes)
+      bench.shore.holdCommits = false;
     const choice = this.#random.weighted({
       write: 40,
       burst: 10,
@@ -132,7 +152,7 @@ export class VolumeDrill {
       read: this.#options.churn === true ? 40 : 20,
       flush: 4,
       flushRemote: 2,
-      hold: 2,
+      hold: this.#options.overflows === true ? 4 : 2,
       pass: 4,
     });
     // Commands that wait for room may overtake one another, and then their order is not known here.
@@ -167,7 +187,8 @@ export class VolumeDrill {
         if (!bench.shore.holdCommits && (await this.#survives(bench.flushRemote()))) this.#settleAt(this.#answered);
         break;
       case 'hold':
-        bench.shore.holdCommits = !bench.shore.holdCommits && this.#random.chance(0.5);
+        bench.shore.holdCommits =
+          !bench.shore.holdCommits && this.#random.chance(this.#options.overflows === true ? 0.9 : 0.5);
         break;
       case 'pass':
         await bench.pass(this.#random.fraction() * 1500);
@@ -242,7 +263,9 @@ export class VolumeDrill {
 
   /** Everything up to this step must survive from now on; later ones may. */
   #settleAt(step: number): void {
-    for (const { from, to, stamp } of this.#tail.splice(0, step)) this.#durable.fill(stamp, from, to);
+    const settled = this.#tail.splice(0, step);
+    this.#history.push(...settled);
+    for (const { from, to, stamp } of settled) this.#durable.fill(stamp, from, to);
     this.#answered -= step;
   }
 
@@ -320,6 +343,32 @@ export class VolumeDrill {
       best.at,
       actual[best.at],
       state[best.at],
+    );
+  }
+
+  /** The newest version is the volume as of some step, and none before that of an older version: it can be restored at any time. */
+  #checkVersion(): void {
+    const { shore } = this.bench;
+    if (shore.lost.size > 0) return;
+    const version = new Uint32Array(this.#sectors);
+    for (const [block, content] of shore.blocks)
+      for (let at = 0; at < this.#perBlock; at++)
+        version[block * this.#perBlock + at] = content.readUInt32LE(at * SECTOR);
+    // A seed that is not a version yet.
+    if (shore.lastData === undefined && shore.blocks.size === 0) return;
+    const state = Uint32Array.from(this.#first);
+    const steps = [...this.#history, ...this.#tail];
+    const isVersion = (): boolean => state.every((stamp, sector) => stamp === version[sector]);
+    for (let step = 0; step <= steps.length; step++) {
+      if (step >= this.#versionAt && isVersion()) {
+        this.#versionAt = step;
+        return;
+      }
+      const next = steps[step];
+      if (next !== undefined) state.fill(next.stamp, next.from, next.to);
+    }
+    throw new Error(
+      `seed ${this.#options.seed}: the newest version is the volume as of no step (${this.notes.join(', ')})`,
     );
   }
 

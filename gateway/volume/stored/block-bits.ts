@@ -1,7 +1,7 @@
 import type { BlockCount, BlockNumber } from '../../base/units.ts';
 
 /** Blocks of one page: 4 KiB of bits. */
-const PAGE_BLOCKS: BlockCount = 32_768;
+export const PAGE_BLOCKS: BlockCount = 32_768;
 const PAGE_WORDS = PAGE_BLOCKS / 32;
 
 /** Stands for every page without a gap, so that a bitmap with all bits set takes no memory. */
@@ -43,6 +43,53 @@ export class BlockBits {
       }
       this.#put(number, page, (this.#counts.get(number) ?? 0) + added);
     });
+  }
+
+  remove(first: BlockNumber, count: BlockCount): void {
+    this.#eachPage(first, count, (number, from, to) => {
+      if (!this.#pages.has(number)) return;
+      let left = this.#counts.get(number) ?? 0;
+      if (from > 0 || to < PAGE_BLOCKS) {
+        const page = this.#own(number);
+        for (let at = from; at < to; at++) {
+          const bit = 1 << (at & 31);
+          const word = page[at >>> 5] ?? 0;
+          if ((word & bit) === 0) continue;
+          page[at >>> 5] = word & ~bit;
+          left--;
+        }
+        this.#put(number, page, left);
+      } else left = 0;
+      if (left > 0) return;
+      this.#put(number, FULL, 0);
+      this.#pages.delete(number);
+      this.#counts.delete(number);
+      this.#order = undefined;
+    });
+  }
+
+  /** Pages in which there is something. */
+  pages(): Iterable<number> {
+    return this.#pages.keys();
+  }
+
+  /** The bits of a page, to be read at once; undefined when none is set. */
+  page(number: number): Readonly<Uint32Array> | undefined {
+    return this.#pages.get(number);
+  }
+
+  /** Sets the bits of `words` too. */
+  addPage(number: number, words: Readonly<Uint32Array>): void {
+    let added = 0;
+    const page = this.#own(number);
+    for (let at = 0; at < PAGE_WORDS; at++) {
+      const before = page[at] ?? 0;
+      const after = before | (words[at] ?? 0);
+      if (after === before) continue;
+      added += ones(after) - ones(before);
+      page[at] = after;
+    }
+    if (added > 0) this.#put(number, page, (this.#counts.get(number) ?? 0) + added);
   }
 
   /** The first block of the set from `from` on; undefined when there is none. */
@@ -97,6 +144,13 @@ export class BlockBits {
     this.#counts.set(number, count);
     if (before === 0) this.#order = undefined;
   }
+}
+
+/** How many bits are set. */
+function ones(word: number): number {
+  let count = 0;
+  for (let rest = word; rest !== 0; rest &= rest - 1) count++;
+  return count;
 }
 
 /** Index of the first value that is not below `value`. */

@@ -62,7 +62,8 @@ export class Destager {
   #writes = new BlockBits();
   #unmaps = new BlockSet();
   /** In the round under way. */
-  #underWay: BlockCount = 0;
+  #inRound: BlockBits | undefined;
+  #isHurried = false;
   #suspects = new Suspects();
   /** Those of them that the round under way has passed over. */
   #stillSuspect = new Suspects();
@@ -95,7 +96,7 @@ export class Destager {
 
   /** Written blocks that the image does not have yet. */
   get backlog(): BlockCount {
-    return this.#writes.size + this.#underWay;
+    return this.#writes.size + (this.#inRound?.size ?? 0);
   }
 
   /** Recovery has told of all that the image does not have. */
@@ -133,6 +134,18 @@ export class Destager {
     });
   }
 
+  /** Somebody waits for the log to have room. */
+  hurry(): void {
+    if (this.#writes.size === 0 && this.#unmaps.size === 0) return;
+    this.#isHurried = true;
+    this.#look();
+  }
+
+  /** Whether the image may not have, on stable storage, the newest content of the block that was logged. */
+  isBehind(block: BlockNumber): boolean {
+    return this.#writes.has(block) || this.#inRound?.has(block) === true || this.lost.has(block);
+  }
+
   /** Nothing more goes to the image; resolves when nothing is on its way there. */
   async stop(error: Error): Promise<void> {
     if (this.#stopped === undefined) {
@@ -147,7 +160,7 @@ export class Destager {
   #look(): void {
     const state = this.#state;
     if (state === undefined || this.#stopped !== undefined || this.#running !== undefined) return;
-    const isUrgent = this.#waiters.length > 0 || this.#writes.size >= DESTAGE_BLOCKS;
+    const isUrgent = this.#isHurried || this.#waiters.length > 0 || this.#writes.size >= DESTAGE_BLOCKS;
     if (isUrgent) {
       this.#cancelTimer?.();
       this.#cancelTimer = undefined;
@@ -186,7 +199,8 @@ export class Destager {
     const unmaps = this.#unmaps;
     this.#writes = new BlockBits();
     this.#unmaps = new BlockSet();
-    this.#underWay = writes.size;
+    this.#inRound = writes;
+    this.#isHurried = false;
     this.#stillSuspect = new Suspects();
     try {
       // A group that has begun may not have everything up to the mark.
@@ -212,7 +226,7 @@ export class Destager {
       for (let at = writes.next(0); at !== undefined; at = writes.next(at + 1)) this.#writes.add(at, 1);
       throw error;
     } finally {
-      this.#underWay = 0;
+      this.#inRound = undefined;
     }
     this.#through = mark;
     resolveThrough(this.#waiters, mark);
@@ -291,7 +305,7 @@ export class Destager {
     }
     let run = 0;
     for (let block = first; run < most && !this.#writes.has(block); block++, run++) {
-      const inMemory = index.has(block) ? cache.ram.get(log.number, block) : undefined;
+      const inMemory = index.has(block) ? cache.ram.peek(log.number, block) : undefined;
       if (inMemory === undefined) break;
       inMemory.copy(piece, run * BLOCK_SIZE);
     }

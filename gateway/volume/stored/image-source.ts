@@ -1,23 +1,32 @@
-import { describeError, isKind } from '../../base/errors.ts';
+import { describeError, FarshoreError, isKind } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber } from '../../base/units.ts';
-import type { RemoteBlocks } from '../../replication/remote-volume.ts';
+import { LOST_BLOCK, type RemoteBlocks } from '../../replication/remote-volume.ts';
 import type { BlockSource } from '../read-path.ts';
 import type { Image } from './image.ts';
 
 /**
- * Reads the image of a stored volume. What its disk can't read, or what it has an older content of, comes from the remote: what is asked of
- * the image is not in the log, so a version has it.
+ * Reads the image of a stored volume. What its disk can't read, or what it has an older content of, comes from the remote, unless no version has it
+ * either: then it is lost, or to be had when the disk mends.
  */
 export class ImageSource implements BlockSource {
   readonly #image: Image;
   readonly #remote: BlockSource;
+  readonly #isMarked: (block: BlockNumber) => boolean;
   readonly #lost: ReadonlySet<BlockNumber>;
   readonly #diary: Log;
 
-  constructor(image: Image, remote: BlockSource, lost: ReadonlySet<BlockNumber>, diary: Log) {
+  /** `isMarked`: no version has what the image has of the block. */
+  constructor(
+    image: Image,
+    remote: BlockSource,
+    isMarked: (block: BlockNumber) => boolean,
+    lost: ReadonlySet<BlockNumber>,
+    diary: Log,
+  ) {
     this.#image = image;
     this.#remote = remote;
+    this.#isMarked = isMarked;
     this.#lost = lost;
     this.#diary = diary;
   }
@@ -51,8 +60,9 @@ export class ImageSource implements BlockSource {
         return { data, present: Uint8Array.of(1) };
       } catch (error) {
         if (!isKind(error, 'stopped')) throw error;
+        if (this.#isMarked(block)) throw new FarshoreError('damaged', error.message, { cause: error });
       }
-    }
+    } else if (this.#isMarked(block)) return { data: Buffer.alloc(0), present: Uint8Array.of(LOST_BLOCK) };
     return this.#remote.read(block, 1);
   }
 

@@ -2,12 +2,21 @@ import type { Disk } from '../../base/disk.ts';
 import { describeError, FarshoreError, isKind } from '../../base/errors.ts';
 import type { ImageFile, ImageStore } from '../../base/image.ts';
 import type { Log } from '../../base/log.ts';
+import { BLOCK_SIZE, type WriteSeq } from '../../base/units.ts';
 import type { VolumeRef } from '../../cloud/version-log.ts';
 import type { CacheLog } from '../../cache/cache-log.ts';
 import type { OpenedRemote } from '../../replication/remote-volume.ts';
 import type { LocalLog } from '../open-volume.ts';
 import { Image, isSameMark } from './image.ts';
-import { loadStoredState, removeStoredState, saveStoredState, type StoredState } from './stored-state.ts';
+import { Changes } from './changes.ts';
+import {
+  loadStoredState,
+  removeGenerations,
+  removeStoredState,
+  saveStoredState,
+  type ChangedSince,
+  type StoredState,
+} from './stored-state.ts';
 
 export interface ImageDeps {
   readonly disk: Disk;
@@ -27,14 +36,20 @@ export interface FoundImage {
 export interface BoundImage {
   readonly image: Image;
   readonly state: StoredState;
+  /** What no version has. */
+  readonly changes: Changes | undefined;
 }
 
 /**
  * Opens the image of a volume that has one, before the volume is taken over. Rejects with `retry` when it is not there (a disk that is not
- * mounted yet) or in use, `stopped` when it can't be the volume's; `takeover` gives such an image up, and undefined is the answer, as for a
- * volume that has none.
+ * mounted yet) or in use, `stopped` when it can't be the volume's; `takeover` gives such an image up: then what is known of it is the answer, or
+ * nothing, as for a volume that has none.
  */
-export async function findImage(deps: ImageDeps, ref: VolumeRef, takeover: boolean): Promise<FoundImage | undefined> {
+export async function findImage(
+  deps: ImageDeps,
+  ref: VolumeRef,
+  takeover: boolean,
+): Promise<FoundImage | { readonly givenUp: StoredState } | undefined> {
   let state: StoredState | undefined;
   try {
     state = await loadStoredState(deps.disk, ref);
@@ -50,8 +65,7 @@ export async function findImage(deps: ImageDeps, ref: VolumeRef, takeover: boole
     if (!takeover) throw error;
     const reason = describeError(error);
     deps.log.warn({ volume: ref.volume, reason }, 'the image cannot be had');
-    await letImageGo(deps, ref, state);
-    return undefined;
+    return { givenUp: state };
   }
 }
 
@@ -81,7 +95,7 @@ async function openImage({ images }: ImageDeps, ref: VolumeRef, state: StoredSta
     if (state.clean !== undefined && !isSameMark(await image.mark(), state.clean)) {
       throw new FarshoreError(
         'stopped',
-        `the image ${state.path} was changed while no gateway had it, so it is not what volume ${ref.volume} was; to go on from the cache and the cloud without it: farshore restore NAME --takeover`,
+        `the image ${state.path} was changed while no gateway had it, so it is not what volume ${ref.volume} was; ${remedyOf(state)}`,
       );
     }
     return { image, state };
@@ -89,6 +103,12 @@ async function openImage({ images }: ImageDeps, ref: VolumeRef, state: StoredSta
     await file.close();
     throw error;
   }
+}
+
+function remedyOf({ changes }: StoredState): string {
+  return changes === undefined
+    ? 'to go on from the cache and the cloud without it: farshore restore NAME --takeover'
+    : 'and the cloud did not have all of it yet. To keep what is in the image now: delete the volume, and create one from it with --seed; to go back to the last version without the image: farshore restore NAME --takeover';
 }
 
 /**
@@ -103,12 +123,13 @@ export async function bindImage(
   opened: OpenedRemote,
 ): Promise<BoundImage | undefined> {
   const { image, state: before } = found;
-  const { number, lastSeq } = local;
+  const { number, firstSeq, lastSeq, versionThrough } = local;
+  const { bytes } = before;
   const pool = deps.cache.poolId;
   const isFirstStart = before.number === undefined;
   // A log that was begun anew has something else in it: what others wrote, an older version, or nothing. A new cache directory counts from 1 again.
   const isOurs = isFirstStart ? opened.lastData === undefined : before.number === number && before.pool === pool;
-  if (!isOurs || opened.item.bytes !== before.bytes) {
+  if (!isOurs || opened.item.bytes !== bytes) {
     await image.close();
     await letImageGo(deps, ref, before);
     return undefined;
@@ -117,13 +138,33 @@ export async function bindImage(
   const destagedThrough = isFirstStart
     ? lastSeq
     : Math.max(before.destagedThrough, deps.cache.reclaimedThrough(number));
-  const state = { ...before, pool, number, destagedThrough, clean: undefined };
-  await saveStoredState(deps.disk, ref, state);
-  return { image, state };
+  const record = changesOf(before, isFirstStart ? firstSeq - 1 : versionThrough, isFirstStart);
+  const lastGeneration = Math.max(before.lastGeneration, record?.generation ?? 0);
+  const state = {
+    ...before,
+    ...{ pool, number, destagedThrough, lastGeneration, changes: record, clean: undefined },
+  };
+  const volumeBlocks = Math.ceil(bytes / BLOCK_SIZE);
+  const changes = record && (await Changes.load(deps.disk, ref, record, volumeBlocks, opened.epoch));
+  try {
+    await saveStoredState(deps.disk, ref, state);
+    await removeGenerations(deps.disk, ref, record?.generation);
+  } catch (error) {
+    await changes?.close();
+    throw error;
+  }
+  return { image, state, changes };
+}
+
+/** Versions are committed in order: one that reaches as far as the marked blocks has them all. The image of a seed counts as the write before the first. */
+function changesOf({ changes }: StoredState, through: WriteSeq, isFirstStart: boolean): ChangedSince | undefined {
+  if (changes === undefined) return undefined;
+  if (isFirstStart) return { ...changes, through };
+  return through >= changes.through ? undefined : changes;
 }
 
 /** The file stays as it is; the volume has no image here any more. */
-async function letImageGo(deps: ImageDeps, ref: VolumeRef, state: StoredState): Promise<void> {
+export async function letImageGo(deps: ImageDeps, ref: VolumeRef, state: StoredState): Promise<void> {
   deps.log.warn(
     { volume: ref.volume, image: state.path },
     'the image is not what the volume is any more, so it is served from the cache and the cloud; the image is left as it is',

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { encodeChecked } from '../../base/checked-json.ts';
 import { parentOf, replaceFile, type Disk } from '../../base/disk.ts';
-import { MIB, type BlockNumber, type ByteCount, type WriteSeq } from '../../base/units.ts';
+import { MIB, type BlockNumber, type ByteCount, type WallMillis, type WriteSeq } from '../../base/units.ts';
 import type { VolumeRef } from '../../cloud/version-log.ts';
 import { loadStateFile, STATE_DIRECTORY } from '../state-file.ts';
 
@@ -20,6 +20,17 @@ const schema = z.strictObject({
   number: z.number().int().positive().nullable(),
   destagedThrough: z.number().int().nonnegative(),
   lost: z.array(z.number().int().nonnegative()).max(MAX_LOST_BLOCKS),
+  /** Absent before a release could have any. */
+  lastGeneration: z.number().int().nonnegative().optional(),
+  changes: z
+    .strictObject({
+      generation: z.number().int().positive(),
+      through: z.number().int().nonnegative(),
+      isFull: z.boolean(),
+      since: z.number().int().nonnegative(),
+    })
+    .nullable()
+    .optional(),
   clean: z
     .strictObject({
       bytes: z.number().int().positive(),
@@ -37,6 +48,17 @@ export interface CleanMark {
   readonly headCrc: number;
 }
 
+/** Blocks that the image has and no version, all together as of `through`. */
+export interface ChangedSince {
+  /** Pages and records of other generations do not count. */
+  readonly generation: number;
+  /** Everything up to this write is in a version, or its blocks are marked. 0 before the first start of a volume that is seeded. */
+  readonly through: WriteSeq;
+  /** The generation began with every block marked: the image was there before the volume. */
+  readonly isFull: boolean;
+  readonly since: WallMillis;
+}
+
 /** What this gateway knows of the image behind a stored volume: `volumes/<id>.image.json`, replaced atomically. */
 export interface StoredState {
   readonly path: string;
@@ -50,6 +72,10 @@ export interface StoredState {
   readonly destagedThrough: WriteSeq;
   /** Blocks that the image has an older content of than the volume had: they cannot be read. */
   readonly lost: readonly BlockNumber[];
+  /** Of the marks, ever: the next one is higher. */
+  readonly lastGeneration: number;
+  /** undefined: what the log has dropped is in a version. */
+  readonly changes: ChangedSince | undefined;
   /** Set by a clean stop, and gone before anything is written again. */
   readonly clean: CleanMark | undefined;
 }
@@ -58,7 +84,7 @@ export interface StoredState {
 export async function loadStoredState(disk: Disk, ref: VolumeRef): Promise<StoredState | undefined> {
   const content = await loadStateFile(disk, pathOf(ref), MAX_BYTES, schema, ref);
   if (content === undefined) return undefined;
-  const { path: image, bytes, pool, number, destagedThrough, lost, clean } = content;
+  const { path: image, bytes, pool, number, destagedThrough, lost, lastGeneration = 0, changes, clean } = content;
   return {
     path: image,
     bytes,
@@ -66,6 +92,8 @@ export async function loadStoredState(disk: Disk, ref: VolumeRef): Promise<Store
     number: number ?? undefined,
     destagedThrough,
     lost,
+    lastGeneration,
+    changes: changes ?? undefined,
     clean: clean ?? undefined,
   };
 }
@@ -73,7 +101,7 @@ export async function loadStoredState(disk: Disk, ref: VolumeRef): Promise<Store
 /** Durable when it resolves. */
 export async function saveStoredState(disk: Disk, ref: VolumeRef, state: StoredState): Promise<void> {
   const { lineage, volume } = ref;
-  const { path, bytes, pool, number, destagedThrough, lost, clean } = state;
+  const { path, bytes, pool, number, destagedThrough, lost, lastGeneration, changes, clean } = state;
   const content: z.infer<typeof schema> = {
     format: 1,
     lineage,
@@ -84,6 +112,8 @@ export async function saveStoredState(disk: Disk, ref: VolumeRef, state: StoredS
     number: number ?? null,
     destagedThrough,
     lost: [...lost],
+    lastGeneration,
+    changes: changes === undefined ? null : { ...changes },
     clean: clean === undefined ? null : { ...clean },
   };
   await disk.makeDirectory(STATE_DIRECTORY);
@@ -96,7 +126,28 @@ export async function removeStoredState(disk: Disk, ref: VolumeRef): Promise<voi
   const path = pathOf(ref);
   await disk.makeDirectory(STATE_DIRECTORY);
   await disk.remove(path);
+  await removeGenerations(disk, ref, undefined);
   await disk.syncDirectory(parentOf(path));
+}
+
+/** Removes the files of every generation of marks but the one to be kept. */
+export async function removeGenerations(disk: Disk, ref: VolumeRef, keep: number | undefined): Promise<void> {
+  const kept = keep === undefined ? [] : [marksPath(ref, keep), journalPath(ref, keep)];
+  for (const name of await disk.list(STATE_DIRECTORY)) {
+    const path = `${STATE_DIRECTORY}/${name}`;
+    const isOurs = name.startsWith(`${ref.volume}.marks-`) || name.startsWith(`${ref.volume}.copies-`);
+    if (isOurs && !kept.includes(path)) await disk.remove(path);
+  }
+}
+
+/** Which blocks no version has: see MarkPages. */
+export function marksPath({ volume }: VolumeRef, generation: number): string {
+  return `${STATE_DIRECTORY}/${volume}.marks-${generation}`;
+}
+
+/** Which of those were copied: see CopyJournal. */
+export function journalPath({ volume }: VolumeRef, generation: number): string {
+  return `${STATE_DIRECTORY}/${volume}.copies-${generation}`;
 }
 
 function pathOf({ volume }: VolumeRef): string {
