@@ -328,15 +328,19 @@ export class Gateway implements GatewayApi {
       if (item === undefined) continue; // a creation that died, or a purge under way
       const served = this.#served.get(name);
       const report = await served?.report();
+      const isOpen = report !== undefined && served?.isServing() === true;
+      const image = report?.stored?.image;
       const elsewhere = item.owner === '' ? 'unowned' : 'elsewhere';
       entries.push({
         name,
         id: item.volume,
-        bytes: report !== undefined && served?.isServing() === true ? report.bytes : item.bytes,
+        bytes: isOpen ? report.bytes : item.bytes,
         owner: item.owner,
         here: item.owner === catalogue.gateway,
         state: item.deletedAt !== undefined ? 'deleted' : (report?.state ?? elsewhere),
         purgeAfter: item.deletedAt === undefined ? undefined : item.deletedAt + KEEP_DELETED_MS,
+        kind: isOpen ? (image === undefined ? 'cached' : 'stored') : undefined,
+        image,
       });
     }
     return entries;

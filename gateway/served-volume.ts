@@ -11,7 +11,7 @@ import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import { ReadWindow } from './read-report.ts';
 import type { VolumeControl } from './volume-control.ts';
 import type { ScrubReport } from './volume/scrubber.ts';
-import type { VolumeStatus } from './volume/volume.ts';
+import type { VolumeStatus } from './volume/volume-status.ts';
 
 /** Rejects soon with `stopped` when `signal` aborts: a cloud that does not answer must not hold up a stop. */
 export type OpenVolume = (

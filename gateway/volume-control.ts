@@ -4,7 +4,8 @@ import type { VolumeItem } from './cloud/version-log.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
 import type { ScrubSide } from './volume/scrub-pass.ts';
 import type { ScrubReport } from './volume/scrubber.ts';
-import type { Volume, VolumeStatus } from './volume/volume.ts';
+import type { VolumeStatus } from './volume/volume-status.ts';
+import type { Volume } from './volume/volume.ts';
 
 export interface VolumeStanding extends VolumeStatus {
   /** Present size. */

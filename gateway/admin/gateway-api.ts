@@ -179,6 +179,10 @@ export interface CatalogueEntry {
   readonly here: boolean;
   readonly state: VolumeState | 'elsewhere' | 'unowned';
   readonly purgeAfter: WallMillis | undefined;
+  /** Whether all of it is on site too, in an image; undefined where this gateway does not serve it: only the one that does knows. */
+  readonly kind: 'cached' | 'stored' | undefined;
+  /** Of a stored one: the file or device. */
+  readonly image: string | undefined;
 }
 
 export interface Finding {

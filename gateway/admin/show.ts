@@ -132,8 +132,9 @@ export function catalogue(entries: readonly CatalogueEntry[]): string {
     formatSize(entry.bytes),
     entry.purgeAfter === undefined ? entry.state : `deleted, kept until ${formatTime(entry.purgeAfter)} UTC`,
     entry.here ? 'this gateway' : entry.owner,
+    entry.image === undefined ? (entry.kind ?? '-') : `${entry.kind ?? 'stored'} in ${entry.image}`,
   ]);
-  return formatTable(['volume', 'size', 'state', 'owner'], rows);
+  return formatTable(['volume', 'size', 'state', 'owner', 'kind'], rows);
 }
 
 export function versions(list: Results['versions']): string {

@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../base/crc32.ts';
 import { FarshoreError } from '../base/errors.ts';
 import type { BlockCount, BlockNumber, ByteCount } from '../base/units.ts';
 import type { Compression } from '../format/compression.ts';

@@ -14,7 +14,7 @@ import type { ReservationReport } from '../scsi/reservations/report.ts';
 import type { OpenVolume } from '../served-volume.ts';
 import type { SeenSession } from '../sessions-control.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
-import type { VolumeStatus } from '../volume/volume.ts';
+import type { VolumeStatus } from '../volume/volume-status.ts';
 import type { VolumeControl, VolumeStanding } from '../volume-control.ts';
 import type { AccessPeer } from './access-everywhere.ts';
 import { tellThread } from './events.ts';

@@ -6,7 +6,7 @@ import type { ErrorKind } from '../base/errors.ts';
 import type { AccessEvent, OpenPortal } from '../iscsi/target-registry.ts';
 import type { ScrubSide } from '../volume/scrub-pass.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
-import type { VolumeStatus } from '../volume/volume.ts';
+import type { VolumeStatus } from '../volume/volume-status.ts';
 
 /** Targets of calls to an I/O thread: the thread itself, its part of access control; volumes are numbered from FIRST_VOLUME on. */
 export const THREAD = 0;

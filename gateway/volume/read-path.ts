@@ -3,28 +3,14 @@ import { describeError, FarshoreError, invariant, isKind } from '../base/errors.
 import type { Log } from '../base/log.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '../base/units.ts';
 import { chunkOfPlace } from '../cache/layout.ts';
-import { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
-import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
-import { Miss, ZERO_BLOCK, type BlockState } from './block-state.ts';
+import { CAME_ALONG } from '../cache/ram-tier.ts';
+import { LOST_BLOCK } from '../replication/remote-volume.ts';
+import { ZERO_BLOCK, type BlockState } from './block-state.ts';
 import { MemoryCopies } from './memory-copies.ts';
-import { ReadAhead } from './read-ahead.ts';
-import { copyBlocks, damagedBlock } from './remote-answer.ts';
+import { MAX_ATTEMPTS, MissReads, type BlockSource } from './miss-reads.ts';
+import type { ReadAhead } from './read-ahead.ts';
+import { damagedBlock } from './remote-answer.ts';
 import { rescueFromImage } from './stored/rescue.ts';
-
-/** A miss fetches this much around it: what was written together lies in one frame. */
-const MISS_WINDOW: BlockCount = 16;
-
-/** Most blocks of one remote read. */
-const MAX_REMOTE_BLOCKS: BlockCount = 256;
-
-/** How often a block may move away while it is read. */
-const MAX_ATTEMPTS = 8;
-
-/** Where blocks are that nothing here has: the remote, or the image of a stored volume. */
-export interface BlockSource {
-  /** As RemoteVolume.read. */
-  read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks>;
-}
 
 /** Blocks that reads asked for, by where they were when they came: in memory, in the log on disk, or neither (S3, or the image). */
 export interface ReadCounts {
@@ -36,14 +22,10 @@ export interface ReadCounts {
 /** Reads of a volume: RAM tier, in flight, log, pending unmaps, remote. */
 export class ReadPath {
   readonly #state: BlockState;
-  readonly #source: BlockSource;
   readonly #diary: Log;
+  readonly #misses: MissReads;
   readonly #ahead: ReadAhead;
   readonly #copies: MemoryCopies;
-  #closed = false;
-  /** Remote reads that initiators wait for. */
-  foregroundMisses = 0;
-  remoteReads = 0;
   repaired = 0;
   #ramBlocks: BlockCount = 0;
   #logBlocks: BlockCount = 0;
@@ -52,15 +34,16 @@ export class ReadPath {
   constructor(state: BlockState, source: BlockSource, diary: Log) {
     this.#state = state;
     this.#copies = new MemoryCopies(state);
-    this.#source = source;
     this.#diary = diary;
-    this.#ahead = new ReadAhead({
-      fetch: (first, count) => {
-        this.#readAhead(first, count);
-      },
-      volumeBlocks: () => state.volumeBlocks,
-      ramBlocks: () => state.cache.ram.capacity,
+    this.#misses = new MissReads(state, source, async (block, into, attempt) => {
+      await Promise.all(this.#plan(block, 1, into, attempt));
     });
+    this.#ahead = this.#misses.ahead;
+  }
+
+  /** Remote reads that initiators wait for. */
+  get foregroundMisses(): number {
+    return this.#misses.waitedFor;
   }
 
   /** Since the volume was opened. What writes read to fill up a block counts as well. */
@@ -70,7 +53,7 @@ export class ReadPath {
 
   /** Nothing that is fetched goes into the cache any more. */
   close(): void {
-    this.#closed = true;
+    this.#misses.close();
   }
 
   /** Bytes [from, to) of the volume, answered at once when all of it is in memory. Rejects with `damaged`, `stopped`, `retry`, `fenced`. */
@@ -118,13 +101,13 @@ export class ReadPath {
 
   /** Fetches what the remote has of these blocks into the cache, as far as nothing here knows them. Answers how many blocks came. */
   async prefetch(first: BlockNumber, count: BlockCount): Promise<BlockCount> {
-    const answer = await this.#startMiss(first, count, CAME_ALONG).answer;
+    const answer = await this.#misses.start(first, count, CAME_ALONG).answer;
     return answer.present.reduce((sum, present) => sum + (present === 1 ? 1 : 0), 0);
   }
 
   /** Fetches a block that the cache has lost; false when its version says that it is lost. Rejects as reads of the remote do. */
   async refetch(block: BlockNumber): Promise<boolean> {
-    const miss = this.#startMiss(block, 1, CAME_ALONG);
+    const miss = this.#misses.start(block, 1, CAME_ALONG);
     miss.want(block, 1);
     const { present } = await miss.answer;
     return present[block - miss.first] !== LOST_BLOCK;
@@ -230,7 +213,7 @@ export class ReadPath {
       } else {
         run = this.#missRun(block, count - at);
         if (attempt === 0) this.#missedBlocks += run;
-        reads.push(...this.#readRemote(block, run, slice(at, run), attempt));
+        reads.push(...this.#misses.read(block, run, slice(at, run), attempt));
       }
       at += run;
     }
@@ -372,114 +355,6 @@ export class ReadPath {
       }
     }
     await Promise.all(this.#plan(block, 1, into, attempt));
-  }
-
-  /** Reads under way are shared; what nobody fetches yet is fetched. Which read answers for which block is settled in this tick. */
-  #readRemote(block: BlockNumber, count: BlockCount, into: Buffer, attempt: number): Promise<void>[] {
-    const reads: Promise<void>[] = [];
-    for (let at = 0; at < count;) {
-      let miss = this.#state.missFor(block + at);
-      if (miss === undefined) {
-        miss = this.#startMiss(block + at, this.#unclaimedRun(block + at, count - at), CAME_ALONG);
-        this.#ahead.missed(block + at, miss.first + miss.count);
-      }
-      let run = 1;
-      while (at + run < count && this.#state.missFor(block + at + run) === miss) run++;
-      miss.want(block + at, run);
-      if (miss.isAhead) {
-        // It was on its way already.
-        this.#state.cache.ram.aheadUsed += run;
-        this.#ahead.met(block + at, block + at + run);
-      }
-      reads.push(this.#copyWhenRead(miss, block + at - miss.first, run, into.subarray(at * BLOCK_SIZE), attempt));
-      at += run;
-    }
-    return reads;
-  }
-
-  async #copyWhenRead(miss: Miss, from: number, count: BlockCount, into: Buffer, attempt: number): Promise<void> {
-    this.foregroundMisses++;
-    try {
-      const stale = copyBlocks(await miss.answer, miss.first, from, count, into);
-      for (const at of stale) {
-        invariant(attempt < MAX_ATTEMPTS, `block ${miss.first + from + at} of the image comes to rest`);
-        const again = into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE);
-        await Promise.all(this.#plan(miss.first + from + at, 1, again, attempt + 1));
-      }
-    } finally {
-      this.foregroundMisses--;
-    }
-  }
-
-  #unclaimedRun(block: BlockNumber, most: BlockCount): BlockCount {
-    let run = 1;
-    while (run < Math.min(most, MAX_REMOTE_BLOCKS - MISS_WINDOW) && this.#state.missFor(block + run) === undefined)
-      run++;
-    return run;
-  }
-
-  /** Reads the blocks and, on either side, up to the borders of their windows. */
-  #startMiss(block: BlockNumber, count: BlockCount, unwanted: typeof CAME_ALONG | typeof READ_AHEAD): Miss {
-    const first = block - (block % MISS_WINDOW);
-    const end = Math.min(this.#state.volumeBlocks, Math.ceil((block + count) / MISS_WINDOW) * MISS_WINDOW);
-    const most = Math.min(end - first, MAX_REMOTE_BLOCKS);
-    this.remoteReads++;
-    const read = this.#source.read(first, most);
-    const answer = this.#state.hasImage ? read.then((blocks) => this.#endImageRead(miss, blocks)) : read;
-    const miss: Miss = new Miss(this.#state, first, most, answer, unwanted);
-    this.#state.beginMiss(miss);
-    void this.#finishMiss(miss);
-    return miss;
-  }
-
-  /** Windows of which the remote has something that nobody here knows or fetches already, as many as possible with one read. */
-  #readAhead(first: BlockNumber, count: BlockCount): void {
-    const end = first + count;
-    let from = first;
-    for (let window = first - (first % MISS_WINDOW); window < end; window += MISS_WINDOW) {
-      const stop = Math.min(window + MISS_WINDOW, end);
-      const wanted = this.#isOnlyRemote(Math.max(window, first), stop);
-      if (!wanted || stop - from > MAX_REMOTE_BLOCKS - MISS_WINDOW || stop === end) {
-        if (!this.#fetchAhead(from, wanted ? stop : window)) return;
-        from = stop;
-      }
-    }
-  }
-
-  /** false when nothing more is to be read ahead now. */
-  #fetchAhead(first: BlockNumber, end: BlockNumber): boolean {
-    const { cache } = this.#state;
-    if (first >= end) return true;
-    const count = end - first;
-    if (this.#closed || !cache.takesFills || !cache.aheadBudget.take(count)) return false;
-    const { answer } = this.#startMiss(first, count, READ_AHEAD);
-    const give = (): void => {
-      cache.aheadBudget.give(count);
-    };
-    void answer.then(give, give);
-    return true;
-  }
-
-  #isOnlyRemote(first: BlockNumber, end: BlockNumber): boolean {
-    for (let block = first; block < end; block++)
-      if (this.#state.missFor(block) === undefined && this.#state.isRemote(block)) return true;
-    return false;
-  }
-
-  /** Before anybody looks at the answer: what of it is old must be known by then. */
-  #endImageRead(miss: Miss, blocks: RemoteBlocks): RemoteBlocks {
-    return this.#closed ? blocks : this.#state.endImageMiss(miss, blocks);
-  }
-
-  async #finishMiss(miss: Miss): Promise<void> {
-    try {
-      const answer = await miss.answer;
-      if (this.#closed) this.#state.dropMiss(miss);
-      else if (!this.#state.hasImage) this.#state.endMiss(miss, answer);
-    } catch {
-      // Whoever reads these blocks hears of it.
-      this.#state.dropMiss(miss);
-    }
   }
 
   #unknownFate(block: BlockNumber): FarshoreError {

@@ -19,14 +19,12 @@ import {
   type Lba,
   type SectorCount,
   type VersionNumber,
-  type WallMillis,
   type WriteSeq,
 } from '../base/units.ts';
 import type { LogOp, LogOpOwner } from '../cache/log-op.ts';
 import type { OpenedRemote } from '../replication/remote-volume.ts';
 import { BlockState } from './block-state.ts';
-import { damageAlarm } from './damage-alarm.ts';
-import { Hydrator, type HydrationProgress } from './hydrator.ts';
+import { Hydrator } from './hydrator.ts';
 import {
   reconcileVolume,
   startOver,
@@ -37,14 +35,15 @@ import {
 } from './open-volume.ts';
 import { mendLost } from './mend-lost.ts';
 import { provisioningOf } from './provisioning.ts';
-import { ReadPath, type ReadCounts } from './read-path.ts';
+import { ReadPath } from './read-path.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
 import { resizeVolume } from './resize.ts';
 import type { ScrubSide } from './scrub-pass.ts';
 import { DEFAULT_SCRUB, Scrubber, type ScrubReport, type ScrubSettings } from './scrubber.ts';
 import { Sealer } from './sealer.ts';
 import { bindImage, findImage, letImageGo, type FoundImage } from './stored/open-image.ts';
-import { StoredHalf, type StoredStatus } from './stored/stored-half.ts';
+import { StoredHalf } from './stored/stored-half.ts';
+import { statusOf, type VolumeStatus } from './volume-status.ts';
 import { OP_BYTES, WritePath } from './write-path.ts';
 
 export interface VolumeSettings {
@@ -61,35 +60,6 @@ export interface VolumeSettings {
 export interface VolumeDeps extends OpenDeps {
   readonly settings: VolumeSettings;
   readonly onStateChange?: (state: VolumeStatus['state'], reason: string | undefined) => void;
-}
-
-export interface VolumeStatus {
-  readonly state: 'serving' | 'fenced' | 'stopped';
-  /** One sentence when it is not `serving`. */
-  readonly reason: string | undefined;
-  readonly epoch: Epoch;
-  readonly committedN: VersionNumber;
-  readonly committedAt: WallMillis | undefined;
-  /** Age of the oldest write that is in no committed version; 0 when there is none. */
-  readonly lagSeconds: number;
-  /** Blocks that no committed version has in their present form. */
-  readonly lagBytes: ByteCount;
-  readonly dirtyBlocks: BlockCount;
-  readonly cachedBlocks: BlockCount;
-  readonly damagedBlocks: BlockCount;
-  /** Clean blocks found damaged in the cache and fetched again. */
-  readonly repairedBlocks: BlockCount;
-  readonly batchesInFlight: number;
-  /** Dirty blocks whose places are kept in memory. */
-  readonly heldBlocks: BlockCount;
-  /** An alarm while the volume serves, and what to do: nothing is replicated any more, or blocks are damaged. */
-  readonly replicationProblem: string | undefined;
-  readonly hydration: { readonly done: BlockCount; readonly total: BlockCount; readonly finished: boolean } | undefined;
-  readonly hydrator: HydrationProgress | undefined;
-  readonly reads: ReadCounts;
-  readonly scrub: ScrubReport;
-  /** Of a volume with an image. */
-  readonly stored: StoredStatus | undefined;
 }
 
 type State =
@@ -427,36 +397,18 @@ export class Volume implements BlockDevice, LogOpOwner {
   /** Every write and unmap that is in the log is in a committed version. */
   get isAllCommitted(): boolean {
     const { log } = this.#blocks;
-    return log.appendedThrough <= log.committedThrough;
+    // What the image alone has the log may have dropped, and no version has it.
+    return log.appendedThrough <= log.committedThrough && this.#stored?.isCatchingUp !== true;
   }
 
   status(): VolumeStatus {
     const state = this.#state;
-    const { index } = this.#blocks.log;
-    const { oldestMs, committed } = this.#sealer;
-    const progress = this.#hydrator?.progress;
-    const stored = this.#stored?.status();
-    return {
-      state: state.kind,
-      reason: state.kind === 'serving' ? undefined : state.error.message,
-      epoch: this.#epoch,
-      committedN: committed.n,
-      committedAt: committed.at,
-      lagSeconds: oldestMs === undefined ? 0 : Math.max(0, this.#deps.clock.monotonicMs() - oldestMs) / 1000,
-      lagBytes: (index.dirtyBlocks + (stored?.catchUp?.blocks ?? 0)) * BLOCK_SIZE,
-      dirtyBlocks: index.dirtyBlocks,
-      cachedBlocks: index.blocks,
-      damagedBlocks: this.#blocks.damagedBlocks,
-      repairedBlocks: this.#reads.repaired,
-      batchesInFlight: this.#sealer.batchesInFlight,
-      heldBlocks: this.#sealer.heldBlocks,
-      replicationProblem: this.#replicationProblem ?? damageAlarm(this.#blocks) ?? stored?.problem,
-      hydration: progress && { done: progress.done, total: progress.total, finished: progress.state !== 'running' },
-      hydrator: progress,
-      reads: this.#reads.counts,
-      scrub: this.#scrubber.report,
-      stored,
-    };
+    return statusOf({
+      ...{ state: state.kind, reason: state.kind === 'serving' ? undefined : state.error.message, epoch: this.#epoch },
+      ...{ blocks: this.#blocks, reads: this.#reads, sealer: this.#sealer, stored: this.#stored },
+      ...{ hydration: this.#hydrator?.progress, scrub: this.#scrubber.report },
+      ...{ nowMs: this.#deps.clock.monotonicMs(), problem: this.#replicationProblem },
+    });
   }
 
   /** Stops serving; everything acked is in the log, on stable storage unless the disk has failed. Closes the remote. Idempotent. */

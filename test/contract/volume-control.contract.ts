@@ -4,7 +4,7 @@ import { BLOCK_SIZE } from '../../gateway/base/units.ts';
 import type { OpenVolume } from '../../gateway/served-volume.ts';
 import type { VolumeControl } from '../../gateway/volume-control.ts';
 import { directControl } from '../../gateway/volume-control.ts';
-import type { VolumeStatus } from '../../gateway/volume/volume.ts';
+import type { VolumeStatus } from '../../gateway/volume/volume-status.ts';
 import { REF, VolumeBench } from '../support/volume-bench.ts';
 
 /** An open volume on simulated disk and clock, and the control of it under test. */

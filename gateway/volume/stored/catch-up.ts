@@ -122,7 +122,7 @@ export class CatchUp {
     await this.#running;
   }
 
-  get #isStopped(): boolean {
+  #isStopped(): boolean {
     return this.#stop.signal.aborted;
   }
 
@@ -130,7 +130,7 @@ export class CatchUp {
     let rescues = 0;
     for (
       let changes = this.#deps.changes();
-      changes !== undefined && !this.#isStopped;
+      changes !== undefined && !this.#isStopped();
       changes = this.#deps.changes()
     ) {
       try {
@@ -142,7 +142,7 @@ export class CatchUp {
         rescues = await this.#finish(changes, rescues);
         this.problem = undefined;
       } catch (error) {
-        if (this.#isStopped) return;
+        if (this.#isStopped()) return;
         const mayPass = this.#remoteFailure === undefined && this.#deps.state.cache.stoppedBy === undefined;
         if (isKind(error, 'stopped', 'busy') && mayPass) {
           this.problem = `what the image has and the cloud does not cannot be replicated (tried again all the time): ${describeError(error)}`;
@@ -369,7 +369,7 @@ export class CatchUp {
   }
 
   #throwIfStopped(): void {
-    if (this.#isStopped) throw new FarshoreError('stopped', 'the volume is closed');
+    if (this.#isStopped()) throw new FarshoreError('stopped', 'the volume is closed');
   }
 
   async #final<T>(work: Promise<T>): Promise<T> {

@@ -2,7 +2,7 @@ import { describeError, FarshoreError, isKind } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber } from '../../base/units.ts';
 import { LOST_BLOCK, type RemoteBlocks } from '../../replication/remote-volume.ts';
-import type { BlockSource } from '../read-path.ts';
+import type { BlockSource } from '../miss-reads.ts';
 import type { Image } from './image.ts';
 
 /**

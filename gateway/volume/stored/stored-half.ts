@@ -8,7 +8,7 @@ import type { LogOp } from '../../cache/log-op.ts';
 import type { VolumeRef } from '../../cloud/version-log.ts';
 import type { RemoteVolume } from '../../replication/remote-volume.ts';
 import type { BlockState, ImageBlocks } from '../block-state.ts';
-import type { BlockSource } from '../read-path.ts';
+import type { BlockSource } from '../miss-reads.ts';
 import type { CommittedVersion, SettleGate, Sealer } from '../sealer.ts';
 import type { SettledBatch } from '../unsettled.ts';
 import { CatchUp } from './catch-up.ts';
