@@ -49,6 +49,8 @@ describe('a volume with a raw image on site', () => {
 
     await site.gateway.start();
     expect(site.gateway.cli('volume', 'show', 'plain')).toContain(`stored in    ${image}`);
+    expect(site.gateway.cli('volume', 'list')).toMatch(/^plain .* stored in \/.*plain\.raw$/m);
+    expect(await site.gateway.call('volume-list', {})).toMatchObject([{ name: 'plain', kind: 'stored', image }]);
     const second = await connect(target);
     expect((await second.read(0, 8192)).equals(model.subarray(0, 8192 * SECTOR))).toBe(true);
     await put(second, 1024 * 1024, pattern(2 * 1024 * 1024, 'b'));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { GatewayReport } from '../../../gateway/admin/gateway-api.ts';
-import { status } from '../../../gateway/admin/show.ts';
+import { catalogue, status } from '../../../gateway/admin/show.ts';
 import { GIB } from '../../../gateway/base/units.ts';
 
 const NO_READS = { ram: 0, log: 0, missed: 0, hitRatio: undefined };
@@ -70,5 +70,22 @@ describe('the line of the status about back-pressure', () => {
     expect(pressureLine({ dirtyShare: 0.1, secondsUntilFull: 3600 })).toBe(
       'pressure  10 % of the cache waits for the cloud, full in 1 h 0 min if it goes on like this',
     );
+  });
+});
+
+describe('the list of volumes', () => {
+  it('says where a stored volume is stored, and of one that is served elsewhere nothing', () => {
+    const entry = { id: 'v', bytes: GIB, owner: 'g', here: true, state: 'serving' as const, purgeAfter: undefined };
+    const lines = catalogue([
+      { ...entry, name: 'plain', kind: 'stored', image: '/srv/plain.raw' },
+      { ...entry, name: 'quick', kind: 'cached', image: undefined },
+      { ...entry, name: 'other', kind: undefined, image: undefined, here: false, state: 'elsewhere' },
+    ]).split('\n');
+    expect(lines.map((line) => line.trim().split(/ {2,}/).at(-1))).toEqual([
+      'kind',
+      'stored in /srv/plain.raw',
+      'cached',
+      '-',
+    ]);
   });
 });
