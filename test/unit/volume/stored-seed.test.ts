@@ -75,18 +75,16 @@ describe('a volume that takes over an image', () => {
       await bench.write(3, 77);
       await bench.flush();
       const before = bench.shore.copiedBytes;
-      bench.crash(kind);
+      bench.crash(kind, { fate: 'lost' });
       await bench.start();
-      expect(bench.volume.status().stored?.catchUp?.openBlocks).toBeLessThanOrEqual(
-        kind === 'process' ? 16_000 : 20_000,
-      );
+      expect(bench.volume.status().stored?.catchUp?.openBlocks).toBeLessThanOrEqual(5_000);
       await bench.flushRemote();
       expect(bench.shore.manifests).toHaveLength(1);
       for (let block = 0; block < 20_000; block++)
         if (byteInShore(bench, block) !== (block === 3 ? 77 : block % 10 < 3 ? 1 + (block % 250) : 0))
           throw new Error(`block ${block} is ${byteInShore(bench, block)}`);
       expect(before).toBeGreaterThan(10_000 * 0.3 * 4096);
-      expect(bench.shore.copiedBytes).toBeLessThan(20_000 * 0.3 * 4096 * 2.1);
+      expect(bench.shore.copiedBytes).toBeLessThan(20_000 * 0.3 * 4096 * 1.3);
       await bench.stop();
     },
   );
@@ -157,9 +155,14 @@ describe('a volume with an image whose log is full of what no version has', () =
       await bench.pass(600);
     }
     expect(bench.volume.status().batchesInFlight).toBe(MAX_BATCHES_IN_FLIGHT);
-    const startedMs = bench.clock.monotonicMs();
-    for (let block = 0; block < 8_000; block += 40) await bench.write(block, 1 + ((block / 40) % 250), 40);
-    expect(bench.clock.monotonicMs() - startedMs).toBeLessThan(60_000);
+    let slowestMs = 0;
+    for (let block = 0; block < 8_000; block += 40) {
+      const startedMs = bench.clock.monotonicMs();
+      await bench.write(block, 1 + ((block / 40) % 250), 40);
+      slowestMs = Math.max(slowestMs, bench.clock.monotonicMs() - startedMs);
+    }
+    // One that looks only when the image has got everything is held back for 140 ms in between.
+    expect(slowestMs).toBeLessThan(50);
     await bench.settle(Promise.resolve(bench.volume.unmap([{ lba: 400, sectors: 40 }])));
     expect(bench.volume.status().stored?.catchUp).toMatchObject({ why: 'overflow' });
     expect(bench.volume.status().lagBytes).toBeGreaterThan(7_000 * 4096);
