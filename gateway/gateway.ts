@@ -253,8 +253,12 @@ export class Gateway implements GatewayApi {
 
   async #status(newInterval: boolean): Promise<GatewayReport> {
     const { settings, catalogue, io, cloudReport, portals } = this.#deps;
-    const { cache, process, threads } = await io.report(newInterval);
-    const volumes = await Promise.all([...this.#served.values()].map((served) => served.report()));
+    // Side by side: a thread that does not answer is waited for once.
+    const [{ cache, process, threads }, cloud, ...volumes] = await Promise.all([
+      io.report(newInterval),
+      cloudReport(),
+      ...[...this.#served.values()].map((served) => served.report()),
+    ]);
     return {
       gateway: catalogue.gateway,
       version: VERSION,
@@ -262,7 +266,7 @@ export class Gateway implements GatewayApi {
       portals: portals(),
       startedAt: this.#startedAt,
       cache,
-      cloud: await cloudReport(),
+      cloud,
       access: { problems: this.#accessProblems() },
       isns: this.#deps.isnsReport(),
       volumes,

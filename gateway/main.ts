@@ -43,6 +43,7 @@ import { startIoThreads } from './threads/start-io-thread.ts';
 import {
   handlesOf,
   iscsiSettings,
+  leavesAProcessor,
   openCache,
   openSecrets,
   portalsOf,
@@ -155,6 +156,7 @@ async function start(
       shardCacheBytes: SHARD_CACHE_BYTES,
       frameCacheBytes: FRAME_CACHE_BYTES,
       uploadRate: uploadRateOf(settings.uploadLimit),
+      standsBack: leavesAProcessor(threads),
       watchMain: onHung !== undefined,
       links: links.map(({ far, stateDir }) => ({ port: far, stateDir })),
     },
@@ -182,8 +184,8 @@ async function start(
   const here = ioHere({ ...parts, control: accessControl, processFigures: figures });
   const threadEnds: (() => Promise<unknown>)[] = [() => worker.close()];
   const hangs = (error: FarshoreError): void => {
-    log.error({ error: error.message }, 'a thread hangs');
-    onHung?.({ error, ends: threadEnds });
+    if (onHung === undefined) log.error({ error: error.message }, 'a thread hangs');
+    else onHung({ error, ends: threadEnds });
   };
   const given = { threads, settings, gateway: catalogue.gateway, document: book.document };
   const others = await startIoThreads(

@@ -1,5 +1,5 @@
-import { availableParallelism } from 'node:os';
 import type { Clock } from '../base/clock.ts';
+import { usableProcessors } from '../base/processors.ts';
 
 /** Longest time that is waited awake. */
 const MOST_MS = 0.2;
@@ -34,7 +34,7 @@ export class BusyPoll {
   constructor(
     clock: Pick<Clock, 'monotonicMs'>,
     afterTurn: (then: () => void) => void,
-    mostMs = availableParallelism() > 1 ? MOST_MS : 0,
+    mostMs = usableProcessors() > 1 ? MOST_MS : 0,
   ) {
     this.#clock = clock;
     this.#afterTurn = afterTurn;

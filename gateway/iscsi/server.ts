@@ -111,7 +111,7 @@ export class IscsiTargetServer {
     this.#places = new Places(deps.settings);
     this.#gatekeeper = new Gatekeeper(deps);
     this.#throttle = new LoginThrottle(deps.clock);
-    this.#busyPoll = new BusyPoll(deps.clock, setImmediate);
+    this.#busyPoll = new BusyPoll(deps.clock, setImmediate, deps.settings.mayPoll ? undefined : 0);
     this.#units = new LogicalUnits(
       (concerns, except) => abortTasksOf(concerns, except, this.#sessions.sessions()),
       deps.clock,

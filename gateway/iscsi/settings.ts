@@ -33,6 +33,8 @@ export interface IscsiSettings {
   readonly dataTimeoutSeconds: number;
   /** How long sessions have to log out when the gateway stops. */
   readonly logoutGraceSeconds: number;
+  /** Whether the thread may stay awake for the next command (see BusyPoll); not where others need the processor. */
+  readonly mayPoll: boolean;
 }
 
 export const DEFAULT_ISCSI_SETTINGS: IscsiSettings = {
@@ -52,4 +54,5 @@ export const DEFAULT_ISCSI_SETTINGS: IscsiSettings = {
   stallTimeoutSeconds: 60,
   dataTimeoutSeconds: 60,
   logoutGraceSeconds: 5,
+  mayPoll: true,
 };

@@ -8,6 +8,8 @@ export interface WorkerSettings extends HostSettings {
   readonly cloud: CloudSettings & { readonly bucket: string; readonly table: string };
   /** State directory of the gateway; the cache log lies in it. */
   readonly stateDir: string;
+  /** What initiators wait for goes first where processors are short (see thread-priority); without it, yes. */
+  readonly standsBack?: boolean;
   /** The worker ends the process when the main thread has stopped turning its loop (see watch-main). */
   readonly watchMain?: boolean;
   /** Bounds the lines of its log that are on their way (see told-bounded). */

@@ -16,10 +16,10 @@ import type { WorkerSettings } from './worker-settings.ts';
 
 /** Entry of the replication worker thread: the only place of this half where real clients and files are made. */
 invariant(parentPort !== null, 'the replication worker runs in a thread of its own');
-// What initiators wait for is the other thread's work.
-standBack();
 const port = parentPort;
 const settings = workerData as WorkerSettings; // as startReplicationWorker passes it
+// What initiators wait for is the other threads' work.
+if (settings.standsBack !== false) standBack();
 const clients = createAwsClients(settings.cloud);
 const tools = { clock: systemClock, random: systemRandom };
 const host = new ReplicationHost(

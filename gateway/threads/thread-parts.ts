@@ -4,6 +4,7 @@ import { systemClock, systemRandom } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
 import type { Log } from '../base/log.ts';
 import { NodeDisk } from '../base/node-disk.ts';
+import { usableProcessors } from '../base/processors.ts';
 import { BLOCK_SIZE, MIB } from '../base/units.ts';
 import { CacheLog } from '../cache/cache-log.ts';
 import { cacheSettings } from '../cache/settings.ts';
@@ -46,12 +47,22 @@ export function openCache(disk: Disk, settings: Settings, threads: number, log: 
   );
 }
 
+/**
+ * Whether the replication worker has a processor of its own at times, however busy initiators keep the threads. Where it has not, it does not stand back, and
+ * nobody waits awake: its uploads would fall behind without end, and what is not uploaded is in one place. A single thread has the first claim always, as
+ * it has nothing beside it that it could be starved with.
+ */
+export function leavesAProcessor(threads: number, processors = usableProcessors()): boolean {
+  return threads === 1 || processors > threads;
+}
+
 /** The target server of one of so many threads. */
 export function iscsiSettings({ limits }: Settings, threads: number): IscsiSettings {
   const defaults = DEFAULT_ISCSI_SETTINGS;
   const shared = (bytes: number): number => Math.max(LEAST_IN_FLIGHT, Math.floor(bytes / threads));
   return {
     ...defaults,
+    mayPoll: leavesAProcessor(threads),
     writeBytesInFlight: shared(defaults.writeBytesInFlight),
     readBytesInFlight: shared(defaults.readBytesInFlight),
     maxConnections: limits.maxConnections ?? defaults.maxConnections,
