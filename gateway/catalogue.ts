@@ -64,7 +64,7 @@ export class Catalogue {
     const content = await readWhole(disk, FILE, MAX_BYTES);
     if (content === undefined) {
       const fresh = new Catalogue(disk, random.bytes(8).toString('hex'), []);
-      await fresh.#save();
+      await fresh.#change((volumes) => volumes);
       return fresh;
     }
     try {
@@ -89,30 +89,34 @@ export class Catalogue {
     await this.#saving.run(() => Promise.resolve());
   }
 
-  /** Adds or replaces the entry of this volume. Rejects with `stopped` once it is closed; it may be there or not when the disk fails. */
-  async put(entry: CatalogueVolume): Promise<void> {
-    const others = this.#volumes.filter((each) => each.volume !== entry.volume);
-    if (others.length >= MAX_VOLUMES) {
-      throw new FarshoreError('input', `a gateway serves at most ${MAX_VOLUMES} volumes; use another gateway`);
-    }
-    this.#volumes = [...others, entry];
-    await this.#save();
+  /** Adds or replaces the entry of this volume. Rejects with `stopped` once it is closed, and with the disk's failures: here nothing has changed then, and what lies on the disk may. */
+  put(entry: CatalogueVolume): Promise<void> {
+    return this.#change((volumes) => {
+      const others = volumes.filter((each) => each.volume !== entry.volume);
+      if (others.length >= MAX_VOLUMES) {
+        throw new FarshoreError('input', `a gateway serves at most ${MAX_VOLUMES} volumes; use another gateway`);
+      }
+      return [...others, entry];
+    });
   }
 
-  async remove(volume: string): Promise<void> {
-    this.#volumes = this.#volumes.filter((each) => each.volume !== volume);
-    await this.#save();
+  /** The same. */
+  remove(volume: string): Promise<void> {
+    return this.#change((volumes) => volumes.filter((each) => each.volume !== volume));
   }
 
-  #save(): Promise<void> {
+  /** What could not be saved must not come to light with the next change that can. */
+  #change(work: (volumes: readonly CatalogueVolume[]) => readonly CatalogueVolume[]): Promise<void> {
     const { gateway } = this;
     if (this.#isClosed) {
       return Promise.reject(
         new FarshoreError('stopped', `${FILE} was not written, because the gateway has been stopped`),
       );
     }
-    return this.#saving.run(() =>
-      replaceFile(this.#disk, FILE, encodeChecked({ format: 1, gateway, volumes: this.#volumes })),
-    );
+    return this.#saving.run(async () => {
+      const volumes = work(this.#volumes);
+      await replaceFile(this.#disk, FILE, encodeChecked({ format: 1, gateway, volumes }));
+      this.#volumes = volumes;
+    });
   }
 }

@@ -309,13 +309,20 @@ export class Gateway implements GatewayApi {
     const { name, volume, lineage } = item;
     const ref = { lineage, volume };
     await claimName(table, name, ref);
-    if (
-      (await table.createVolume(item)) === 'conflict' &&
-      (await table.getVolume(ref))?.naa.equals(item.naa) !== true
-    ) {
-      throw new FarshoreError('bug', `a fresh volume id, ${volume}, was taken already`);
-    }
+    // Before the volume is made: of what a full disk cannot take, nothing must be left in the table. A name without a volume is free.
     await catalogue.put(entry);
+    try {
+      if (
+        (await table.createVolume(item)) === 'conflict' &&
+        (await table.getVolume(ref))?.naa.equals(item.naa) !== true
+      ) {
+        throw new FarshoreError('bug', `a fresh volume id, ${volume}, was taken already`);
+      }
+    } catch (error) {
+      // Where that fails as well, a later start finds no volume, and removes the entry.
+      await catalogue.remove(volume).catch(() => undefined);
+      throw error;
+    }
     return this.#firstReport(this.#serve(entry));
   }
 
@@ -379,7 +386,9 @@ export class Gateway implements GatewayApi {
       const item = await itemOf(this.#deps.table, served.entry);
       const deletedAt = clock.now();
       await unlessFenced(table.changeVolume(served.entry, item.epoch, { deletedAt }), name);
-      await catalogue.put({ ...served.entry, deletedAt });
+      await this.#enter({ ...served.entry, deletedAt }, () =>
+        table.changeVolume(served.entry, item.epoch, { deletedAt: null }),
+      );
       await served.close();
       this.#served.delete(name);
       // It is in the table, and comes back from there with an undelete, here or elsewhere.
@@ -399,8 +408,18 @@ export class Gateway implements GatewayApi {
     await unlessFenced(table.changeVolume(item, item.epoch, { deletedAt: null }), name);
     const { lineage, volume } = item;
     const entry = { name, lineage, volume, ...io.placeFor(volume) };
-    await catalogue.put(entry);
+    await this.#enter(entry, () => table.changeVolume(item, item.epoch, { deletedAt: item.deletedAt ?? null }));
     return this.#firstReport(this.#serve(entry));
+  }
+
+  /** Enters what was just done to the volume in the catalogue; where that cannot be (a full disk), takes it back in the table. */
+  async #enter(entry: CatalogueVolume, takeBack: () => Promise<unknown>): Promise<void> {
+    try {
+      await this.#deps.catalogue.put(entry);
+    } catch (error) {
+      await takeBack();
+      throw error;
+    }
   }
 
   /**

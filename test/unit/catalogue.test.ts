@@ -6,6 +6,7 @@ import { systemRandom } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { Disk, DiskFile } from '../../gateway/base/disk.ts';
 import { NodeDisk } from '../../gateway/base/node-disk.ts';
+import { diskFull, MemoryDisk } from '../support/memory-disk.ts';
 import { Catalogue, MAX_VOLUMES } from '../../gateway/catalogue.ts';
 import { SimClock } from '../sim/sim-clock.ts';
 import { SimDisk } from '../sim/sim-disk.ts';
@@ -82,6 +83,21 @@ describe('the catalogue of a gateway', () => {
     await expect(catalogue.put(entry('b'))).rejects.toMatchObject({ kind: 'stopped' });
     await expect(catalogue.remove('a')).rejects.toMatchObject({ kind: 'stopped' });
     expect((await Catalogue.open(disk, systemRandom)).volumes).toEqual([entry('a')]);
+  });
+
+  it('is what it was before a change that a full disk did not take, also after the next one', async () => {
+    const disk = new MemoryDisk();
+    const catalogue = await Catalogue.open(disk, systemRandom);
+    await catalogue.put(entry('a'));
+    disk.before = () => {
+      throw diskFull();
+    };
+    await expect(catalogue.put(entry('b'))).rejects.toMatchObject({ kind: 'busy' });
+    await expect(catalogue.remove('a')).rejects.toMatchObject({ kind: 'busy' });
+    expect(catalogue.volumes).toEqual([entry('a')]);
+    disk.before = undefined;
+    await catalogue.put(entry('c'));
+    expect((await Catalogue.open(disk, systemRandom)).volumes).toEqual([entry('a'), entry('c')]);
   });
 
   it('refuses one volume more than a gateway serves', async () => {
