@@ -12,6 +12,8 @@ export interface Disk {
   /** Names (not paths), unordered; a missing directory is empty. */
   list(path: string): Promise<string[]>;
   open(path: string, mode: OpenMode): Promise<DiskFile>;
+  /** What may still be written; a disk that has no such figure leaves it out. */
+  freeBytes?(): Promise<ByteCount>;
   /** Replaces `to` atomically; durable only after syncDirectory of both parents. */
   rename(from: string, to: string): Promise<void>;
   /** Removing what is not there is not an error. */

@@ -122,6 +122,15 @@ export class NodeDisk implements Disk {
     return new NodeFile(fd, path, this.#inTurn);
   }
 
+  async freeBytes(): Promise<ByteCount> {
+    try {
+      const { bavail, bsize } = await fs.promises.statfs(this.#root);
+      return bavail * bsize;
+    } catch (error) {
+      throw translate('look how much room there is', error);
+    }
+  }
+
   async rename(from: string, to: string): Promise<void> {
     await attempt(`rename ${from} to ${to}`, () => fs.promises.rename(this.#resolve(from), this.#resolve(to)));
   }
@@ -316,7 +325,7 @@ function translate(what: string, error: unknown): FarshoreError {
   switch (code) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new FarshoreError('busy', `cannot ${what}: the disk of the state directory is full`, options);
+      return new FarshoreError('busy', `cannot ${what}: the disk of the state directory is full; make room on it`, options);
     case 'EMFILE':
     case 'ENFILE':
       return new FarshoreError('busy', `cannot ${what}: too many open files; raise the limit (ulimit -n)`, options);

@@ -1,7 +1,8 @@
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { Disk } from '../base/disk.ts';
-import { describeError, isKind } from '../base/errors.ts';
+import { describeError, FarshoreError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { formatSize } from '../base/size.ts';
 import { MIB, type BlockCount, type BlockNumber, type ByteCount, type WriteSeq } from '../base/units.ts';
 import { Chunk } from './chunk.ts';
 import { encodeChunkHeader } from './chunk-header.ts';
@@ -10,6 +11,7 @@ import { Mutex } from './mutex.ts';
 import type { PoolState } from './pool-state.ts';
 import { clearIndexOf, tableOf } from './reclaim.ts';
 import { nextVictim, type QueueSizes } from './s3-fifo.ts';
+import { MIN_CHUNKS } from './settings.ts';
 import type { VolumeLog } from './volume-log.ts';
 
 /**
@@ -31,6 +33,12 @@ const GROW_RETRY_MS = 30_000;
 
 /** A chunk file that was removed is closed so much later: whoever looked up a place in it before has read it by then. */
 const CLOSE_AFTER_MS = 30_000;
+
+/**
+ * Growing leaves so much of the disk to the other files of the state directory: a cache that has taken the last byte would keep its volumes from
+ * opening after a restart, and their access control from being changed.
+ */
+const LEFT_TO_OTHERS: ByteCount = 64 * MIB;
 
 const ZEROS = Buffer.alloc(MIB);
 /** Zeros are written so many MiB at a time: few calls, each too long to be made in the turn. */
@@ -267,6 +275,7 @@ export class ChunkPool {
     const temporary = `${path}.new`;
     try {
       await disk.remove(temporary);
+      await this.#leaveRoom();
       const file = await disk.open(temporary, 'create');
       const generation = this.#nextGeneration++;
       try {
@@ -296,6 +305,19 @@ export class ChunkPool {
       });
       return false;
     }
+  }
+
+  /** Rejects with `busy` when a further chunk would take what is left to others. */
+  async #leaveRoom(): Promise<void> {
+    const { disk, geometry } = this.#deps;
+    // What it cannot do without, it takes whatever is left.
+    if (this.#chunks.size < MIN_CHUNKS) return;
+    const free = await disk.freeBytes?.();
+    if (free === undefined || free >= geometry.bytes + LEFT_TO_OTHERS) return;
+    throw new FarshoreError(
+      'busy',
+      `${formatSize(free)} are left on the disk of the state directory, and the last ${formatSize(LEFT_TO_OTHERS)} are kept for its other files; make room on it, or set cache.size to what there is`,
+    );
   }
 
   /**
