@@ -17,6 +17,7 @@ import { tellMain } from './events.ts';
 import { ioHere } from './io-here.ts';
 import { IoHost } from './io-host.ts';
 import type { IoThreadSettings } from './start-io-thread.ts';
+import { threadDisk } from './thread-disk.ts';
 import { handlesOf, iscsiSettings, openCache, openSecrets, reportDirty, threadDirectory } from './thread-parts.ts';
 
 /** Entry of an I/O thread: its parts are wired together here, as `main.ts` does for the main thread. */
@@ -29,7 +30,7 @@ const tools = { clock: systemClock, random: systemRandom };
 
 try {
   const figures = new ProcessFigures(systemClock);
-  const disk = new NodeDisk(threadDirectory(settings.stateDir, number));
+  const disk = threadDisk(threadDirectory(settings.stateDir, number));
   const cache = await openCache(disk, settings, threads, log);
   const worker = connectReplication(replication, log.child({ part: 'replication' }), endOf(replication));
   const secrets = await openSecrets(settings, new NodeDisk(settings.stateDir));

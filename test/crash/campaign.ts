@@ -12,6 +12,7 @@ import {
 import { SimRandom } from '../sim/sim-random.ts';
 import { undoSomeChanges } from './directory-journal.ts';
 import type { Guarantee } from './op-history.ts';
+import { journalOfThread } from './power-cut-thread-disk.ts';
 import { connectStamped, StampedDisk } from './stamped-disk.ts';
 
 export interface CrashSettings {
@@ -19,7 +20,7 @@ export interface CrashSettings {
   readonly seed: number;
   /** SIGKILL takes the power from the disk too. */
   readonly powerCut: boolean;
-  /** The volume is on a thread of its own, and reached through the main portal. Not with power cuts: their disk is the main thread's. */
+  /** The volume is on a thread of its own, and reached through the main portal. */
   readonly inThread?: boolean;
   /** The disk of the power cuts says that it has synced chunks and has not: a campaign must find that. */
   readonly isLying?: boolean;
@@ -117,8 +118,19 @@ async function buildPowerCutGateway(): Promise<string> {
     entryPoints: {
       'power-cut-gateway': join(root, 'test/crash/power-cut-gateway.ts'),
       'replication-worker': join(root, 'gateway/replication/worker.ts'),
+      'io-worker': join(root, 'gateway/threads/io-worker.ts'),
     },
     outdir: directory,
+    plugins: [
+      {
+        name: 'power-cut-thread-disk',
+        setup: ({ onResolve }) => {
+          onResolve({ filter: /^\.\/thread-disk\.ts$/ }, () => ({
+            path: join(root, 'test/crash/power-cut-thread-disk.ts'),
+          }));
+        },
+      },
+    ],
   });
   return directory;
 }
@@ -133,7 +145,8 @@ class CrashSite {
   readonly #target: string;
   readonly #random: SimRandom;
   readonly #guarantee: Guarantee;
-  readonly #journal: string;
+  /** Of each thread's disk. */
+  readonly #journals: readonly string[];
   /** Where the chunks of the volume's log are. */
   readonly #chunks: string;
   #startMs = 1_000;
@@ -143,14 +156,14 @@ class CrashSite {
     cloud: CloudProcess,
     gateway: GatewayProcess,
     random: SimRandom,
-    journal: string,
+    journals: readonly string[],
     settings: CrashSettings,
   ) {
     this.#directory = directory;
     this.#cloud = cloud;
     this.#gateway = gateway;
     this.#random = random;
-    this.#journal = journal;
+    this.#journals = journals;
     this.#guarantee = settings.powerCut ? 'flushed' : 'acked';
     this.disk = new StampedDisk(DISK_BYTES, random.split('disk'));
     const thread = settings.inThread === true ? ['1'] : [];
@@ -165,16 +178,20 @@ class CrashSite {
     let gateway: GatewayProcess | undefined;
     try {
       const journal = join(directory, 'journal');
-      mkdirSync(journal);
-      cloud = await CloudProcess.start(directory);
       const threads = settings.inThread === true ? 2 : 1;
+      const journals = [
+        journal,
+        ...Array.from({ length: threads - 1 }, (_, index) => journalOfThread(journal, index + 1)),
+      ];
+      for (const each of journals) mkdirSync(each);
+      cloud = await CloudProcess.start(directory);
       const options: GatewayOptions = { directory, cloud, threads, cacheSize: '1G', ramSize: '32M', rpoSeconds: 1 };
       const powerCut =
         program === undefined
           ? {}
           : { program: powerCutWords(program, journal, random.split('kernel'), settings.isLying) };
       gateway = await GatewayProcess.start({ ...options, ...powerCut });
-      return new CrashSite(directory, cloud, gateway, random, journal, settings);
+      return new CrashSite(directory, cloud, gateway, random, journals, settings);
     } catch (error) {
       await gateway?.end();
       await cloud?.end();
@@ -254,7 +271,8 @@ class CrashSite {
 
   async #kill(): Promise<void> {
     await this.#gateway.end('SIGKILL');
-    if (this.#guarantee === 'flushed') this.namesUndone += undoSomeChanges(this.#journal, this.#random);
+    if (this.#guarantee !== 'flushed') return;
+    for (const journal of this.#journals) this.namesUndone += undoSomeChanges(journal, this.#random);
   }
 
   /** In the middle of a start, recovery included, again and again. */

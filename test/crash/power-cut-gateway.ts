@@ -2,9 +2,10 @@ import { pino } from 'pino';
 import { loadSettings } from '../../gateway/config.ts';
 import { startGateway } from '../../gateway/main.ts';
 import { PowerCutDisk } from './power-cut-disk.ts';
+import { setFateOfThreads } from './power-cut-thread-disk.ts';
 
 /**
- * `farshore serve` on a disk that SIGKILL cuts the power of: node power-cut-gateway.js CONFIG JOURNAL SEED [lying].
+ * `farshore serve` on a disk that SIGKILL cuts the power of, those of its I/O threads included: node power-cut-gateway.js CONFIG JOURNAL SEED [lying].
  * `lying`: its disk answers that it has synced what it has not, which the drill must find.
  * Everything else is the gateway as it is shipped.
  */
@@ -13,6 +14,7 @@ const log = pino({ level: 'info', base: null }, pino.destination({ dest: 2, sync
 const asked = new Promise((resolve) => {
   process.once('SIGTERM', resolve);
 });
+setFateOfThreads({ journal, seed, isLying: lying === 'lying' });
 const gateway = await startGateway(loadSettings(config), log, {
   stop: asked,
   diskAt: (stateDir) => new PowerCutDisk(stateDir, journal, seed, lying === 'lying'),

@@ -5,7 +5,7 @@ import { crashCampaign } from './campaign.ts';
  * Crashes for real, through iSCSI (npm run build first):
  *   npm run crash                              100 rounds with SIGKILL
  *   npm run crash -- --power-cut               the same on a disk that loses what was not synced
- *   npm run crash -- --in-thread               with SIGKILL, the volume on a second I/O thread
+ *   npm run crash -- --in-thread               either of them, the volume on a second I/O thread
  *   npm run crash -- --rounds N --seed S
  */
 const { values } = parseArgs({

@@ -1,5 +1,6 @@
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import { Initiator } from '../../gateway/initiator/initiator.ts';
+import { ScsiError } from '../../gateway/initiator/scsi-error.ts';
 import type { SimRandom } from '../sim/sim-random.ts';
 import { OpHistory, type Guarantee } from './op-history.ts';
 import { SECTOR, stamped, stampsIn } from './stamp.ts';
@@ -7,6 +8,8 @@ import { SECTOR, stamped, stampsIn } from './stamp.ts';
 const BLOCK_SECTORS = 8;
 /** Small ones most of all; one is longer than what a command may carry along unasked. */
 const WRITE_SECTORS = [1, 1, 3, 7, 8, 8, 8, 9, 16, 24, 64, 128, 256, 1024] as const;
+/** The longest that the initiator sends as one command. */
+const LONG_SECTORS = 1024;
 /** Writes and unmaps that overlap in time happen here. */
 const HOT_SECTORS = 2048;
 const READ_SECTORS = 2048;
@@ -75,10 +78,41 @@ export class StampedDisk {
     await Promise.all(Array.from({ length: writers }, writer));
   }
 
+  /**
+   * Keeps `writers` long writes under way, round and round the disk, until each has been refused for want of room (BUSY, TASK SET FULL): answers those
+   * refusals. Rejects with anything else that goes wrong. `initiator` must not try again by itself.
+   */
+  async writeUntilRefused(initiator: Initiator, writers: number): Promise<ScsiError[]> {
+    const refusals: ScsiError[] = [];
+    let next = 0;
+    const writer = async (): Promise<void> => {
+      for (;;) {
+        const first = (next * LONG_SECTORS) % this.history.sectors;
+        next += 1;
+        try {
+          await this.#writeAt(first, LONG_SECTORS, false, initiator);
+          this.acked += 1;
+        } catch (error) {
+          if (!(error instanceof ScsiError) || error.kind !== 'busy') throw error;
+          refusals.push(error);
+          return;
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: writers }, writer));
+    return refusals;
+  }
+
   /** Reads the whole disk; a sentence for every sector that holds what it must not, at most twenty. */
   async lostOrForeign(initiator: Initiator, guarantee: Guarantee): Promise<string[]> {
     const found = await this.readAll(initiator);
     return [...this.wrongReads.splice(0), ...this.history.settle(found, guarantee)];
+  }
+
+  /** The same while writes are under way: what reads must not answer. */
+  async wrongNow(initiator: Initiator): Promise<string[]> {
+    const moment = this.history.now();
+    return this.history.wrongRead(0, [...(await this.readAll(initiator))], moment);
   }
 
   /** The stamp in every sector. */
@@ -104,7 +138,10 @@ export class StampedDisk {
 
   async #write(initiator: Initiator): Promise<void> {
     const { first, count } = this.#range();
-    const fua = this.#random.chance(0.15);
+    await this.#writeAt(first, count, this.#random.chance(0.15), initiator);
+  }
+
+  async #writeAt(first: number, count: number, fua: boolean, initiator: Initiator): Promise<void> {
     const op = this.history.submit('write', first, count, fua);
     await initiator.write(first, stamped(first, count, op.number), { fua });
     op.acked = this.history.now();
