@@ -375,7 +375,7 @@ export class Gateway implements GatewayApi {
    * changes: initiators lose the target only when little is left to send, and get it back if that little does not arrive.
    */
   async #delete(name: string): Promise<{ readonly purgeAfter: WallMillis }> {
-    const { clock, table, catalogue } = this.#deps;
+    const { clock, table } = this.#deps;
     const served = this.#require(name);
     const volume = served.serving();
     await itemOf(this.#deps.table, served.entry);

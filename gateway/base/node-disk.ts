@@ -325,7 +325,11 @@ function translate(what: string, error: unknown): FarshoreError {
   switch (code) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new FarshoreError('busy', `cannot ${what}: the disk of the state directory is full; make room on it`, options);
+      return new FarshoreError(
+        'busy',
+        `cannot ${what}: the disk of the state directory is full; make room on it`,
+        options,
+      );
     case 'EMFILE':
     case 'ENFILE':
       return new FarshoreError('busy', `cannot ${what}: too many open files; raise the limit (ulimit -n)`, options);

@@ -124,8 +124,8 @@ async function buildPowerCutGateway(): Promise<string> {
     plugins: [
       {
         name: 'power-cut-thread-disk',
-        setup: ({ onResolve }) => {
-          onResolve({ filter: /^\.\/thread-disk\.ts$/ }, () => ({
+        setup: (bundle) => {
+          bundle.onResolve({ filter: /^\.\/thread-disk\.ts$/ }, () => ({
             path: join(root, 'test/crash/power-cut-thread-disk.ts'),
           }));
         },
