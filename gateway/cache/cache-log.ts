@@ -465,6 +465,7 @@ export class CacheLog {
       indexBytes: this.#slab.bytes,
       ramBytes: this.ram.blocks * 4096,
       waitingWrites: this.#admission.waiting,
+      reservedBytes: this.#admission.reserved * SLOT_BYTES,
       busyWrites: this.#admission.refused,
       fills: this.#fills.fills + this.#mainFills.fills - this.#moved,
       movedBlocks: this.#moved,

@@ -14,6 +14,8 @@ export interface CacheStatus extends PressureReport {
   readonly cachedBytes: ByteCount;
   readonly indexBytes: ByteCount;
   readonly ramBytes: ByteCount;
+  /** Room of writes that were let in and are not in the log yet. */
+  readonly reservedBytes: ByteCount;
   /** Writes that are held back, or wait for space. */
   readonly waitingWrites: number;
   /** Writes that were told BUSY because the cache stayed full, since the start. */

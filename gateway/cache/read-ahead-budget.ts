@@ -9,6 +9,10 @@ export class ReadAheadBudget {
   /** Blocks asked for since the start. */
   fetched: BlockCount = 0;
 
+  get underWay(): BlockCount {
+    return this.#underWay;
+  }
+
   take(count: BlockCount): boolean {
     if (this.#underWay + count > MAX_UNDER_WAY) return false;
     this.#underWay += count;

@@ -63,3 +63,10 @@ export function chooseSpan(random: SimRandom, shape: VolumeShape, mostBlocks: nu
   const sectors = random.between(1, Math.min(areaSectors - lba, blocks * SECTORS_PER_BLOCK));
   return { lba: base + lba, sectors };
 }
+
+/** Sizes that a resize chooses from, in blocks: whole, without the last area, and without a part of it. */
+export function sizesOf({ blocks, areas }: VolumeShape): readonly [number, number, number] {
+  let last = areas[0] ?? { firstBlock: 1, blocks: 0 };
+  for (const area of areas) if (area.firstBlock > last.firstBlock) last = area;
+  return [blocks, last.firstBlock, last.firstBlock + Math.ceil(last.blocks / 2)];
+}

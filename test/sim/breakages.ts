@@ -1,8 +1,14 @@
 import { readWhole } from '../../gateway/base/disk.ts';
+import { CacheLog } from '../../gateway/cache/cache-log.ts';
+import { KIND_FILL } from '../../gateway/cache/descriptor.ts';
+import { FillWriter, type Fill, type FillOwner } from '../../gateway/cache/fill-writer.ts';
+import { Lane } from '../../gateway/cache/lane.ts';
+import { placeOf } from '../../gateway/cache/layout.ts';
 import { PoolState } from '../../gateway/cache/pool-state.ts';
 import type { ObjectStore } from '../../gateway/cloud/object-store.ts';
 import type { VersionLog } from '../../gateway/cloud/version-log.ts';
-import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
+import type { RemoteBlocks, RemoteVolume } from '../../gateway/replication/remote-volume.ts';
+import { Sealer } from '../../gateway/volume/sealer.ts';
 import { BlockState, Miss } from '../../gateway/volume/block-state.ts';
 import { RangeLock } from '../../gateway/volume/range-lock.ts';
 import { RecoveredDirt } from '../../gateway/volume/recovered-dirt.ts';
@@ -13,9 +19,10 @@ import {
   neverSyncing,
   reusingWithOldRecords,
 } from './broken-ports.ts';
-import { withChurn, type Plan } from './plan.ts';
+import { withChurn, withMoves, withResizes, withScans, type Plan } from './plan.ts';
 import type { ProcessParts } from './sim-gateway.ts';
 import type { Breakage } from './sim-process.ts';
+import type { SimRandom } from './sim-random.ts';
 
 /** Each breaks one rule of the storage half by standing in for one of its ports. The simulation must find every one of them. */
 export const BREAKAGES = {
@@ -135,6 +142,42 @@ export const BREAKAGES = {
     ),
     plan: (plan: Plan) => ({ ...withTrouble({ lyingDisk: 30, bitsFlip: 15 })(plan), ramBlocks: 0 }),
   },
+  'let what was read ahead win over a newer write': {
+    install: replacing(
+      BlockState.prototype,
+      'endMiss',
+      (original) =>
+        function (this: BlockState, miss, answer) {
+          original.call(this, miss, answer);
+          if (miss.isAhead) enterAll(this, miss, answer);
+        },
+    ),
+    plan: (plan: Plan, random: SimRandom) => withScans(withChurn(plan, random), random),
+  },
+  'move the index before the data': {
+    install: movingTheIndexFirst,
+    plan: (plan: Plan, random: SimRandom) => ({ ...withMoves(withChurn(plan, random)), weights: withoutCrashes(plan) }),
+  },
+  'keep the room of writes that come to nothing': {
+    install: replacing(CacheLog.prototype, 'unreserve', () => () => undefined),
+    plan: (plan: Plan) => ({ ...withResizes(plan), cloud: { ...plan.cloud, errorBefore: 0.1 } }),
+  },
+  'answer a resize before its version is committed': {
+    install: replacing(
+      Sealer.prototype,
+      'resize',
+      (original) =>
+        function (this: Sealer, bytes, unmaps) {
+          original.call(this, bytes, unmaps).catch(() => undefined);
+          return Promise.resolve();
+        },
+    ),
+    plan: withResizes,
+  },
+  'make a volume smaller with data beyond its end': {
+    remote: (remote: RemoteVolume) => ({ ...whole(remote), nextMapped: () => Promise.resolve(undefined) }),
+    plan: withResizes,
+  },
 } as const satisfies Readonly<Record<string, Breakage>>;
 
 function withLog(change: (log: VersionLog) => VersionLog): (parts: ProcessParts) => ProcessParts {
@@ -211,4 +254,62 @@ function replacing<T extends object, K extends keyof T>(
 /** Worlds in which this happens often. */
 function withTrouble(weights: Partial<Plan['weights']>): (plan: Plan) => Plan {
   return (plan) => ({ ...plan, weights: { ...plan.weights, ...weights } });
+}
+
+/** Everything that came, whoever has written it meanwhile. */
+function enterAll({ cache, log }: BlockState, miss: Miss, { data, present }: RemoteBlocks): void {
+  const owner: FillOwner = { isFillWanted: () => true, fillEnded: () => undefined };
+  let at = 0;
+  for (let index = 0; index < miss.count; index++) {
+    if (present[index] !== 1) continue;
+    const block = miss.first + index;
+    const content = data.subarray(at, (at += 4096));
+    cache.ram.put(log.number, block, [content], 0);
+    cache.fill({ log, block, data: content, owner }, false);
+  }
+}
+
+function withoutCrashes(plan: Plan): Plan['weights'] {
+  return { ...plan.weights, processCrash: 0, powerCut: 0, takeover: 0, bitsFlip: 0, lyingDisk: 0, wait: 20 };
+}
+
+/** A fill is in the index as soon as its slot is taken, and its data is written after that. */
+function movingTheIndexFirst(): () => void {
+  let taken: Fill | undefined;
+  const restoreSubmit = replacing(
+    FillWriter.prototype,
+    'submit',
+    (original) =>
+      function (this: FillWriter, fill) {
+        const { owner } = fill;
+        const early: Fill = {
+          ...fill,
+          owner: {
+            isFillWanted: (block) => {
+              taken = early;
+              return owner.isFillWanted(block);
+            },
+            fillEnded: (block, placed) => {
+              owner.fillEnded(block, placed);
+            },
+          },
+        };
+        original.call(this, early);
+      },
+  )();
+  const restoreTake = replacing(
+    Lane.prototype,
+    'take',
+    (original) =>
+      function (this: Lane, part, fields) {
+        const slot = original.call(this, part, fields);
+        if (fields.kind === KIND_FILL && taken?.block === fields.block)
+          taken.log.index.set(fields.block, placeOf(part.chunk.number, slot), false);
+        return slot;
+      },
+  )();
+  return () => {
+    restoreSubmit();
+    restoreTake();
+  };
 }

@@ -1,12 +1,14 @@
 import { sleep } from '../../gateway/base/clock.ts';
 import type { VersionItem } from '../../gateway/cloud/version-log.ts';
-import { EMPTY_CHAIN, chainAfter, decodeRecord } from '../../gateway/format/version-record.ts';
+import { EMPTY_CHAIN, chainAfter, decodeRecord, type VersionRecord } from '../../gateway/format/version-record.ts';
 import { Violation, type History, type Op } from './history.ts';
 import type { SimGateway } from './sim-gateway.ts';
 import type { World } from './world.ts';
 
 /** Virtual time after which a healthy world must have come to rest. */
 const PATIENCE_MS = 240_000;
+/** What goes on in the background ends within this time. */
+const REST_MS = 30_000;
 /** Openings that late requests of dead processes may spoil. */
 const MAX_OPENINGS = 8;
 /** After it no request of a dead process is under way any more. */
@@ -21,8 +23,10 @@ export async function checkEnd(world: World): Promise<void> {
   const gateway = await flushEverything(world);
   const { line } = gateway;
   if (line === undefined) throw new Violation('a serving gateway without a history');
+  await checkAtRest(world, gateway);
   const newest = await world.restore({ verify: true });
   matchAll(world, line, newest.values);
+  world.sizes.check('the newest version', newest.bytes);
   for (const other of world.gateways) if (other.state !== 'down') world.kill(other, 'power');
   await sleep(world.clock, STRAYS_LAND_MS);
   const later = await world.restore();
@@ -37,6 +41,20 @@ function matchAll(world: World, line: History, values: ReadonlyMap<number, numbe
     (sector) => values.get(sector) ?? 0,
     (op) => op.ackedAt !== Infinity,
   );
+}
+
+/** With nobody at work everything that was taken is given back: room in the log, what may be read ahead, dirt. */
+async function checkAtRest(world: World, { running }: SimGateway): Promise<void> {
+  if (running === undefined) throw new Violation('a serving gateway without a process');
+  const deadline = world.clock.monotonicMs() + REST_MS;
+  for (;;) {
+    world.throwIfFailed();
+    const busy = running.underWay();
+    if (Object.values(busy).every((count) => count === 0)) return;
+    if (world.clock.monotonicMs() > deadline)
+      throw new Violation(`nobody is at work, and yet ${JSON.stringify(busy)} do not end`);
+    await sleep(world.clock, 100);
+  }
 }
 
 /** Resolves with the owner, idle, everything it answered in a committed version. */
@@ -96,7 +114,8 @@ async function checkVersions(world: World): Promise<void> {
       if (world.lines.get(item.epoch)?.name !== line.name)
         throw new Violation(`version ${n}, promised in epoch ${epoch} (${line.name}), is somebody else's`);
     }
-  const data = versions.filter(({ epoch, record }) => world.lines.has(epoch) && decodeRecord(record).kind === 'write');
+  const hasContent = ({ kind }: VersionRecord): boolean => kind === 'write' || kind === 'resize';
+  const data = versions.filter(({ epoch, record }) => world.lines.has(epoch) && hasContent(decodeRecord(record)));
   const random = world.random.split('versions');
   const chosen = new Set<VersionItem>();
   for (let sample = 0; sample < world.plan.versionSamples && data.length > 0; sample++) chosen.add(random.pick(data));
@@ -104,7 +123,9 @@ async function checkVersions(world: World): Promise<void> {
   for (const item of [...chosen].sort((a, b) => a.n - b.n)) {
     const line = world.lines.get(item.epoch);
     if (line === undefined) continue;
-    const { values } = await world.restore({ n: item.n });
+    const { values, bytes } = await world.restore({ n: item.n });
+    const { volumeBytes } = decodeRecord(item.record);
+    if (bytes !== volumeBytes) throw new Violation(`version ${item.n} has ${volumeBytes} bytes, restored ${bytes}`);
     const before = known.get(line) ?? new Set<Op>();
     const inside = line.matchPrefix(
       `version ${item.n}`,

@@ -94,12 +94,37 @@ const THEMES: readonly Partial<Record<Trouble, number>>[] = [
 
 /** One in so many worlds writes its small cache over and over. */
 const CHURN_CHANCE = 0.01;
+/** One in so many has a volume whose size changes. */
+const RESIZE_CHANCE = 0.25;
 
 export function makePlan(random: SimRandom): Plan {
-  const plan = makeMixedPlan(random.split('mixed'));
+  const mixed = makeMixedPlan(random.split('mixed'));
+  const resizing = random.split('resize');
+  const plan = resizing.chance(RESIZE_CHANCE) ? withResizes(mixed) : mixed;
   if (!random.chance(CHURN_CHANCE)) return plan;
   const churn = withChurn(plan, random.split('churn'));
-  return random.chance(0.5) ? withMoves(churn) : churn;
+  const kind = random.pick(['churn', 'moves', 'scans']);
+  if (kind === 'churn') return churn;
+  return kind === 'moves' ? withMoves(churn) : withScans(churn, random.split('scans'));
+}
+
+/** The volume is made smaller and larger all the time. */
+export function withResizes(plan: Plan): Plan {
+  const { workload } = plan;
+  return { ...plan, workload: { ...workload, weights: { ...workload.weights, resize: 0.6 } } };
+}
+
+/** Of a world with churn: areas are read from one end to the other, so that the volume reads ahead what is written meanwhile. */
+export function withScans(plan: Plan, random: SimRandom): Plan {
+  const { shape, workload } = plan;
+  return {
+    ...plan,
+    shape: { ...shape, hotShare: 0.3 },
+    hydrate: false,
+    ramBlocks: random.pick([0, 256]),
+    weights: { ...plan.weights, takeover: 10 },
+    workload: { ...workload, weights: { ...workload.weights, scan: 1 } },
+  };
 }
 
 /** Of a world with churn: a cache so large that reclaim moves on what is used, and so many reads that something is. */
@@ -161,6 +186,8 @@ function makeMixedPlan(random: SimRandom): Plan {
       thinkMs: busy ? 2 : random.pick([20, 60, 200]),
       mostBlocks: random.pick([1, 4, 16]),
       weights: {
+        scan: 0,
+        resize: 0,
         read: random.pick([2, 6]),
         write: 10,
         fua: random.pick([0, 1]),

@@ -1,5 +1,5 @@
 import { silentLog } from '../../gateway/base/log.ts';
-import { BLOCK_SIZE } from '../../gateway/base/units.ts';
+import { BLOCK_SIZE, type ByteCount } from '../../gateway/base/units.ts';
 import type { VolumeRef } from '../../gateway/cloud/version-log.ts';
 import { rawCompression } from '../../gateway/format/compression.ts';
 import { RemoteVolumeEngine } from '../../gateway/replication/remote-volume-engine.ts';
@@ -17,6 +17,8 @@ export interface Restored {
   /** Id per sector of the areas. */
   readonly values: ReadonlyMap<number, number>;
   readonly lastData: LogOrigin | undefined;
+  /** Size of the volume. */
+  readonly bytes: ByteCount;
 }
 
 export interface RestoreTools {
@@ -53,14 +55,14 @@ export async function restoreVersion(
     log: silentLog,
   });
   try {
-    const { lastData } = await engine.open({
+    const { lastData, item } = await engine.open({
       ref,
       takeover: true,
       gateway: 'checker',
       lastEpoch: 0,
       logId: 'c'.repeat(32),
     });
-    if (options.n !== undefined) await engine.rollBackTo(options.n);
+    const bytes = options.n === undefined ? item.bytes : (await engine.rollBackTo(options.n)).volumeBytes;
     if (options.verify === true) {
       const report = await engine.verify();
       // A volume that has lost a block does not verify, and says why.
@@ -68,7 +70,7 @@ export async function restoreVersion(
         tools.mayLose && report.problems.every((problem) => problem.includes('was lost on its gateway'));
       if (report.verdict !== 'pass' && !isExcused)
         throw new Violation(`verify says ${report.verdict}: ${report.problems.join('; ')}`);
-      await checkMapped(engine, shape);
+      await checkMapped(engine, shape, bytes);
     }
     const values = new Map<number, number>();
     for (const { firstBlock, blocks } of shape.areas) {
@@ -85,7 +87,7 @@ export async function restoreVersion(
         enterBlock(values, block, bytes, volumeTag, what);
       }
     }
-    return { values, lastData };
+    return { values, lastData, bytes };
   } catch (error) {
     if (error instanceof Violation) throw error;
     throw new Violation(`${what} cannot be restored: ${String(error)}`, { cause: error });
@@ -114,15 +116,18 @@ function enterBlock(
   }
 }
 
-/** Nothing outside of the areas was ever written. */
-async function checkMapped(engine: RemoteVolumeEngine, { areas }: VolumeShape): Promise<void> {
+/** Nothing outside of the areas was ever written, and nothing lies beyond the end. */
+async function checkMapped(engine: RemoteVolumeEngine, { areas }: VolumeShape, bytes: ByteCount): Promise<void> {
   for (let from = 0; ;) {
     const next = await engine.nextMapped(from, 256);
     const last = next?.blocks.at(-1);
     if (next === undefined || last === undefined) return;
-    for (const block of next.blocks)
+    for (const block of next.blocks) {
+      if (block * BLOCK_SIZE >= bytes)
+        throw new Violation(`block ${block} is mapped, beyond the ${bytes} bytes of the volume`);
       if (!areas.some(({ firstBlock, blocks }) => block >= firstBlock && block < firstBlock + blocks))
         throw new Violation(`block ${block} is mapped, which nobody wrote`);
+    }
     from = last + 1;
   }
 }

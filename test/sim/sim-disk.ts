@@ -45,6 +45,8 @@ export class SimDisk {
   damages = 0;
   /** Of these, those in the state of the pool. */
   stateDamages = 0;
+  /** Processes and machines that have ended over it. */
+  crashes = 0;
   /** Told when a read fails, or a bit becomes another one than was written. */
   onDoubt: (() => void) | undefined;
   readonly #clock: SimClock;
@@ -131,6 +133,7 @@ export class SimDisk {
    * way may be cut short. `power`: what was not synced is kept or lost in any combination.
    */
   crash(kind: 'process' | 'power', { late = 0.6, fate }: CrashOptions = {}): void {
+    this.crashes++;
     this.#calls.crash(late);
     if (kind === 'process') {
       for (const file of this.#files(this.#entries)) file.processCrash(this.#random);
@@ -146,6 +149,7 @@ export class SimDisk {
   copy(name: string): SimDisk {
     const copy = new SimDisk(name, this.#clock, this.#random.split(name));
     copy.damages = this.damages;
+    copy.crashes = this.crashes;
     copy.#syncedLast = this.#syncedLast;
     copy.stateDamages = this.stateDamages;
     copy.onDoubt = this.onDoubt;

@@ -26,8 +26,10 @@ export interface ProcessParts {
 export interface RunningVolume {
   readonly device: WorkloadDevice;
   readonly fold: () => Promise<unknown>;
-  /** Blocks that reclaim has moved on. */
-  readonly movedBlocks: () => number;
+  /** Blocks so far: moved on by reclaim, read ahead, fetched again because the cache did not have them where it should. */
+  readonly figures: () => { readonly moved: number; readonly ahead: number; readonly repaired: number };
+  /** What is none of it there when nobody is at work and everything is replicated. */
+  readonly underWay: () => Readonly<Record<'waiting' | 'reserved' | 'ahead' | 'dirty' | 'inFlight', number>>;
   readonly close: () => Promise<void>;
 }
 

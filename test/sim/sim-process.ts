@@ -84,7 +84,15 @@ async function openVolume(
   return {
     device: volume,
     fold: () => remote.fold(),
-    movedBlocks: () => cache.status().movedBlocks,
+    figures: () => {
+      const { movedBlocks: moved, readAhead } = cache.status();
+      return { moved, ahead: readAhead.fetched, repaired: volume.status().repairedBlocks };
+    },
+    underWay: () => {
+      const { waitingWrites: waiting, reservedBytes: reserved } = cache.status();
+      const { dirtyBlocks: dirty, batchesInFlight: inFlight } = volume.status();
+      return { waiting, reserved, ahead: cache.aheadBudget.underWay, dirty, inFlight };
+    },
     close: async () => {
       await volume.close();
       lease.close();

@@ -1,14 +1,19 @@
 import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError, isKind } from '../../gateway/base/errors.ts';
-import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, type VolumeShape } from './areas.ts';
+import type { ByteCount } from '../../gateway/base/units.ts';
+import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, sizesOf, type VolumeShape } from './areas.ts';
 import { noteDurable, Violation, type History, type Op, type SectorSpan } from './history.ts';
 import { SECTOR } from './sim-file.ts';
 import type { SimRandom } from './sim-random.ts';
+import type { Sizes } from './sizes.ts';
 import { describeSector, readStamp, stampRange } from './stamp.ts';
 
-export function newCounts(): Record<Action | 'refused', number> {
-  return { read: 0, write: 0, fua: 0, zero: 0, unmap: 0, wideUnmap: 0, flush: 0, flushRemote: 0, refused: 0 };
+export function newCounts(): Record<Action | 'refused' | 'resized', number> {
+  return {
+    ...{ read: 0, scan: 0, write: 0, fua: 0, zero: 0, unmap: 0, wideUnmap: 0, flush: 0, flushRemote: 0 },
+    ...{ resize: 0, refused: 0, resized: 0 },
+  };
 }
 
 /** What all workloads of a world share. */
@@ -20,7 +25,8 @@ export interface WorkloadWorld {
   note(text: string): void;
   /** Whether disks have refused reads, or given other bits than were written. */
   readonly mayLose: boolean;
-  readonly work: Record<Action | 'refused', number>;
+  readonly work: Record<Action | 'refused' | 'resized', number>;
+  readonly sizes: Sizes;
   readonly shape: VolumeShape;
   /** Number of the volume in stamps. */
   readonly volumeTag: number;
@@ -40,11 +46,13 @@ const TIRED = 50;
 /** While the cloud is away. */
 const RETRY_MS = 500;
 
-export type Action = 'read' | 'write' | 'fua' | 'zero' | 'unmap' | 'wideUnmap' | 'flush' | 'flushRemote';
+export type Action =
+  'read' | 'scan' | 'write' | 'fua' | 'zero' | 'unmap' | 'wideUnmap' | 'flush' | 'flushRemote' | 'resize';
 
 /** The volume as the workload uses it. */
 export interface WorkloadDevice extends BlockDevice {
   flushRemote(): Promise<{ readonly n: number; readonly throughSeq: number }>;
+  resize(bytes: ByteCount): Promise<void>;
 }
 
 /** Initiators at work on one gateway's volume, from its opening to its end. Every call and answer goes through the history. */
@@ -57,6 +65,7 @@ export class Workload {
   readonly #clock: Clock;
   readonly #random: SimRandom;
   readonly #settings: WorkloadSettings;
+  readonly #epoch: number;
   readonly #locked = new Set<number>();
   #paused = false;
   #busy = 0;
@@ -69,7 +78,9 @@ export class Workload {
     clock: Clock,
     random: SimRandom,
     settings: WorkloadSettings,
+    epoch: number,
   ) {
+    this.#epoch = epoch;
     this.#world = world;
     this.#history = history;
     this.#device = device;
@@ -110,7 +121,9 @@ export class Workload {
   async #perform(action: Action): Promise<void> {
     switch (action) {
       case 'read':
-        return this.read(chooseSpan(this.#random, this.#world.shape, this.#settings.mostBlocks));
+        return this.read(this.#span(this.#settings.mostBlocks));
+      case 'scan':
+        return this.#scan();
       case 'write':
       case 'zero':
         return this.#write(action, false);
@@ -124,7 +137,70 @@ export class Workload {
         return this.#flush();
       case 'flushRemote':
         await this.flushRemote();
+        return;
+      case 'resize':
+        return this.#resize();
     }
+  }
+
+  /** In an area, and within the volume as large as it is now. */
+  #span(mostBlocks: number): SectorSpan {
+    const { shape } = this.#world;
+    const end = this.#device.geometry().sectors;
+    for (;;) {
+      const span = chooseSpan(this.#random, shape, mostBlocks);
+      if (span.lba + span.sectors <= end) return span;
+    }
+  }
+
+  /** One area from its beginning to its end, a few blocks at a time: what makes a volume read ahead. */
+  async #scan(): Promise<void> {
+    const area = this.#random.pick(this.#world.shape.areas);
+    const end = Math.min((area.firstBlock + area.blocks) * SECTORS_PER_BLOCK, this.#device.geometry().sectors);
+    for (let lba = area.firstBlock * SECTORS_PER_BLOCK; lba < end && this.stoppedBy === undefined;) {
+      const sectors = Math.min(this.#random.between(1, 8) * SECTORS_PER_BLOCK, end - lba);
+      await this.read({ lba, sectors });
+      lba += sectors;
+    }
+  }
+
+  /** To another of the world's sizes. What a smaller one cuts off is unmapped before, usually with nobody in between; data beyond it refuses it. */
+  async #resize(): Promise<void> {
+    const { shape } = this.#world;
+    const before = this.#device.geometry().sectors;
+    const after = this.#random.pick(sizesOf(shape)) * SECTORS_PER_BLOCK;
+    if (after === before) return;
+    if (after > before || this.#random.chance(0.2)) {
+      try {
+        await this.#resizeTo(after);
+      } catch (error) {
+        this.#refused('resize', error);
+      }
+      return;
+    }
+    const tail = { lba: after, sectors: before - after };
+    await this.#change('resize', [{ kind: 'unmap', spans: clipToAreas(shape, tail) }], false, async () => {
+      await this.#device.unmap([tail]);
+      await this.#resizeTo(after);
+    });
+  }
+
+  /** Resolves too when it is refused and nothing has changed. */
+  async #resizeTo(sectors: number): Promise<void> {
+    const { sizes, work } = this.#world;
+    const resizing = sizes.begin(this.#epoch, sectors * SECTOR);
+    this.#world.note(`resize to ${sectors} sectors`);
+    try {
+      await this.#device.resize(sectors * SECTOR);
+    } catch (error) {
+      if (!isKind(error, 'input', 'busy', 'retry')) throw error;
+      sizes.refused(resizing);
+      this.#world.note(`resize refused: ${error.message}`);
+      return;
+    }
+    sizes.done(resizing);
+    work.resized++;
+    this.#world.note(`resized to ${sectors} sectors`);
   }
 
   /** Reads and checks. */
@@ -152,7 +228,7 @@ export class Workload {
   }
 
   async #write(action: Action, fua: boolean): Promise<void> {
-    const span = chooseSpan(this.#random, this.#world.shape, this.#settings.mostBlocks);
+    const span = this.#span(this.#settings.mostBlocks);
     const kind = action === 'zero' ? 'zero' : 'write';
     await this.#change(action, [{ kind, spans: [span] }], fua, async ([op]) => {
       const data = stampRange(this.#world.volumeTag, span.lba, span.sectors, kind === 'write' ? (op?.id ?? 0) : 0);
@@ -166,9 +242,8 @@ export class Workload {
   }
 
   async #unmap(): Promise<void> {
-    const { shape } = this.#world;
-    const ranges = [chooseSpan(this.#random, shape, this.#settings.mostBlocks)];
-    if (this.#random.chance(0.3)) ranges.push(chooseSpan(this.#random, shape, 4));
+    const ranges = [this.#span(this.#settings.mostBlocks)];
+    if (this.#random.chance(0.3)) ranges.push(this.#span(4));
     await this.#change('unmap', unmapSteps(ranges), false, async () => {
       await this.#device.unmap(ranges);
     });
@@ -177,8 +252,9 @@ export class Workload {
   /** Across areas and shards, most of it never written. */
   async #wideUnmap(): Promise<void> {
     const { shape } = this.#world;
-    const blocks = this.#random.between(1, shape.blocks);
-    const first = this.#random.between(0, shape.blocks - blocks);
+    const volumeBlocks = this.#device.geometry().sectors / SECTORS_PER_BLOCK;
+    const blocks = this.#random.between(1, volumeBlocks);
+    const first = this.#random.between(0, volumeBlocks - blocks);
     const range = { lba: first * SECTORS_PER_BLOCK, sectors: blocks * SECTORS_PER_BLOCK };
     await this.#change('wideUnmap', [{ kind: 'unmap', spans: clipToAreas(shape, range) }], false, async () => {
       await this.#device.unmap([range]);

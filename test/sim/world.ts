@@ -1,6 +1,7 @@
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import { silentLog } from '../../gateway/base/log.ts';
+import { BLOCK_SIZE } from '../../gateway/base/units.ts';
 import type { VolumeItem, VolumeRef } from '../../gateway/cloud/version-log.ts';
 import { rawCompression } from '../../gateway/format/compression.ts';
 import { foldVolume } from '../../gateway/maintenance/fold.ts';
@@ -15,6 +16,7 @@ import { SimDisk } from './sim-disk.ts';
 import { worse, type RunningVolume, type SimGateway, type StartProcess } from './sim-gateway.ts';
 import { SECTOR } from './sim-file.ts';
 import type { SimRandom } from './sim-random.ts';
+import { Sizes } from './sizes.ts';
 import { describeSector, readStamp } from './stamp.ts';
 import { Workload, newCounts, type WorkloadWorld } from './workload.ts';
 
@@ -40,9 +42,20 @@ export class World implements WorkloadWorld {
   /** Who wrote the versions of an epoch. */
   readonly lines = new Map<number, History>();
   readonly sectors: readonly number[];
-  readonly counts = { givenUp: 0, opens: 0, resumed: 0, foreign: 0, crashes: 0, restores: 0, folds: 0, moved: 0 };
+  readonly counts = {
+    givenUp: 0,
+    opens: 0,
+    resumed: 0,
+    foreign: 0,
+    crashes: 0,
+    restores: 0,
+    folds: 0,
+    moved: 0,
+    ahead: 0,
+  };
   /** Calls of all workloads. */
   readonly work = newCounts();
+  readonly sizes: Sizes;
   /** Disks have refused reads or given other bits than were written: blocks that no version had may be told to be lost. */
   mayLose = false;
   /** The first broken promise. */
@@ -60,6 +73,7 @@ export class World implements WorkloadWorld {
     this.#start = start;
     this.clock = new SimClock(random.split('clock'));
     this.cloud = new SimCloud(this.clock, random.split('cloud'));
+    this.sizes = new Sizes(this.shape.blocks * BLOCK_SIZE);
     this.sectors = [...sectorsOfAreas(plan.shape)];
     this.#empty = new History('line 0');
     const names = ['alpha', 'bravo', 'charlie'].slice(0, plan.gateways);
@@ -138,13 +152,23 @@ export class World implements WorkloadWorld {
     this.note(`${kind === 'power' ? 'power cut on' : 'kill'} ${gateway.life.name}`);
     this.counts.crashes++;
     this.#noteMarked(gateway);
-    this.counts.moved += gateway.running?.movedBlocks() ?? 0;
+    this.#noteFigures(gateway);
     gateway.life.alive = false;
     gateway.disk.crash(kind);
     gateway.severity = worse(gateway.severity, gateway.disk.failedSyncs > 0 ? 'power' : kind);
     gateway.state = 'down';
     gateway.running = undefined;
     gateway.workload = undefined;
+  }
+
+  /** A disk that has kept everything so far gives the cache nothing to repair. */
+  #noteFigures({ running, disk, life }: SimGateway): void {
+    if (running === undefined) return;
+    const { moved, ahead, repaired } = running.figures();
+    this.counts.moved += moved;
+    this.counts.ahead += ahead;
+    if (repaired > 0 && disk.crashes === 0 && disk.damages === 0 && !this.mayLose)
+      this.fail(new Violation(`${life.name} found ${repaired} blocks of its cache damaged, on a disk that is whole`));
   }
 
   /** What was flushed long enough ago is known to have been, whatever becomes of its bits. */
@@ -278,7 +302,10 @@ export class World implements WorkloadWorld {
       return;
     }
     this.counts.opens++;
+    this.sizes.opened(opened.epoch, opened.item.bytes);
     const restored = await this.restore();
+    if (restored.bytes !== opened.item.bytes)
+      throw new Violation(`${life.name} has ${opened.item.bytes} bytes, and who restores the volume ${restored.bytes}`);
     if (gateway.disk.damages > 0) gateway.severity = worse(gateway.severity, 'damaged');
     // Asked to, a takeover gives up what is damaged.
     if (takeover) for (const op of gateway.line?.ops ?? []) op.marked = false;
@@ -319,7 +346,7 @@ export class World implements WorkloadWorld {
     gateway.running = running;
     gateway.state = 'serving';
     const random = this.random.split(`workload ${life.name}`);
-    gateway.workload = new Workload(this, line, running.device, clock, random, this.plan.workload);
+    gateway.workload = new Workload(this, line, running.device, clock, random, this.plan.workload, opened.epoch);
     gateway.workload.start((error) => {
       this.fail(error);
     });
@@ -369,12 +396,14 @@ export class World implements WorkloadWorld {
   /** What the device shows in every area; undefined when it was fenced or stopped meanwhile. */
   async #readAll(
     gateway: SimGateway,
-    device: { read: (lba: number, sectors: number) => readonly Buffer[] | Promise<readonly Buffer[]> },
+    device: Pick<RunningVolume['device'], 'read' | 'geometry'>,
     clock: Clock,
   ): Promise<ReadonlyMap<number, number> | undefined> {
     const shown = new Map<number, number>();
     for (const { firstBlock, blocks } of this.shape.areas) {
-      const end = (firstBlock + blocks) * SECTORS_PER_BLOCK;
+      const end = Math.min((firstBlock + blocks) * SECTORS_PER_BLOCK, device.geometry().sectors);
+      // Beyond the end of the volume there is nothing, and nothing but zeros may come back there.
+      for (let sector = Math.max(end, firstBlock * SECTORS_PER_BLOCK); sector < (firstBlock + blocks) * SECTORS_PER_BLOCK; sector++) shown.set(sector, 0);
       let most = CHECK_SECTORS;
       for (let lba = firstBlock * SECTORS_PER_BLOCK; lba < end;) {
         const sectors = Math.min(most, end - lba);
@@ -424,7 +453,7 @@ export class World implements WorkloadWorld {
     return {
       ...REF,
       name: 'data',
-      bytes: this.shape.blocks * 4096,
+      bytes: this.shape.blocks * BLOCK_SIZE,
       sectorSize: 512,
       replication: 'async',
       targetName: 'iqn.2026-11.dev.farshore:data',
