@@ -403,7 +403,12 @@ export class World implements WorkloadWorld {
     for (const { firstBlock, blocks } of this.shape.areas) {
       const end = Math.min((firstBlock + blocks) * SECTORS_PER_BLOCK, device.geometry().sectors);
       // Beyond the end of the volume there is nothing, and nothing but zeros may come back there.
-      for (let sector = Math.max(end, firstBlock * SECTORS_PER_BLOCK); sector < (firstBlock + blocks) * SECTORS_PER_BLOCK; sector++) shown.set(sector, 0);
+      for (
+        let sector = Math.max(end, firstBlock * SECTORS_PER_BLOCK);
+        sector < (firstBlock + blocks) * SECTORS_PER_BLOCK;
+        sector++
+      )
+        shown.set(sector, 0);
       let most = CHECK_SECTORS;
       for (let lba = firstBlock * SECTORS_PER_BLOCK; lba < end;) {
         const sectors = Math.min(most, end - lba);
