@@ -17,13 +17,16 @@ export interface LostTools {
 export async function mendLost(tools: LostTools, block: BlockNumber, place: number): Promise<void> {
   const { blocks, diary, writeAgain } = tools;
   const { cache, log } = blocks;
-  const isNewest = (): boolean => blocks.stagedFor(block) === undefined && log.index.place(block) === place;
+  const generation = cache.generationAt(place);
+  // Where somebody is waited for, the chunk may be used anew, and a newer write of the block lie at that very place.
+  const isThere = (): boolean => log.index.place(block) === place && cache.generationAt(place) === generation;
+  const isNewest = (): boolean => blocks.stagedFor(block) === undefined && isThere();
   try {
     let found = isNewest() ? cache.ram.get(log.number, block) : undefined;
     // Without an image nothing is waited for: reads know at once.
     if (found === undefined && blocks.hasImage && isNewest()) found = await rescueFromImage(blocks, block, place);
     if (found === undefined) {
-      blocks.noteLost(block, place);
+      if (isThere()) blocks.noteLost(block, place);
       return;
     }
     const content = Buffer.from(found);
@@ -31,10 +34,10 @@ export async function mendLost(tools: LostTools, block: BlockNumber, place: numb
     // It may have to wait, behind writes of initiators that must not be undone.
     const isStillNewest = (): boolean =>
       blocks.stagedFor(block) === undefined &&
-      (log.index.place(block) === place || cache.ram.get(log.number, block)?.equals(content) === true);
+      (isThere() || cache.ram.get(log.number, block)?.equals(content) === true);
     await writeAgain(block, content, isStillNewest);
   } catch (error) {
     diary.error({ block, reason: describeError(error) }, 'a damaged block could not be written again');
-    blocks.noteLost(block, place);
+    if (isThere()) blocks.noteLost(block, place);
   }
 }

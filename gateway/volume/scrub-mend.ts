@@ -52,10 +52,13 @@ export async function mendLocal(tools: ScrubTools, block: BlockNumber, place: nu
     const rescued = isThere() ? await rescueFromImage(blocks, block, place) : undefined;
     if (rescued !== undefined) return writeFrom(tools, { block, place, generation, content: rescued });
     if (!isThere()) return 'harmless';
-    diary.error({ block, found }, 'a block that was not replicated yet is damaged in the cache log');
-    // The disk may yet change its mind about a block that it only refuses.
-    if (found === 'bad') blocks.noteDamaged(block);
-    return 'unrepairable';
+    // While it was read once more it may have got into a version: then it is fetched like any other.
+    if (index.isDirty(block)) {
+      diary.error({ block, found }, 'a block that was not replicated yet is damaged in the cache log');
+      // The disk may yet change its mind about a block that it only refuses.
+      if (found === 'bad') blocks.noteDamaged(block);
+      return 'unrepairable';
+    }
   }
   index.clearIfAt(block, place);
   reads.repaired++;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isKind } from '../../../gateway/base/errors.ts';
 import { KIND_UNMAP } from '../../../gateway/cache/descriptor.ts';
+import { chunkGeometry, chunkOfName, placeOf as placeAt } from '../../../gateway/cache/layout.ts';
 import { recordsOn, spoilData, spoilDescriptor, type FoundRecord } from '../../support/log-surgery.ts';
 import { VolumeBench } from '../../support/volume-bench.ts';
 
@@ -282,6 +283,47 @@ describe('damage in the cache log', () => {
     const written = bench.volume.write(10 * 8 + 4, [Buffer.alloc(4096 + 2048, 9)], { fua: false });
     bench.volume.onBlocksLost([{ block: 11, place }]);
     await bench.settle(Promise.resolve(written));
+    await bench.pass(100);
+    expect(await bench.byteOf(11)).toBe(9);
+    await bench.flushRemote();
+    expect(bench.shore.blocks.get(11)?.[0]).toBe(9);
+  });
+
+  test('of a block that memory still has is not mended over a newer write that lies where it lay, in its chunk used anew', async () => {
+    const bench = new VolumeBench({ ramBlocks: 16, chunkSlots: SLOTS, chunks: 4 });
+    await bench.start();
+    await bench.write(11, 2);
+    await bench.flushRemote();
+    const batch = bench.shore.batches.find(({ blocks }) => blocks.includes(11));
+    const place = batch?.places[batch.blocks.indexOf(11)] ?? 0;
+    // It has to wait for room.
+    let letIn: () => void = () => undefined;
+    const { cache } = bench;
+    const reserve = cache.reserve.bind(cache);
+    cache.reserve = async (slots, log) => {
+      cache.reserve = reserve;
+      await new Promise<void>((resolve) => {
+        letIn = resolve;
+      });
+      await reserve(slots, log);
+    };
+    bench.volume.onBlocksLost([{ block: 11, place }]);
+    const placeOf = (): number => {
+      const found = recordsOn(bench.disk, SLOTS).findLast(({ block }) => block === 11);
+      return found === undefined ? 0 : placeAt(chunkOfName(found.path.slice('cache/'.length)) ?? -1, found.slot);
+    };
+    // Until the pool has gone round, and block 11 comes to lie at the very same place.
+    for (let chunk = 0; chunk < 40; chunk++) {
+      for (let slot = 0; slot < chunkGeometry(SLOTS).dataSlots - 1; slot += 16) {
+        const count = Math.min(16, chunkGeometry(SLOTS).dataSlots - 1 - slot);
+        await bench.write(100 + slot, 1, count);
+      }
+      await bench.write(11, 9);
+      await bench.flushRemote();
+      if (chunk > 0 && placeOf() === place) break;
+    }
+    expect(placeOf()).toBe(place);
+    letIn();
     await bench.pass(100);
     expect(await bench.byteOf(11)).toBe(9);
     await bench.flushRemote();

@@ -120,6 +120,30 @@ describe('a scrub of the cache', () => {
     expect(await bench.byteOf(13)).toBe(1);
   });
 
+  test('fetches a block again that has got into a version while it was read for the last time', async () => {
+    // Nothing is sealed before somebody asks for it.
+    const bench = new VolumeBench({ ramBlocks: 0, chunkSlots: SLOTS, rpoMs: 600_000 });
+    await bench.start();
+    await bench.write(10, 1, 4);
+    spoilData(bench.disk, record(bench, 11));
+    const { cache, volume } = bench;
+    const readRun = cache.readRun.bind(cache);
+    const later = async (): Promise<readonly number[]> => {
+      // The disk has changed its mind, and so the worker has read the block whole.
+      spoilData(bench.disk, record(bench, 11));
+      await volume.flushRemote();
+      return [0];
+    };
+    cache.readRun = (log, place, count, block, into, fromDisk = false) => {
+      if (block !== 11 || fromDisk) return readRun(log, place, count, block, into, fromDisk);
+      cache.readRun = readRun;
+      return later();
+    };
+    expect((await scrub(bench, 'local')).local).toMatchObject({ found: 1, repaired: 1, unrepairable: 0 });
+    expect(bench.volume.status().damagedBlocks).toBe(0);
+    expect(await bench.byteOf(11)).toBe(1);
+  });
+
   test('leaves a block alone that an initiator writes while it is read again', async () => {
     const bench = await written({ dirty: true });
     spoilData(bench.disk, record(bench, 11));
