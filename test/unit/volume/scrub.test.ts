@@ -134,8 +134,8 @@ describe('a scrub of the cache', () => {
       await volume.flushRemote();
       return [0];
     };
-    cache.readRun = (log, place, count, block, into, fromDisk = false) => {
-      if (block !== 11 || fromDisk) return readRun(log, place, count, block, into, fromDisk);
+    cache.readRun = (log, place, count, block, into, fromDisk) => {
+      if (block !== 11 || fromDisk === true) return readRun(log, place, count, block, into, fromDisk);
       cache.readRun = readRun;
       return later();
     };
