@@ -23,7 +23,8 @@ const VOLUME = 'start';
 /** Of the cache; the rest is what the log needs to go round. */
 const FILLED_SHARE = 0.8;
 const RAM_BYTES = 256 * MIB;
-const IDLE_MS = 5000;
+/** After this long without work V8 has made its heaps small. */
+const IDLE_MS = 60_000;
 /** The cache that the targets are about. */
 const TARGET_GIB = 20;
 const TARGET_START_SECONDS = 10;

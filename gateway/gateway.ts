@@ -21,6 +21,7 @@ import type { ObjectStore } from './cloud/object-store.ts';
 import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 import { KEEP_DELETED_MS } from './maintenance/purge.ts';
+import { changeQuota } from './change-quota.ts';
 import { flushInTime, flushTelling } from './flush-in-time.ts';
 import { newVolumeItem } from './new-volume.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
@@ -79,6 +80,7 @@ const VOLUME_CHANGES: ReadonlySet<Operation> = new Set([
   'volume-purge',
   'volume-forget',
   'volume-resize',
+  'volume-quota',
   'volume-move',
   'restore',
 ]);
@@ -128,7 +130,10 @@ export class Gateway implements GatewayApi {
     'volume-purge': ({ name, confirm }: ArgumentsOf<'volume-purge'>, onProgress: OnProgress) =>
       this.#purge(name, confirm, onProgress),
     'volume-forget': ({ name }: Named) => this.#forget(name),
-    'volume-resize': (args: ArgumentsOf<'volume-resize'>) => this.#resize(args),
+    'volume-resize': ({ name, bytes, force }: ArgumentsOf<'volume-resize'>) =>
+      resizeServed(this.#deps, this.#require(name), bytes, force),
+    'volume-quota': ({ name, bytes }: ArgumentsOf<'volume-quota'>) =>
+      changeQuota(this.#deps.table, this.#require(name), bytes),
     'volume-move': ({ name, thread }: ArgumentsOf<'volume-move'>) => this.#move(name, thread),
     flush: ({ name }: Named, onProgress: OnProgress) =>
       flushTelling(this.#deps.clock, this.#require(name).serving(), onProgress),
@@ -346,6 +351,7 @@ export class Gateway implements GatewayApi {
         name,
         id: item.volume,
         bytes: isOpen ? report.bytes : item.bytes,
+        quotaBytes: item.quotaBytes,
         owner: item.owner,
         here: item.owner === catalogue.gateway,
         state: item.deletedAt !== undefined ? 'deleted' : (report?.state ?? elsewhere),
@@ -355,12 +361,6 @@ export class Gateway implements GatewayApi {
       });
     }
     return entries;
-  }
-
-  async #resize({ name, bytes, force }: ArgumentsOf<'volume-resize'>): Promise<VolumeReport> {
-    const served = this.#require(name);
-    await resizeServed(this.#deps, served, bytes, force);
-    return served.report();
   }
 
   /** Brings it to another thread; resolves when it has opened there once, or could not. */

@@ -4,6 +4,7 @@ import { FarshoreError } from './base/errors.ts';
 import type { ByteCount } from './base/units.ts';
 import type { VolumeItem } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
+import { checkQuota, notStored } from './change-quota.ts';
 import { checkVolumeSize, defaultTarget, newNaa } from './naming.ts';
 
 export interface NewVolumeDeps {
@@ -20,6 +21,8 @@ export function newVolumeItem(
   {
     name,
     bytes,
+    quotaBytes,
+    stored,
     sectorSize,
     physicalSize,
     removable,
@@ -29,6 +32,10 @@ export function newVolumeItem(
   if (physicalSize !== undefined && physicalSize < sectorSize)
     throw new FarshoreError('input', 'a disk with physical blocks of 512 bytes has sectors of 512 bytes: --sector 512');
   checkVolumeSize(bytes);
+  if (quotaBytes !== undefined) {
+    if (stored !== undefined) throw notStored();
+    checkQuota(quotaBytes);
+  }
   if (replication !== 'async') {
     throw new FarshoreError(
       'input',
@@ -51,6 +58,7 @@ export function newVolumeItem(
     sectorSize,
     ...(physicalSize === undefined ? {} : { physicalSize }),
     ...(removable === undefined ? {} : { removable }),
+    ...(quotaBytes === undefined ? {} : { quotaBytes }),
     replication,
     targetName,
     naa: newNaa(random),

@@ -1,3 +1,4 @@
+import type { VolumeReport } from './admin/gateway-api.ts';
 import { FarshoreError } from './base/errors.ts';
 import type { ByteCount } from './base/units.ts';
 import { flushInTime, type FlushDeps } from './flush-in-time.ts';
@@ -14,7 +15,7 @@ export async function resizeServed(
   served: ServedVolume,
   bytes: ByteCount,
   force: boolean,
-): Promise<void> {
+): Promise<VolumeReport> {
   checkVolumeSize(bytes);
   const volume = served.serving();
   const { name } = served.entry;
@@ -25,7 +26,9 @@ export async function resizeServed(
       `volume ${name} has ${before} bytes now, and ${bytes} are fewer: what a file system or a partition table has beyond them would be cut off. Shrink those first, unmap the rest, then repeat the command with --force`,
     );
   }
-  if (bytes === before) return;
-  await flushInTime(deps, served.entry, volume, 'resized');
-  await volume.resize(bytes);
+  if (bytes !== before) {
+    await flushInTime(deps, served.entry, volume, 'resized');
+    await volume.resize(bytes);
+  }
+  return served.report();
 }

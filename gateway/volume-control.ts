@@ -31,6 +31,8 @@ export interface VolumeControl {
   flushRemote(): Promise<{ readonly n: VersionNumber }>;
   /** See Volume.resize. */
   resize(bytes: ByteCount): Promise<void>;
+  /** See Volume.setQuota. */
+  setQuota(bytes: ByteCount | undefined): Promise<void>;
   /** See Volume.scrub; told with what is reported of the scrub so far. */
   scrub(
     sides: readonly ScrubSide[],
@@ -61,6 +63,10 @@ export function directControl(volume: Volume, remote: VolumeControl['remote']): 
       return { n };
     },
     resize: (bytes) => volume.resize(bytes),
+    setQuota: (bytes) => {
+      volume.setQuota(bytes);
+      return Promise.resolve();
+    },
     scrub: (sides, fast, onProgress) =>
       volume.scrub(sides, fast, (side) => {
         onProgress(side, volume.status().scrub);

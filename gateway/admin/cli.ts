@@ -52,6 +52,7 @@ interface VolumeOptions {
   readonly sector: string;
   readonly physical?: string;
   readonly removable?: boolean;
+  readonly quota?: string;
   readonly thread?: number;
 }
 
@@ -205,6 +206,7 @@ function buildProgram(programs: Programs, version: string): Command {
       ).choices(PHYSICAL_SIZES.map(String)),
     )
     .option('--removable', 'the disk says that its medium can be ejected')
+    .option('--quota <size>', 'the most that may be mapped (default: all of it)')
     .option('--thread <number>', 'the I/O thread that is to have it (default: the one with the fewest)', parseThread)
     .action((name: string, options: VolumeOptions) =>
       tell(
@@ -216,6 +218,7 @@ function buildProgram(programs: Programs, version: string): Command {
           sectorSize: options.sector === '4096' ? 4096 : 512,
           ...physicalSize(options.physical),
           ...(options.removable === true ? { removable: true as const } : {}),
+          ...(options.quota === undefined ? {} : { quotaBytes: parseSize(options.quota, '--quota') }),
           replication: options.replication,
           ...(options.thread === undefined ? {} : { thread: options.thread }),
         },
@@ -241,6 +244,13 @@ function buildProgram(programs: Programs, version: string): Command {
     .action((name: string, size: string, options: { force?: boolean }) =>
       tell('volume-resize', { name, bytes: parseSize(size, 'SIZE'), force: options.force === true }, show.volume),
     );
+  command(
+    volume,
+    'quota <name> <size>',
+    'the most that a volume may have mapped, or "none"; data beyond it stays',
+  ).action((name: string, size: string) =>
+    tell('volume-quota', { name, ...(size === 'none' ? {} : { bytes: parseSize(size, 'SIZE') }) }, show.volume),
+  );
   command(volume, 'move <name>', 'give a volume to another I/O thread; its initiators log in again')
     .requiredOption('--thread <number>', 'the I/O thread that is to have it', parseThread)
     .action((name: string, options: { thread: number }) =>

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { SpaceLimit } from '../base/block-device.ts';
 import { PHYSICAL_SIZES } from '../base/block-device.ts';
 import type { BitRate } from '../base/bit-rate.ts';
 import type { BlockCount, ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
@@ -38,6 +39,8 @@ export interface VolumeReport {
     { readonly done: BlockCount; readonly total: BlockCount | undefined; readonly finished: boolean } | undefined;
   /** Of a volume with a raw image on site; undefined: it is cached. */
   readonly stored: StoredReport | undefined;
+  /** The most that may be mapped, and how much is at most (undefined: not counted yet); undefined: there is no quota. */
+  readonly quota: SpaceLimit | undefined;
   readonly sessions: number;
   /** undefined while the volume is not open. */
   readonly scrub: ScrubReport | undefined;
@@ -175,6 +178,8 @@ export interface CatalogueEntry {
   readonly name: string;
   readonly id: string;
   readonly bytes: ByteCount;
+  /** The most that may be mapped. */
+  readonly quotaBytes: ByteCount | undefined;
   readonly owner: string;
   readonly here: boolean;
   readonly state: VolumeState | 'elsewhere' | 'unowned';
@@ -234,6 +239,7 @@ export const ARGUMENTS = {
     stored: z.string().min(1).max(4096).startsWith('/').optional(),
     /** What is in the image or on the device is taken over. */
     seed: z.literal(true).optional(),
+    quotaBytes: z.number().int().positive().optional(),
     sectorSize: z.union([z.literal(512), z.literal(4096)]),
     physicalSize: z.literal(PHYSICAL_SIZES).optional(),
     removable: z.literal(true).optional(),
@@ -267,6 +273,8 @@ export const ARGUMENTS = {
   'volume-forget': volume,
   /** `force`: also to a smaller size. */
   'volume-resize': z.strictObject({ name, bytes: z.number().int().positive(), force: z.boolean() }),
+  /** Without `bytes` it has none. */
+  'volume-quota': z.strictObject({ name, bytes: z.number().int().positive().optional() }),
   'target-create': z.strictObject({ name: iscsiName }),
   'target-list': z.strictObject({}),
   'target-delete': z.strictObject({ name: iscsiName }),
@@ -321,6 +329,7 @@ export interface Results {
   doctor: readonly Finding[];
   'volume-forget': { readonly salvage: string | undefined };
   'volume-resize': VolumeReport;
+  'volume-quota': VolumeReport;
   'volume-move': VolumeReport;
   'target-create': TargetReport;
   'target-list': readonly TargetReport[];

@@ -48,7 +48,7 @@ function gatewayMetrics({ gateway, version, startedAt, cache, cloud }: GatewayRe
 function volumeMetrics(volumes: readonly VolumeReport[]): string[] {
   const each = (value: (volume: VolumeReport) => number | undefined): Sample[] =>
     volumes.map((volume) => ({ labels: { volume: volume.name }, value: value(volume) }));
-  const open = (value: (volume: VolumeReport) => number): Sample[] =>
+  const open = (value: (volume: VolumeReport) => number | undefined): Sample[] =>
     each((volume) => (volume.reads === undefined ? undefined : value(volume)));
   const reads = volumes.flatMap(({ name, reads: counts }) =>
     (['ram', 'log', 'missed'] as const).map((source) => ({
@@ -74,6 +74,18 @@ function volumeMetrics(volumes: readonly VolumeReport[]): string[] {
       'gauge',
       'Size of the volume.',
       open(({ bytes }) => bytes),
+    ),
+    family(
+      'volume_quota_bytes',
+      'gauge',
+      'The most that may be mapped.',
+      open(({ quota }) => quota?.bytes),
+    ),
+    family(
+      'volume_mapped_bytes',
+      'gauge',
+      'What is mapped at most, of volumes with a quota.',
+      open(({ quota }) => quota?.mappedBytes),
     ),
     family(
       'volume_lag_seconds',

@@ -90,6 +90,7 @@ export function volume(report: VolumeReport): string {
     ],
     ['lag', lag(report)],
     ...storedRows(report),
+    ...quotaRows(report),
     ['epoch', String(report.epoch)],
     ['sessions', String(report.sessions)],
     ['access', `${accessOf(report)}${report.access.problem === undefined ? '' : `; ${report.access.problem}`}`],
@@ -123,6 +124,12 @@ function storedRows({ stored }: VolumeReport): [string, string][] {
     rows.push(['seeding', `${what}: ${done}; it becomes one version`]);
   }
   return rows;
+}
+
+function quotaRows({ quota }: VolumeReport): [string, string][] {
+  if (quota === undefined) return [];
+  const mapped = quota.mappedBytes === undefined ? 'being counted' : `${formatSize(quota.mappedBytes)} mapped at most`;
+  return [['quota', `${formatSize(quota.bytes)}, ${mapped}`]];
 }
 
 export function catalogue(entries: readonly CatalogueEntry[]): string {

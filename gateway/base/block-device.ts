@@ -54,6 +54,15 @@ export interface Provisioning {
   readonly sectors: SectorCount;
 }
 
+export interface SpaceLimit {
+  /** The most bytes that may be mapped. */
+  readonly bytes: ByteCount;
+  /** From so many on initiators are told that it runs low. */
+  readonly lowBytes: ByteCount;
+  /** Mapped at most; undefined: not counted yet. */
+  readonly mappedBytes: ByteCount | undefined;
+}
+
 /** Hears how a write ended; an object that is there anyway, so that the hot path makes neither a promise nor a closure. */
 export interface WriteEnd {
   /** Called once for each write, not within the call that started it; undefined: it may be acked. May start others; must not throw. */
@@ -67,8 +76,13 @@ export interface WriteEnd {
 export interface BlockDevice {
   readonly identity: DeviceIdentity;
   readonly limits: DeviceLimits;
-  /** Counts how often what it writes into has begun to run low; initiators are told of each time. A device may be without it. */
-  readonly lowSpace?: { readonly notices: number };
+  /**
+   * Counts what initiators are to be told of the space that it writes into: how often it has begun to run low, and among these notices
+   * `changes`, how often the limit became another one. A device may be without it.
+   */
+  readonly lowSpace?: { readonly notices: number; readonly changes?: number };
+  /** What there is to be mapped at most; undefined: as much as there is. A device may be without it. */
+  space?(): SpaceLimit | undefined;
   /** May change (resize); read it per command. */
   geometry(): DeviceGeometry;
 

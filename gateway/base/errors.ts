@@ -7,11 +7,13 @@
  * - `busy`      not now: slow down and try again (full cache, queue limits)
  * - `retry`     a passing failure outside; the outcome may be unknown
  * - `fenced`    another writer owns the volume: stop serving it
+ * - `full`      what is written has no room in its quota: unmap something or raise it
  * - `stopped`   the volume or gateway has stopped acking (failed disk, shutdown)
  * - `damaged`   bytes are not what their checksum says, or an unknown format
  * - `bug`       an invariant is broken; crash
  */
-export type ErrorKind = 'input' | 'not-found' | 'in-use' | 'busy' | 'retry' | 'fenced' | 'stopped' | 'damaged' | 'bug';
+export type ErrorKind =
+  'input' | 'not-found' | 'in-use' | 'busy' | 'retry' | 'full' | 'fenced' | 'stopped' | 'damaged' | 'bug';
 
 export class FarshoreError extends Error {
   readonly kind: ErrorKind;
@@ -31,6 +33,7 @@ export const EXIT_CODES: Readonly<Record<ErrorKind, number>> = {
   'in-use': 4,
   retry: 5,
   busy: 5,
+  full: 5,
   fenced: 6,
   damaged: 7,
   stopped: 8,

@@ -122,6 +122,7 @@ export function encodeVolume(item: VolumeItem): Item {
     sectorSize: number(item.sectorSize),
     ...(item.physicalSize === undefined ? {} : { physicalSize: number(item.physicalSize) }),
     ...(item.removable === undefined ? {} : { removable: number(item.removable ? 1 : 0) }),
+    ...(item.quotaBytes === undefined ? {} : { quotaBytes: number(item.quotaBytes) }),
     replication: text(item.replication),
     targetName: text(item.targetName),
     naa: binary(item.naa),
@@ -152,6 +153,7 @@ export function decodeVolume(item: Item, ref: VolumeRef): VolumeItem {
     ...(reader.has('removable')
       ? { removable: reader.oneOf('removable', reader.number('removable'), [0, 1]) === 1 }
       : {}),
+    ...(reader.has('quotaBytes') ? { quotaBytes: reader.number('quotaBytes') } : {}),
     replication: reader.oneOf('replication', reader.text('replication'), ['async', 'flush', 'sync']),
     targetName: reader.text('targetName'),
     naa: reader.binary('naa', NAA_BYTES),

@@ -115,9 +115,10 @@ export class DynamoVersionLog implements VersionLog {
     if (changes.replication !== undefined) set['replication'] = text(changes.replication);
     if (changes.retainedFrom !== undefined) set['retainedFrom'] = number(changes.retainedFrom);
     if (typeof changes.deletedAt === 'number') set['deletedAt'] = number(changes.deletedAt);
+    if (typeof changes.quotaBytes === 'number') set['quotaBytes'] = number(changes.quotaBytes);
     const assignments = ['#epoch = :epoch', ...Object.keys(set).map((name) => `#${name} = :${name}`)];
-    const removal = changes.deletedAt === null ? ' REMOVE #deletedAt' : '';
-    const removed = changes.deletedAt === null ? ['deletedAt'] : [];
+    const removed = (['deletedAt', 'quotaBytes'] as const).filter((name) => changes[name] === null);
+    const removal = removed.length === 0 ? '' : ` REMOVE ${removed.map((name) => `#${name}`).join(', ')}`;
     return this.#update(`change volume ${ref.volume}`, volumeKey(ref), {
       update: `SET ${assignments.join(', ')}${removal}`,
       condition: '#epoch = :epoch',

@@ -27,6 +27,8 @@ export interface VolumeItem extends VolumeRef {
   readonly physicalSize?: PhysicalSize;
   /** The disk says that its medium can be ejected. */
   readonly removable?: boolean;
+  /** Most bytes that may be mapped; without it as many as there are. */
+  readonly quotaBytes?: ByteCount;
   readonly replication: ReplicationMode;
   /** Full name of its default target; follows the volume. */
   readonly targetName: string;
@@ -96,11 +98,12 @@ export interface AccessItem {
 /** An item of the table has at most 400 KB; a volume's access stays far below it. */
 export const MAX_ACCESS_BYTES: ByteCount = 256 * 1024;
 
-/** Changes a maintainer or administrator may make; undefined fields stay. `deletedAt: null` clears it. */
+/** Changes a maintainer or administrator may make; undefined fields stay, null clears one. */
 export interface VolumeChanges {
   readonly bytes?: ByteCount;
   readonly replication?: ReplicationMode;
   readonly deletedAt?: WallMillis | null;
+  readonly quotaBytes?: ByteCount | null;
   readonly retainedFrom?: VersionNumber;
 }
 

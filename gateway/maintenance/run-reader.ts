@@ -77,6 +77,17 @@ export class RunReader implements ShardChanges {
     if (section !== undefined) applySection(section, entries);
   }
 
+  /** Whether it changes something in the shard. */
+  async touchesShard(shard: number): Promise<boolean> {
+    const index = await this.index();
+    let isTouched = indexEntryOf(index, shard) !== undefined;
+    const first = shard * SHARD_BLOCKS;
+    forEachRangeIn(index.ranges, first, first + SHARD_BLOCKS, () => {
+      isTouched = true;
+    });
+    return isTouched;
+  }
+
   async nextShard(from: number): Promise<number | undefined> {
     const { sections } = await this.index();
     return sections[firstAtOrAfter(sections, from)]?.shard;

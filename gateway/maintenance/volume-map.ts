@@ -158,6 +158,17 @@ export class VolumeMap {
     return entries;
   }
 
+  /** How many blocks of the shard are mapped, when it is as its object in S3 says; undefined: something has changed in it. */
+  async mappedAsWritten(shard: number): Promise<BlockCount | undefined> {
+    const { map, layers } = this.#base;
+    if (layers.length > 0 || this.#changes.touchesShard(shard)) return undefined;
+    const base = map.baseOf(shard);
+    if (base === undefined) return undefined;
+    for (const run of map.runs) if (run.place.throughN > base.n && (await run.touchesShard(shard))) return undefined;
+    // What was committed while the runs were read is newer than the answer.
+    return base.mapped;
+  }
+
   /** The first shard ≥ `from` that may hold a mapped block. */
   async nextShard(from: number): Promise<number | undefined> {
     const { map, layers } = this.#base;

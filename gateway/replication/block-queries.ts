@@ -51,6 +51,21 @@ export async function nextMappedBlocks(
   }
 }
 
+/** How many blocks are mapped: of shards that nothing has changed since they were written the checkpoint knows, the others are looked at one by one. */
+export async function countMappedBlocks(map: VolumeMap): Promise<BlockCount> {
+  let count = 0;
+  for (let shard = await map.nextShard(0); shard !== undefined; shard = await map.nextShard(shard + 1)) {
+    const known = await map.mappedAsWritten(shard);
+    if (known !== undefined) {
+      count += known;
+      continue;
+    }
+    const entries = await map.shardEntries(shard);
+    for (let index = 0; index < SHARD_BLOCKS; index += 1) if (isMapped(entries, index)) count += 1;
+  }
+  return count;
+}
+
 function isMapped(entries: Uint32Array, index: number): boolean {
   return entries[2 * index] !== 0 || entries[2 * index + 1] !== 0;
 }

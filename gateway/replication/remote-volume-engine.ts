@@ -20,7 +20,7 @@ import { verifyVolume } from '../maintenance/verify.ts';
 import type { VolumeMap } from '../maintenance/volume-map.ts';
 import type { TailRecord } from '../maintenance/walk.ts';
 import { BackgroundFold } from './background-fold.ts';
-import { mappedExtent, nextMappedBlocks } from './block-queries.ts';
+import { countMappedBlocks, mappedExtent, nextMappedBlocks } from './block-queries.ts';
 import { CommitPipeline } from './commit-pipeline.ts';
 import { Copies } from './copies.ts';
 import type { EngineSettings } from './engine-settings.ts';
@@ -176,6 +176,10 @@ export class RemoteVolumeEngine implements RemoteVolume {
     count: BlockCount,
   ): Promise<{ readonly mapped: boolean; readonly count: BlockCount }> {
     return this.#reading(({ map }) => mappedExtent(map, block, count));
+  }
+
+  countMapped(): Promise<BlockCount> {
+    return this.#reading(({ map }) => countMappedBlocks(map));
   }
 
   async nextMapped(

@@ -36,6 +36,7 @@ export function remoteVolumeProxy(client: RpcClient, target: number): RemoteVolu
       return blocks;
     },
     mapped: (block, count) => call('mapped', block, count),
+    countMapped: () => call('countMapped'),
     nextMapped: (from, limit) => call('nextMapped', from, limit),
     rollBackTo: (n) => call('rollBackTo', n),
     fold: () => call<FoldOutcome>('fold'),

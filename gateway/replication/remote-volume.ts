@@ -28,6 +28,11 @@ export interface RemoteVolume {
   /** How many blocks from `block` on (at most `count`, at least 1) share the first one's state. */
   mapped(block: BlockNumber, count: BlockCount): Promise<{ readonly mapped: boolean; readonly count: BlockCount }>;
   /**
+   * How many blocks are mapped in the newest version, or in newer ones that are committed meanwhile. Reads the maps that have changed since their shards
+   * were written; of the others the checkpoint knows.
+   */
+  countMapped(): Promise<BlockCount>;
+  /**
    * The next mapped blocks from `from` on, for hydration and images: up to `limit` (≤ 256) of them in ascending order, undefined at the end.
    */
   nextMapped(from: BlockNumber, limit: BlockCount): Promise<{ readonly blocks: readonly BlockNumber[] } | undefined>;

@@ -175,6 +175,8 @@ export class ReplicationHost {
       }
       case 'mapped':
         return { value: await engine.mapped(first ?? 0, second ?? 0) };
+      case 'countMapped':
+        return { value: await engine.countMapped() };
       case 'nextMapped':
         return { value: await engine.nextMapped(first ?? 0, second ?? 0) };
       case 'rollBackTo':

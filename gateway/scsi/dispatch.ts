@@ -153,7 +153,7 @@ function run(
     case 'mode-select':
       return withParameters(command, data, (parameters) => modeSelect(nexus, command, parameters));
     case 'log-sense':
-      return logSense(media.counters, command);
+      return logSense(device, media.counters, command);
     case 'read-defect-data':
       return readDefectData(command);
     case 'request-sense':

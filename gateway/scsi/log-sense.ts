@@ -1,13 +1,16 @@
+import type { BlockDevice } from '../base/block-device.ts';
 import type { LogSense } from './cdb.ts';
 import type { MediumCounters } from './unit-media.ts';
 import { parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, invalidCdbField } from './sense.ts';
+import { provisioningLogParameters } from './thresholds.ts';
 
 /** Page codes (SPC-4). */
 const SUPPORTED_PAGES = 0x00;
 const WRITE_ERRORS = 0x02;
 const READ_ERRORS = 0x03;
+const PROVISIONING = 0x0c;
 const STATISTICS = 0x19;
 const ALL_SUBPAGES = 0xff;
 
@@ -23,19 +26,16 @@ const THRESHOLD = 0;
 const DEFAULT_THRESHOLD = 2;
 const DEFAULT_CUMULATIVE = 3;
 
-/** One counter of eight bytes, or several. */
-type Parameter = readonly [code: number, value: number | readonly number[]];
+/** One counter of eight bytes, or several, or what is no counter. */
+type Parameter = readonly [code: number, value: number | readonly number[] | Buffer];
 
 interface Page {
   readonly page: number;
   readonly subpage: number;
-  readonly parameters?: (counters: MediumCounters) => readonly Parameter[];
+  readonly parameters?: (counters: MediumCounters, device: BlockDevice) => readonly Parameter[];
 }
 
-/**
- * In ascending order, as page 00h must list them. Logical Block Provisioning (0Ch) is not among them: how many blocks are mapped nobody knows
- * without walking the whole map of the volume, and there is no limit to how many can be.
- */
+/** In ascending order, as page 00h must list them. */
 const PAGES: readonly Page[] = [
   { page: SUPPORTED_PAGES, subpage: 0 },
   { page: SUPPORTED_PAGES, subpage: ALL_SUBPAGES },
@@ -53,6 +53,11 @@ const PAGES: readonly Page[] = [
     ],
   },
   {
+    page: PROVISIONING,
+    subpage: 0,
+    parameters: (_counters, device) => provisioningLogParameters(device),
+  },
+  {
     page: STATISTICS,
     subpage: 0,
     parameters: ({ reads, writes, writtenSectors, readSectors }) => [
@@ -63,7 +68,7 @@ const PAGES: readonly Page[] = [
 ];
 
 /** LOG SENSE (SPC-4): since the gateway has served the unit, for all initiators together. */
-export function logSense(counters: MediumCounters, command: LogSense): ScsiResult {
+export function logSense(device: BlockDevice, counters: MediumCounters, command: LogSense): ScsiResult {
   const found = PAGES.find(({ page, subpage }) => page === command.page && subpage === command.subpage);
   if (found === undefined) return invalidCdbField(2, 5);
   const { pageControl, parameterPointer, allocationLength } = command;
@@ -73,9 +78,10 @@ export function logSense(counters: MediumCounters, command: LogSense): ScsiResul
     if (parameterPointer !== 0) return invalidCdbField(5, 7);
     return parameterData(withHeader(found, body), allocationLength);
   }
-  const all = found.parameters?.(pageControl === DEFAULT_CUMULATIVE ? NOTHING_YET : counters) ?? [];
+  const all = found.parameters?.(pageControl === DEFAULT_CUMULATIVE ? NOTHING_YET : counters, device) ?? [];
   const asked = all.filter(([code]) => code >= parameterPointer);
-  if (asked.length === 0) return checkCondition({ ...SENSE.invalidFieldInCdb, field: { inCdb: true, byte: 5 } });
+  if (asked.length === 0 && parameterPointer > 0)
+    return checkCondition({ ...SENSE.invalidFieldInCdb, field: { inCdb: true, byte: 5 } });
   return parameterData(withHeader(found, Buffer.concat(asked.map(parameter))), allocationLength);
 }
 
@@ -108,6 +114,8 @@ const BOUNDED_COUNTER = 0x20;
 const BINARY_LIST = 0x23;
 
 function parameter([code, value]: Parameter): Buffer {
+  if (Buffer.isBuffer(value))
+    return Buffer.concat([Buffer.from([code >> 8, code & 0xff, BINARY_LIST, value.length]), value]);
   const values = typeof value === 'number' ? [value] : value;
   const bytes = Buffer.alloc(4 + 8 * values.length);
   bytes.writeUInt16BE(code, 0);

@@ -119,7 +119,8 @@ export class LogicalUnit {
   /** I_T nexuses that were lost since power on, oldest first. */
   readonly #lost = new Set<string>();
   #knownSectors: number;
-  #lowSpaceNotices: number;
+  #spaceNotices: number;
+  #limitChanges: number;
 
   constructor(device: BlockDevice, state: UnitStateStore | undefined, abortTasks: AbortTasks, clock: Clock) {
     this.device = device;
@@ -128,7 +129,8 @@ export class LogicalUnit {
     this.reservations = new Reservations(this);
     this.sanitizer = new Sanitizer(device, this.media.extents, this.document, clock);
     this.#knownSectors = device.geometry().sectors;
-    this.#lowSpaceNotices = device.lowSpace?.notices ?? 0;
+    this.#spaceNotices = device.lowSpace?.notices ?? 0;
+    this.#limitChanges = device.lowSpace?.changes ?? 0;
   }
 
   /** A new I_T_L nexus; its first command is told of the power on, or of the loss of the nexus there was before (SAM-5 5.14). */
@@ -162,9 +164,14 @@ export class LogicalUnit {
       this.raiseForAll(SENSE.capacityChanged);
     }
     const { lowSpace } = this.device;
-    if (lowSpace !== undefined && lowSpace.notices !== this.#lowSpaceNotices) {
-      this.#lowSpaceNotices = lowSpace.notices;
-      this.raiseForAll(SENSE.softThresholdReached);
+    if (lowSpace !== undefined && lowSpace.notices !== this.#spaceNotices) {
+      const { notices, changes = 0 } = lowSpace;
+      const changed = changes - this.#limitChanges;
+      // Another limit is another threshold in the mode page (SBC-4 6.5.9).
+      if (changed > 0) this.raiseForAll(SENSE.modeParametersChanged);
+      if (notices - this.#spaceNotices > changed) this.raiseForAll(SENSE.softThresholdReached);
+      this.#spaceNotices = notices;
+      this.#limitChanges = changes;
     }
     return geometry;
   }

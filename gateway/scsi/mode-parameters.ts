@@ -1,4 +1,5 @@
 import { invariant } from '../base/errors.ts';
+import { PROVISIONING_PAGE, PROVISIONING_SUBPAGE } from './thresholds.ts';
 
 const ALL_PAGES = 0x3f;
 const ALL_SUBPAGES = 0xff;
@@ -41,6 +42,20 @@ function changeableMask(bytes: Buffer): Buffer {
   return mask;
 }
 
+/** Of a page with a subpage code: nothing of it can be changed. */
+function subpageValues(bytes: Buffer, values: PageValues): Buffer {
+  if (values !== 'changeable') return bytes;
+  const mask = Buffer.alloc(bytes.length);
+  bytes.copy(mask, 0, 0, 4);
+  return mask;
+}
+
+function firstDifference(sent: Buffer, known: Buffer): number | undefined {
+  if (sent.length !== known.length) return 2;
+  const at = sent.findIndex((byte, index) => byte !== known[index]);
+  return at < 0 ? undefined : at;
+}
+
 export type PageValues = 'current' | 'changeable' | 'default';
 
 /**
@@ -61,16 +76,23 @@ export class ModeParameters {
     return this.#descriptorSense;
   }
 
-  /** The asked pages one after the other (3Fh: all), or undefined when there is no such page or subpage. */
-  pages(code: number, subpage: number, values: PageValues): Buffer | undefined {
+  /**
+   * The asked pages one after the other (3Fh: all; subpage FFh: with their subpages), or undefined when there is no such page or subpage.
+   * `provisioning`: the Logical Block Provisioning page, the one with a subpage code, which comes last.
+   */
+  pages(code: number, subpage: number, values: PageValues, provisioning: Buffer): Buffer | undefined {
+    if (code === PROVISIONING_PAGE && subpage === PROVISIONING_SUBPAGE) return subpageValues(provisioning, values);
     if (subpage !== 0 && subpage !== ALL_SUBPAGES) return undefined;
     const asked = [...DEFAULTS].filter(([known]) => code === ALL_PAGES || known === code);
     if (asked.length === 0) return undefined;
-    return Buffer.concat(asked.map(([, bytes]) => this.#valuesOf(bytes, values)));
+    const pages = asked.map(([, bytes]) => this.#valuesOf(bytes, values));
+    const isWithSubpage = subpage === ALL_SUBPAGES && (code === ALL_PAGES || code === PROVISIONING_PAGE);
+    return Buffer.concat(isWithSubpage ? [...pages, subpageValues(provisioning, values)] : pages);
   }
 
   /** Where in a page sent with MODE SELECT something is wrong (0 is its first byte); undefined when it may be applied. */
-  fault(sent: Buffer): number | undefined {
+  fault(sent: Buffer, provisioning: Buffer): number | undefined {
+    if (sent.subarray(0, 2).equals(provisioning.subarray(0, 2))) return firstDifference(sent, provisioning);
     const known = DEFAULTS.get(sent[0] ?? 0);
     if (known === undefined) return 0; // PS and SPF are reserved or unknown here too: both make the code another one
     if (sent.length !== known.length || sent[1] !== known[1]) return 1;

@@ -2,9 +2,12 @@ import type { UnitNexus } from './logical-unit.ts';
 import { GOOD } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, invalidParameterField } from './sense.ts';
+import { provisioningModePage } from './thresholds.ts';
 
 const SHORT_DESCRIPTOR_BYTES = 8;
 const LONG_DESCRIPTOR_BYTES = 16;
+/** The page has a subpage code, and a length of two bytes. */
+const SPF = 0x40;
 
 /**
  * MODE SELECT (6), (10): SPC-4 6.11, 6.12. Everything is checked before anything is changed, and the other initiators
@@ -28,10 +31,12 @@ export function modeSelect(nexus: UnitNexus, command: { readonly ten: boolean },
   }
   const pages: Buffer[] = [];
   for (let at = headerBytes + descriptorBytes; at < parameters.length;) {
-    const bytes = 2 + (parameters[at + 1] ?? 0);
+    const isSubpage = ((parameters[at] ?? 0) & SPF) !== 0;
+    if (at + (isSubpage ? 4 : 2) > parameters.length) return checkCondition(SENSE.parameterListLength);
+    const bytes = isSubpage ? 4 + parameters.readUInt16BE(at + 2) : 2 + parameters.readUInt8(at + 1);
     if (at + bytes > parameters.length) return checkCondition(SENSE.parameterListLength);
     const sent = parameters.subarray(at, at + bytes);
-    const fault = mode.fault(sent);
+    const fault = mode.fault(sent, provisioningModePage(nexus.unit.device));
     if (fault !== undefined) return invalidParameterField(at + fault);
     pages.push(sent);
     at += bytes;

@@ -5,6 +5,7 @@ import type { PageValues } from './mode-parameters.ts';
 import { parameterData } from './result.ts';
 import type { ScsiResult } from './result.ts';
 import { SENSE, checkCondition, invalidCdbField } from './sense.ts';
+import { provisioningModePage } from './thresholds.ts';
 
 /** Page control (SPC-4 6.13.1); saved values there are none. */
 const VALUES: readonly (PageValues | undefined)[] = ['current', 'changeable', 'default', undefined];
@@ -17,8 +18,9 @@ const DPOFUA = 0x10;
 export function modeSense(nexus: UnitNexus, command: ModeSense): ScsiResult {
   const values = VALUES[command.pageControl];
   if (values === undefined) return checkCondition(SENSE.savingNotSupported);
-  const { mode } = nexus.unit.media;
-  const pages = mode.pages(command.page, command.subpage, values);
+  const { device, media } = nexus.unit;
+  const { mode } = media;
+  const pages = mode.pages(command.page, command.subpage, values, provisioningModePage(device));
   if (pages === undefined) return invalidCdbField(2, 5);
   const specific = DPOFUA | (mode.softwareWriteProtect || nexus.readOnly ? WRITE_PROTECTED : 0);
   const descriptor = command.noBlockDescriptor

@@ -11,7 +11,7 @@ import type { UnitCommand } from './traits.ts';
 
 /**
  * Everything that can be wrong with a command before its data is known: the answer, or undefined when it may run.
- * A command that has passed stays valid: a device does not shrink while it is served.
+ * A command that has passed may still find the device smaller when it comes to its blocks (`volume resize --force`): the device refuses it then.
  */
 export function refuse(nexus: UnitNexus, command: UnitCommand): ScsiResult | undefined {
   const { media } = nexus.unit;

@@ -4,6 +4,7 @@ import { MAX_COMPARE_AND_WRITE_SECTORS, maxAtomicSectors } from './atomic-writes
 import { PRODUCT_ID, RELATIVE_TARGET_PORT, TARGET_PORT_GROUP, VENDOR_ID } from './constants.ts';
 import type { TargetPort } from './logical-unit.ts';
 import { maxWriteSameSectors } from './limits.ts';
+import { thresholdExponent } from './thresholds.ts';
 import { thirdPartyCopy } from './xcopy/vpd.ts';
 
 type EncodePage = (device: BlockDevice, port: TargetPort) => Buffer;
@@ -145,7 +146,7 @@ function blockDeviceCharacteristics(): Buffer {
   return body;
 }
 
-/** B2h (SBC-3): thin; LBPU, LBPWS, LBPWS10, and LBPRZ: unmapped sectors read as zeros. */
-function logicalBlockProvisioning(): Buffer {
-  return Buffer.from([0x00, 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0x00]);
+/** B2h (SBC-4 6.6.7): thin; LBPU, LBPWS, LBPWS10, and LBPRZ: unmapped sectors read as zeros. */
+function logicalBlockProvisioning(device: BlockDevice): Buffer {
+  return Buffer.from([thresholdExponent(device), 0x80 | 0x40 | 0x20 | 0x04, 0x02, 0x00]);
 }

@@ -180,6 +180,8 @@ export class IoHost {
         return volume.flushRemote();
       case 'resize':
         return volume.resize(args[0] as number);
+      case 'setQuota':
+        return volume.setQuota(args[0] as number | undefined);
       case 'scrub': {
         const [sides, fast, watch] = args as [readonly ScrubSide[], boolean, number];
         return volume.scrub(sides, fast, (side, report) => {

@@ -173,6 +173,7 @@ function volumeProxy({ number, handle, item, epoch, watch, call, ask, forget }: 
     status: () => ask<VolumeStanding>(handle, 'status'),
     flushRemote: () => call<{ readonly n: VersionNumber }>(handle, 'flushRemote'),
     resize: (bytes) => call(handle, 'resize', bytes),
+    setQuota: (bytes) => call(handle, 'setQuota', bytes),
     scrub: async (sides, fast, onProgress) => {
       const scrub = nextScrub;
       nextScrub += 1;

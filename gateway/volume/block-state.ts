@@ -89,6 +89,8 @@ export class BlockState {
   readonly log: VolumeLog;
   /** Size of the volume; nothing is staged beyond it. */
   volumeBlocks: BlockCount;
+  /** With so many dirty blocks the quota is used up: see Quota. */
+  dirtyLimit: BlockCount = Infinity;
   /** Newest operation in flight per block. */
   readonly #staged = new Map<BlockNumber, LogOp>();
   readonly #damaged: Set<BlockNumber>;
@@ -168,6 +170,11 @@ export class BlockState {
       !this.log.index.has(block) &&
       !this.#unmaps.covers(block)
     );
+  }
+
+  /** Whether blocks that are not mapped may not be written now. */
+  get isFull(): boolean {
+    return this.log.index.dirtyBlocks >= this.dirtyLimit;
   }
 
   // ---- writes and unmaps

@@ -9,7 +9,7 @@ const MAX_LOOK: BlockCount = 16_384;
 /** Whether the sector at `lba` is mapped, and how many following ones share its state. Rejects as the remote does. */
 export async function provisioningOf(
   state: BlockState,
-  remote: RemoteVolume,
+  remote: Pick<RemoteVolume, 'mapped'>,
   sectorSize: number,
   lba: Lba,
   sectors: SectorCount,
@@ -23,7 +23,7 @@ export async function provisioningOf(
 
 async function stretch(
   state: BlockState,
-  remote: RemoteVolume,
+  remote: Pick<RemoteVolume, 'mapped'>,
   first: BlockNumber,
   most: BlockCount,
 ): Promise<{ mapped: boolean; count: BlockCount }> {

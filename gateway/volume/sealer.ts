@@ -25,6 +25,8 @@ export interface SealerHooks {
   fenced(error: FarshoreError): void;
   /** Replication can't go on (damaged log, closed remote); the volume goes on serving until the cache is full. */
   failed(error: Error): void;
+  /** A version was committed with so many blocks, which still count as dirty. */
+  committed?(blocks: BlockCount): void;
   /** A version was committed that says of these blocks, read from these places, that they are lost. */
   lost(blocks: readonly { readonly block: BlockNumber; readonly place: number }[]): void;
 }
@@ -374,6 +376,7 @@ export class Sealer {
     if (state === undefined) return;
     const lost = result.lost.length === 0 ? NONE_LOST : new Set(result.lost);
     const { throughSeq, blocks, places } = batch;
+    this.#hooks.committed?.(blocks.length);
     this.#unsettled.add({ throughSeq, blocks, places, lost }, state.log.index);
     this.settle();
     if (lost.size > 0) this.#noteLost(batch, lost);

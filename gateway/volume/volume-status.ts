@@ -6,6 +6,7 @@ import {
   type VersionNumber,
   type WallMillis,
 } from '../base/units.ts';
+import type { SpaceLimit } from '../base/block-device.ts';
 import type { BlockState } from './block-state.ts';
 import { damageAlarm } from './damage-alarm.ts';
 import type { HydrationProgress } from './hydrator.ts';
@@ -41,10 +42,12 @@ export interface VolumeStatus {
   readonly scrub: ScrubReport;
   /** Of a volume with an image. */
   readonly stored: StoredStatus | undefined;
+  /** Of a volume with a quota. */
+  readonly quota: SpaceLimit | undefined;
 }
 
 /** What the status of a volume is made of. */
-export interface StatusParts extends Pick<VolumeStatus, 'state' | 'reason' | 'epoch' | 'scrub'> {
+export interface StatusParts extends Pick<VolumeStatus, 'state' | 'reason' | 'epoch' | 'scrub' | 'quota'> {
   readonly blocks: BlockState;
   readonly reads: ReadPath;
   readonly sealer: Sealer;
@@ -58,7 +61,7 @@ export interface StatusParts extends Pick<VolumeStatus, 'state' | 'reason' | 'ep
 
 /** How the volume is. */
 export function statusOf(parts: StatusParts): VolumeStatus {
-  const { state, reason, epoch, scrub, blocks, reads, sealer, hydration, nowMs, problem } = parts;
+  const { state, reason, epoch, scrub, quota, blocks, reads, sealer, hydration, nowMs, problem } = parts;
   const { index } = blocks.log;
   const { oldestMs, committed } = sealer;
   const stored = parts.stored?.status();
@@ -82,5 +85,6 @@ export function statusOf(parts: StatusParts): VolumeStatus {
     reads: reads.counts,
     scrub,
     stored,
+    quota,
   };
 }

@@ -2,16 +2,15 @@ import type {
   BlockDevice,
   DeviceGeometry,
   DeviceIdentity,
-  DeviceLimits,
   MaybePromise,
   Provisioning,
   SectorRange,
+  SpaceLimit,
 } from '../base/block-device.ts';
 import { describeError, FarshoreError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import {
   BLOCK_SIZE,
-  MIB,
   type BlockCount,
   type BlockNumber,
   type ByteCount,
@@ -24,6 +23,7 @@ import {
 import type { LogOp, LogOpOwner } from '../cache/log-op.ts';
 import type { OpenedRemote } from '../replication/remote-volume.ts';
 import { BlockState } from './block-state.ts';
+import { geometryOf, VOLUME_LIMITS } from './device-shape.ts';
 import { Hydrator } from './hydrator.ts';
 import {
   reconcileVolume,
@@ -35,16 +35,18 @@ import {
 } from './open-volume.ts';
 import { mendLost } from './mend-lost.ts';
 import { provisioningOf } from './provisioning.ts';
+import { Quota } from './quota.ts';
 import { ReadPath } from './read-path.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
 import { resizeVolume } from './resize.ts';
 import type { ScrubSide } from './scrub-pass.ts';
 import { DEFAULT_SCRUB, Scrubber, type ScrubReport, type ScrubSettings } from './scrubber.ts';
 import { Sealer } from './sealer.ts';
+import { SpaceNotices } from './space-notices.ts';
 import { bindImage, findImage, letImageGo, type FoundImage } from './stored/open-image.ts';
 import { StoredHalf } from './stored/stored-half.ts';
 import { statusOf, type VolumeStatus } from './volume-status.ts';
-import { OP_BYTES, WritePath } from './write-path.ts';
+import { WritePath } from './write-path.ts';
 
 export interface VolumeSettings {
   /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
@@ -68,18 +70,11 @@ type State =
   /** The log has stopped, or the volume was closed; of the first, reads of what is certain go on. */
   | { readonly kind: 'stopped'; readonly error: FarshoreError; readonly closed: boolean };
 
-const MAX_TRANSFER_BYTES: ByteCount = 8 * MIB;
-const MAX_UNMAP_RANGES = 4096;
-
 /** One volume of this gateway: the block device that initiators see, over the cache log and the remote. */
 export class Volume implements BlockDevice, LogOpOwner {
   readonly identity: DeviceIdentity;
-  readonly limits: DeviceLimits = {
-    maxTransferBytes: MAX_TRANSFER_BYTES,
-    maxUnmapRanges: MAX_UNMAP_RANGES,
-    maxAtomicBytes: OP_BYTES,
-  };
-  readonly lowSpace: { readonly notices: number };
+  readonly limits = VOLUME_LIMITS;
+  readonly lowSpace: SpaceNotices;
   /** The volume item as it was taken over. */
   readonly item: OpenedRemote['item'];
   readonly #deps: VolumeDeps;
@@ -92,6 +87,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   readonly #blocks: BlockState;
   readonly #reads: ReadPath;
   readonly #writes: WritePath;
+  readonly #quota: Quota;
   readonly #sealer: Sealer;
   readonly #hydrator: Hydrator | undefined;
   readonly #scrubber: Scrubber;
@@ -170,6 +166,9 @@ export class Volume implements BlockDevice, LogOpOwner {
       lost: (blocks) => {
         late.volume?.onBlocksLost(blocks);
       },
+      committed: (count) => {
+        if (late.volume !== undefined) late.volume.#quota.committed(count);
+      },
     });
     const isCatchingUp = stored?.isCatchingUp === true;
     if (isCatchingUp) sealer.suspend();
@@ -208,6 +207,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     sealer.start(blocks, deps.remote, { n, throughSeq, at: undefined }, stored, dirt.unsettled);
     stored?.start(blocks, sealer);
     volume.#hydrator?.start();
+    volume.#quota.start();
     if (deps.settings.scrub?.enabled === true) volume.#scrubber.start();
     // It may have stopped while nobody listened yet.
     if (deps.cache.stoppedBy !== undefined) volume.onLogStopped(deps.cache.stoppedBy);
@@ -233,14 +233,17 @@ export class Volume implements BlockDevice, LogOpOwner {
       removable: item.removable === true,
       history: `${deps.cache.poolId}.${blocks.log.number}`,
     };
-    this.lowSpace = deps.cache.pressure.lowSpace;
+    const { remote, clock } = deps;
+    this.#quota = new Quota({ state: blocks, remote, clock, diary: this.#diary }, item.quotaBytes);
+    this.lowSpace = new SpaceNotices(deps.cache.pressure.lowSpace, this.#quota);
     this.#epoch = opened.epoch;
     this.#geometry = geometryOf(item, item.bytes);
     this.#geometryBlocks = blocks.volumeBlocks;
     this.#blocks = blocks;
     this.#sealer = sealer;
     this.#reads = new ReadPath(blocks, stored?.source(deps.remote) ?? deps.remote, this.#diary);
-    this.#writes = new WritePath(blocks, this.#reads, deps.clock, this, () => this.#refusal());
+    const admit = (block: BlockNumber, count: BlockCount): Promise<void> => this.#quota.admit(block, count);
+    this.#writes = new WritePath(blocks, this.#reads, clock, this, () => this.#refusal(), admit);
     // An image has everything already.
     this.#hydrator =
       deps.settings.hydrate && stored === undefined
@@ -394,6 +397,15 @@ export class Volume implements BlockDevice, LogOpOwner {
     for (const { block, place } of blocks) void mendLost(tools, block, place);
   }
 
+  /** The most bytes that may be mapped from now on; undefined: as many as there are. */
+  setQuota(bytes: ByteCount | undefined): void {
+    this.#quota.set(bytes);
+  }
+
+  space(): SpaceLimit | undefined {
+    return this.#quota.space;
+  }
+
   /** Every write and unmap that is in the log is in a committed version. */
   get isAllCommitted(): boolean {
     const { log } = this.#blocks;
@@ -407,7 +419,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       ...{ state: state.kind, reason: state.kind === 'serving' ? undefined : state.error.message, epoch: this.#epoch },
       ...{ blocks: this.#blocks, reads: this.#reads, sealer: this.#sealer, stored: this.#stored },
       ...{ hydration: this.#hydrator?.progress, scrub: this.#scrubber.report },
-      ...{ nowMs: this.#deps.clock.monotonicMs(), problem: this.#replicationProblem },
+      ...{ nowMs: this.#deps.clock.monotonicMs(), problem: this.#replicationProblem, quota: this.#quota.space },
     });
   }
 
@@ -460,8 +472,4 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#diary[isAsked ? 'info' : 'warn']({ state: state.kind, reason }, 'the volume has changed its state');
     this.#deps.onStateChange?.(state.kind, reason);
   }
-}
-
-function geometryOf({ sectorSize, physicalSize }: OpenedRemote['item'], bytes: ByteCount): DeviceGeometry {
-  return { sectorSize, sectors: Math.floor(bytes / sectorSize), physicalSize: physicalSize ?? BLOCK_SIZE };
 }

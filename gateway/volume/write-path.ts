@@ -35,6 +35,8 @@ export class WritePath {
   readonly #owner: LogOpOwner;
   /** Rejects when the volume takes no writes now; asked again after every wait. */
   readonly #check: () => FarshoreError | undefined;
+  /** Of a full volume: see Quota.admit. */
+  readonly #admit: (block: BlockNumber, count: BlockCount) => Promise<void>;
   readonly #locks = new RangeLock();
   #gathered = new GatheredEnd();
 
@@ -44,12 +46,14 @@ export class WritePath {
     clock: Clock,
     owner: LogOpOwner,
     check: () => FarshoreError | undefined,
+    admit: (block: BlockNumber, count: BlockCount) => Promise<void>,
   ) {
     this.#state = state;
     this.#reads = reads;
     this.#clock = clock;
     this.#owner = owner;
     this.#check = check;
+    this.#admit = admit;
   }
 
   /** Bytes [from, from + length of the pieces); resolves when they are in the log. Rejects with `busy`, `stopped`, `fenced`, `damaged`. */
@@ -63,6 +67,21 @@ export class WritePath {
   start(from: ByteCount, pieces: readonly Buffer[], end: WriteEnd): void {
     let bytes = 0;
     for (const piece of pieces) bytes += piece.length;
+    if (this.#state.isFull) tellWhenDone(this.#writeWhenAdmitted(from, bytes, pieces), end);
+    else this.#start(from, bytes, pieces, end);
+  }
+
+  async #writeWhenAdmitted(from: ByteCount, bytes: ByteCount, pieces: readonly Buffer[]): Promise<void> {
+    const refusal = this.#check();
+    if (refusal !== undefined) throw refusal;
+    const first = Math.floor(from / BLOCK_SIZE);
+    await this.#admit(first, Math.ceil((from + bytes) / BLOCK_SIZE) - first);
+    const end = new PromisedEnd();
+    this.#start(from, bytes, pieces, end);
+    await end.promise;
+  }
+
+  #start(from: ByteCount, bytes: ByteCount, pieces: readonly Buffer[], end: WriteEnd): void {
     if (from % BLOCK_SIZE !== 0 || bytes % BLOCK_SIZE !== 0 || bytes > OP_BYTES) {
       tellWhenDone(this.#writeSpans(from, bytes, pieces), end);
     } else this.#startBlocks(from / BLOCK_SIZE, bytes / BLOCK_SIZE, pieces, end);
@@ -75,7 +94,8 @@ export class WritePath {
     const block = from / BLOCK_SIZE;
     const count = bytes / BLOCK_SIZE;
     if (this.#check() !== undefined || this.#state.beyondEnd(block, count) !== undefined) return false;
-    if (!this.#locks.isFree(block, count) || !this.#state.reserveAtOnce(count)) return false;
+    if (this.#state.isFull || !this.#locks.isFree(block, count)) return false;
+    if (!this.#state.reserveAtOnce(count)) return false;
     this.#gathered.open += 1;
     this.#stage(block, count, [data], this.#gathered);
     return true;

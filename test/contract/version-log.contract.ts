@@ -126,6 +126,9 @@ export function versionLogContract(name: string, open: () => Promise<OpenedVersi
         expect(await log.changeVolume(ref, 3, { deletedAt: 55 })).toBe('ok');
         expect((await log.getVolume(ref))?.deletedAt).toBe(55);
         expect(await log.changeVolume(ref, 3, { deletedAt: null })).toBe('ok');
+        expect(await log.changeVolume(ref, 3, { quotaBytes: 2 ** 40, deletedAt: 56 })).toBe('ok');
+        expect(await log.getVolume(ref)).toMatchObject({ quotaBytes: 2 ** 40, deletedAt: 56 });
+        expect(await log.changeVolume(ref, 3, { quotaBytes: null, deletedAt: null })).toBe('ok');
         expect(await log.changeVolume(ref, 3, {})).toBe('ok');
         expect(await log.getVolume(ref)).toEqual({ ...item, bytes: 8192, replication: 'flush', retainedFrom: 9 });
       });

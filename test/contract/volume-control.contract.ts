@@ -123,6 +123,17 @@ export function volumeControlContract(
       }
     });
 
+    it('changes the quota, and tells it', async () => {
+      const { bench, control } = await controlled(through);
+      await bench.write(3, 1);
+      await settled(bench, control.setQuota(512 * BLOCK_SIZE));
+      await bench.pass(100);
+      const { quota } = await settled(bench, control.status());
+      expect(quota).toMatchObject({ bytes: 512 * BLOCK_SIZE, mappedBytes: BLOCK_SIZE });
+      await settled(bench, control.setQuota(undefined));
+      expect((await settled(bench, control.status())).quota).toBeUndefined();
+    });
+
     it('scrubs and tells how far it is', async () => {
       const { bench, control } = await controlled(through);
       await bench.write(7, 9, 20);

@@ -248,6 +248,38 @@ describe('one gateway, as its administrator uses it', () => {
     expect(farshore('volume', 'list', '--config', configFile).stdout).toMatch(/sized\s+48\.0 MiB/);
   });
 
+  it('keeps to a quota, which can be changed and outlives a crash: what is mapped is overwritten, the rest refused', async () => {
+    const { configFile } = site.gateway;
+    site.gateway.createVolume('thin', '64M', 512, '--quota', '4M');
+    const counted = async (): Promise<void> => {
+      await expect
+        .poll(async () => (await site.gateway.call('volume-show', { name: 'thin' })).quota?.mappedBytes, {
+          timeout: 60_000,
+        })
+        .toBeDefined();
+    };
+    await counted();
+    const disk = await connect(site.gateway, 'thin');
+    await disk.write(0, randomBytes(4 * MIB));
+    await expect(disk.write((8 * MIB) / 512, randomBytes(MIB))).rejects.toThrow('additional sense 27h 07h');
+    const data = randomBytes(MIB);
+    await disk.write(0, data);
+    expect(farshore('volume', 'quota', 'thin', '8M', '--config', configFile).stdout).toContain('8.00 MiB');
+    await counted();
+    await disk.write((8 * MIB) / 512, data);
+    await disk.close();
+    await site.gateway.end('SIGKILL');
+    await site.gateway.start();
+    await counted();
+    expect((await site.gateway.call('volume-list', {})).find(({ name }) => name === 'thin')?.quotaBytes).toBe(8 * MIB);
+    const again = await connect(site.gateway, 'thin');
+    await expect(again.write((16 * MIB) / 512, randomBytes(4 * MIB))).rejects.toThrow('additional sense 27h 07h');
+    expect(digest(await again.read((8 * MIB) / 512, MIB / 512))).toBe(digest(data));
+    expect(farshore('volume', 'quota', 'thin', 'none', '--config', configFile).stdout).not.toContain('quota');
+    await again.write((32 * MIB) / 512, randomBytes(8 * MIB));
+    await again.close();
+  });
+
   it('asks nothing of S3 and renews its lease once in ten seconds while idle', async () => {
     await site.gateway.call('flush', { name: 'data' });
     const before = (await site.gateway.call('status', {})).cloud.requests;

@@ -194,6 +194,7 @@ function whole(remote: RemoteVolume): RemoteVolume {
     commitCopies: (commit) => remote.commitCopies(commit),
     read: (block, count) => remote.read(block, count),
     mapped: (block, count) => remote.mapped(block, count),
+    countMapped: () => remote.countMapped(),
     nextMapped: (from, limit) => remote.nextMapped(from, limit),
     rollBackTo: (n) => remote.rollBackTo(n),
     fold: () => remote.fold(),

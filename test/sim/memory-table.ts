@@ -59,12 +59,22 @@ export class MemoryTable {
   }
 
   changeVolume(ref: VolumeRef, epoch: number, changes: VolumeChanges): Outcome {
-    return this.#update(ref, (item) => {
-      if (item.epoch !== epoch) return false;
-      const { deletedAt, ...rest } = changes;
-      if (deletedAt === undefined) return rest;
-      return { ...rest, deletedAt: deletedAt === null ? undefined : deletedAt };
-    });
+    const { deletedAt, quotaBytes, ...rest } = changes;
+    const outcome = this.#update(
+      ref,
+      (item) =>
+        item.epoch === epoch && {
+          ...rest,
+          ...(deletedAt === undefined ? {} : { deletedAt: deletedAt ?? undefined }),
+          ...(typeof quotaBytes === 'number' ? { quotaBytes } : {}),
+        },
+    );
+    const item = this.#volumes.get(keyOf(ref));
+    if (outcome === 'ok' && quotaBytes === null && item !== undefined) {
+      const { quotaBytes: _removed, ...others } = item;
+      this.#volumes.set(keyOf(ref), others);
+    }
+    return outcome;
   }
 
   raiseMaintenanceEpoch(ref: VolumeRef, from: number): Outcome {

@@ -114,6 +114,7 @@ function observed(remote: RemoteVolume, { onOpened, takeover }: ProcessParts): R
     commitCopies: (commit) => remote.commitCopies(commit),
     read: (block, count) => remote.read(block, count),
     mapped: (block, count) => remote.mapped(block, count),
+    countMapped: () => remote.countMapped(),
     nextMapped: (from, limit) => remote.nextMapped(from, limit),
     rollBackTo: (n) => remote.rollBackTo(n),
     fold: () => remote.fold(),

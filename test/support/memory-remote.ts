@@ -47,6 +47,8 @@ export class MemoryShore {
   readonly manifests: CopiesCommit[] = [];
   copiedBytes = 0;
   reads = 0;
+  /** How often mapped blocks were counted. */
+  counts = 0;
   /** Reads that were under way at the same time, at most. */
   mostReads = 0;
 
@@ -230,6 +232,13 @@ export class MemoryRemote implements RemoteVolume {
     let run = 1;
     while (run < count && this.#shore.blocks.has(block + run) === mapped) run++;
     return { mapped, count: run };
+  }
+
+  async countMapped(): Promise<number> {
+    this.#shore.counts++;
+    const count = this.#shore.blocks.size;
+    await this.#wait();
+    return count;
   }
 
   async nextMapped(from: number, limit: number): Promise<{ blocks: number[] } | undefined> {

@@ -21,7 +21,7 @@ const OFFICE: VolumeReport = {
     lagSeconds: 1.5,
     lagBytes: 8192,
   },
-  ...{ hydration: undefined, stored: undefined, sessions: 2, reads: READS, thread: 0 },
+  ...{ hydration: undefined, stored: undefined, quota: undefined, sessions: 2, reads: READS, thread: 0 },
   scrub: {
     local: { ...newPass(900_000), completedBefore: 600_000, checked: 512, position: 512 },
     ...{ remote: null, running: 'local', total: 262_144, bytesPerSecond: 1024 ** 2 },

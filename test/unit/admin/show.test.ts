@@ -75,7 +75,10 @@ describe('the line of the status about back-pressure', () => {
 
 describe('the list of volumes', () => {
   it('says where a stored volume is stored, and of one that is served elsewhere nothing', () => {
-    const entry = { id: 'v', bytes: GIB, owner: 'g', here: true, state: 'serving' as const, purgeAfter: undefined };
+    const entry = {
+      ...{ id: 'v', bytes: GIB, quotaBytes: undefined, owner: 'g', here: true },
+      ...{ state: 'serving' as const, purgeAfter: undefined },
+    };
     const lines = catalogue([
       { ...entry, name: 'plain', kind: 'stored', image: '/srv/plain.raw' },
       { ...entry, name: 'quick', kind: 'cached', image: undefined },

@@ -7,6 +7,49 @@ import { REF, RemoteWorld } from '../../support/remote-world.ts';
 const segmentGets = (world: RemoteWorld): number =>
   world.requests.filter((request) => request.startsWith('get ') && request.includes('/segments/')).length;
 
+/** What is counted is what a walk over every block finds. */
+async function expectCount(gateway: ReturnType<RemoteWorld['gateway']>): Promise<number> {
+  let count = 0;
+  for (let at = 0; ;) {
+    const found = await gateway.engine.nextMapped(at, 256);
+    if (found === undefined) break;
+    count += found.blocks.length;
+    at = (found.blocks.at(-1) ?? at) + 1;
+  }
+  expect(await gateway.engine.countMapped()).toBe(count);
+  return count;
+}
+
+describe('counting mapped blocks', () => {
+  it('is right over shards, runs and what is in memory, and reads no shard that nothing has changed', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    expect(await expectCount(gateway)).toBe(0);
+    const far = 5 * SHARD_BLOCKS;
+    await gateway.commit({ writes: Array.from({ length: 300 }, (_, at) => [at, 1]) });
+    await gateway.commit({ writes: Array.from({ length: 200 }, (_, at) => [far + at, 1]) });
+    expect(await expectCount(gateway)).toBe(500);
+    await gateway.engine.fold();
+    expect(await expectCount(gateway)).toBe(500);
+    await gateway.commit({
+      writes: [
+        [7, 2],
+        [far + 500, 2],
+      ],
+      unmaps: [[100, 100]],
+    });
+    expect(await expectCount(gateway)).toBe(401);
+    await gateway.engine.fold();
+    expect(await expectCount(gateway)).toBe(401);
+    await gateway.commit({ unmaps: [[0, 2 * SHARD_BLOCKS]] });
+    expect(await expectCount(gateway)).toBe(201);
+    const next = world.gateway();
+    await next.open();
+    expect(await expectCount(next)).toBe(201);
+  });
+});
+
 describe('reading', () => {
   it('fetches neighbouring frames with one request and keeps the last ones in memory', async () => {
     const world = new RemoteWorld();
@@ -134,6 +177,7 @@ describe('reading', () => {
     expect(await gateway.engine.nextMapped(1103, 256)).toEqual({ blocks: [1103, far, far + 1, 9 * SHARD_BLOCKS - 1] });
     expect(await gateway.engine.nextMapped(0, 2)).toEqual({ blocks: [4, 5] });
     expect(await gateway.engine.nextMapped(9 * SHARD_BLOCKS, 2)).toBeUndefined();
+    await expectCount(gateway);
   });
 
   it('never shows what another gateway wrote after a takeover, not even out of its own fold', async () => {

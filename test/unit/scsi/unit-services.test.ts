@@ -154,9 +154,9 @@ test('READ DEFECT DATA: the lists that are asked for are there, and empty', asyn
 describe('LOG SENSE', () => {
   test('lists its pages, and counts what was read and written', async () => {
     const bench = new ScsiBench();
-    expect((await bench.run('4d 00 40 00 00 00 00 00 ff 00')).data.toString('hex')).toBe('8000000400020319');
+    expect((await bench.run('4d 00 40 00 00 00 00 00 ff 00')).data.toString('hex')).toBe('800000050002030c19');
     expect((await bench.run('4d 00 40 ff 00 00 00 00 ff 00')).data.toString('hex')).toBe(
-      'c0ff000a000000ff020003001900',
+      'c0ff000c000000ff020003000c001900',
     );
     await bench.run(WRITE, SECTOR);
     await bench.run(READ);
@@ -188,7 +188,7 @@ describe('LOG SENSE', () => {
     await bench.run('28 00 00 00 00 00 00 00 00 00'); // of nothing
     expect(await statistics('59')).toEqual([1n, 3n, 7n, 1n, 0n, 0n, 0n, 0n]);
     expect(await statistics('d9')).toEqual([0n, 0n, 0n, 0n, 0n, 0n, 0n, 0n]);
-    expect((await bench.run('4d 00 4c 00 00 00 00 00 ff 00')).sense).toMatchObject({ key: 5, asc: 0x24 });
+    expect((await bench.run('4d 00 4d 00 00 00 00 00 ff 00')).sense).toMatchObject({ key: 5, asc: 0x24 });
   });
 
   test.each(['4d 01 40 00 00 00 00 00 ff 00', '4d 00 7f 00 00 00 00 00 ff 00', '4d 00 02 00 00 00 00 00 ff 00'])(
