@@ -7,8 +7,13 @@ export interface ImageFile extends DiskFile {
   readonly isDevice: boolean;
   /** Changes whenever somebody writes to it; empty where the system does not say, as of a block device. Rejects with `stopped`. */
   lastChange(): Promise<string>;
-  /** As `sync`, and makes durable what `lastChange` answers. */
+  /** As `sync`, and makes durable what `lastChange` answers, and the size. */
   syncWhole(): Promise<void>;
+  /**
+   * Gives a file another size: what is cut off is gone, what is added reads zeros and takes no room yet. Not durable before `syncWhole`. Rejects with
+   * `busy` (its file system can't have such a file), `stopped`; with `bug` for a device.
+   */
+  truncate(bytes: ByteCount): Promise<void>;
 }
 
 /** Where raw disk images are: any path of the machine, which need not lie in the state directory. */

@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import { dirname, join } from 'node:path';
-import { describeError, FarshoreError } from './errors.ts';
+import { describeError, FarshoreError, invariant } from './errors.ts';
 import type { ImageFile, ImageStore } from './image.ts';
 import { NodeFile } from './node-disk.ts';
 import { lockDescriptor } from './process-lock.ts';
@@ -98,6 +98,21 @@ class NodeImage extends NodeFile implements ImageFile {
   lastChange(): Promise<string> {
     const stats = fs.fstatSync(this.#descriptor, { bigint: true });
     return Promise.resolve(this.isDevice ? '' : String(stats.mtimeNs));
+  }
+
+  truncate(bytes: ByteCount): Promise<void> {
+    invariant(!this.isDevice, 'a device has the size it has');
+    return new Promise((resolve, reject) => {
+      fs.ftruncate(this.#descriptor, bytes, (error) => {
+        if (error === null) {
+          resolve();
+          return;
+        }
+        const isFull = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(error.code ?? '');
+        const what = `its size cannot be made ${bytes} bytes: ${error.code ?? error.message}`;
+        reject(new FarshoreError(isFull ? 'busy' : 'stopped', what, { cause: error }));
+      });
+    });
   }
 
   syncWhole(): Promise<void> {

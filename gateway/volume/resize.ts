@@ -3,6 +3,7 @@ import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount } from '.
 import type { RemoteVolume } from '../replication/remote-volume.ts';
 import type { BlockState } from './block-state.ts';
 import type { Sealer } from './sealer.ts';
+import type { StoredHalf } from './stored/stored-half.ts';
 
 /** Blocks beyond the new end that are counted for the refusal; it says "at least" from there on. */
 const MAX_COUNTED: BlockCount = 65_536;
@@ -14,6 +15,8 @@ export interface ResizeParts {
   readonly state: BlockState;
   readonly remote: RemoteVolume;
   readonly sealer: Sealer;
+  /** Of a stored volume: see StoredHalf. */
+  readonly image: Pick<StoredHalf, 'prepareSize' | 'resized'> | undefined;
 }
 
 /**
@@ -23,29 +26,36 @@ export interface ResizeParts {
  * Whatever becomes of it, nothing is ever written where the log may say that the volume ends before: while the outcome is not known the smaller of the
  * two sizes holds, here and after a restart, which goes by the log alone. So a larger volume is offered only when its version is committed, which puts every
  * write beyond the old end behind it; and of a smaller one the end is closed first, then looked at, then given up. The version itself unmaps what it
- * cuts off: old bytes can't come back when the volume grows again.
+ * cuts off: old bytes can't come back when the volume grows again. An image is made larger before, and smaller behind: it has room for whatever a
+ * restart may find.
  */
 export async function resizeVolume(parts: ResizeParts, bytes: ByteCount): Promise<void> {
-  const { state, sealer } = parts;
+  const { state, sealer, image } = parts;
   const before = state.volumeBlocks;
   const after = bytes / BLOCK_SIZE;
+  // Asked once while everything goes on as ever: what is refused here disturbs nobody.
+  const refusal = sealer.refusalToResize();
+  if (refusal !== undefined) throw refusal;
   if (after >= before) {
+    await image?.prepareSize(before * BLOCK_SIZE, bytes);
     await sealer.resize(bytes, []);
     state.volumeBlocks = after;
+    await image?.resized(bytes);
     return;
   }
-  // Asked once while everything goes on as ever: what is refused here disturbs nobody.
   await requireNothingBeyond(parts, bytes);
   state.volumeBlocks = after;
   try {
     // From here on nothing new is staged beyond the end; what was before is seen by the second look.
     await requireNothingBeyond(parts, bytes);
+    await image?.prepareSize(before * BLOCK_SIZE, bytes);
   } catch (error) {
     state.volumeBlocks = before;
     throw error;
   }
   await sealer.resize(bytes, [{ block: after, count: before - after }]);
   state.forgetFrom(after);
+  await image?.resized(bytes);
 }
 
 async function requireNothingBeyond({ name, state, remote, sealer }: ResizeParts, bytes: ByteCount): Promise<void> {

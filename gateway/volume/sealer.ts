@@ -223,18 +223,23 @@ export class Sealer {
     });
   }
 
+  /** Why no version can give the volume another size now. */
+  refusalToResize(): Error | undefined {
+    if (this.#stopped !== undefined) return this.#stopped;
+    if (!this.#isSuspended) return undefined;
+    const message = 'what is in the image is being replicated as one version; resize the volume when that is done';
+    return new FarshoreError('busy', message);
+  }
+
   /**
    * Commits a version that gives the volume another size, behind every batch that is on its way; `unmaps` read zeros from it on. Resolves when it
    * is committed; rejects when replication has stopped, and then only a later start tells what became of it.
    */
   resize(volumeBytes: ByteCount, unmaps: readonly BlockRange[]): Promise<void> {
     const remote = this.#remote;
-    if (this.#stopped !== undefined) return Promise.reject(this.#stopped);
+    const refusal = this.refusalToResize();
+    if (refusal !== undefined) return Promise.reject(refusal);
     if (remote === undefined) return Promise.reject(new FarshoreError('bug', 'a volume is resized when it is open'));
-    if (this.#isSuspended) {
-      const message = 'what is in the image is being replicated as one version; resize the volume when that is done';
-      return Promise.reject(new FarshoreError('busy', message));
-    }
     const through = this.handedThrough;
     const batch: SealedBatch = {
       firstSeq: through,

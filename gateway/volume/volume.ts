@@ -277,18 +277,19 @@ export class Volume implements BlockDevice, LogOpOwner {
   async resize(bytes: ByteCount): Promise<void> {
     const refusal = this.#refusal();
     if (refusal !== undefined) throw refusal;
-    if (this.#stored !== undefined) {
-      throw new FarshoreError(
-        'input',
-        `volume ${this.identity.name} lies in the image ${this.#stored.status().image} too, and stays as large as that; only a volume without an image can be resized`,
-      );
-    }
     if (this.#resizing) throw new FarshoreError('busy', `volume ${this.identity.name} is being resized`);
     this.#resizing = true;
     const before = this.bytes;
     try {
       const { remote } = this.#deps;
-      await resizeVolume({ name: this.identity.name, state: this.#blocks, remote, sealer: this.#sealer }, bytes);
+      const parts = {
+        name: this.identity.name,
+        state: this.#blocks,
+        remote,
+        sealer: this.#sealer,
+        image: this.#stored,
+      };
+      await resizeVolume(parts, bytes);
     } finally {
       this.#resizing = false;
     }

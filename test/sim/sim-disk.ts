@@ -34,6 +34,15 @@ export interface CrashOptions {
   readonly fate?: PowerCutFate | undefined;
 }
 
+/** Where images are. */
+export const IMAGES = 'images/';
+
+/** A disk as a process sees it, with what only images need. */
+export interface ImageDisk extends Disk {
+  /** Gives a file another size, whole pages; not durable before its next sync. */
+  truncate(path: string, bytes: number): Promise<void>;
+}
+
 /**
  * A disk that outlives the processes using it. What it promises is what POSIX does: a write is volatile until fdatasync, a
  * directory entry until the directory is synced, and a power cut keeps any subset of the rest, by 512-byte sectors.
@@ -102,8 +111,14 @@ export class SimDisk {
   }
 
   /** The disk as one process sees it. Once `life` has ended nothing is answered any more. */
-  mount(life: Life): Disk {
+  mount(life: Life): ImageDisk {
     return {
+      truncate: (path, bytes) =>
+        this.#changing(life, 'write', path, () => {
+          const file = this.file(path);
+          if (file === undefined) throw new FarshoreError('not-found', `there is no ${path}`);
+          file.truncate(bytes);
+        }),
       makeDirectory: (path) =>
         this.#changing(life, 'mkdir', path, () => {
           this.#makeDirectory(path);
@@ -366,7 +381,8 @@ export class SimDisk {
         file.writeTorn(write, this.#random);
         throw failureOf(fault, 'write', path);
       }
-      const lies = this.#random.chance(this.faults.flipOnWrite);
+      // An image has no checksums: what its disk makes of it nobody can tell.
+      const lies = this.#random.chance(this.faults.flipOnWrite) && !path.startsWith(IMAGES);
       if (lies) this.#noteDamage(path);
       file.write(lies ? withFlippedBit(write, this.#random) : write);
     };

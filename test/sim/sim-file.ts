@@ -18,6 +18,8 @@ interface Fragment {
 export interface FileWrite {
   readonly end: number;
   readonly fragments: readonly Fragment[];
+  /** Instead of a write: the file ends at `end` from then on. */
+  readonly cuts?: true;
 }
 
 interface UnsyncedWrite extends FileWrite {
@@ -108,6 +110,11 @@ class Pages {
     }
   }
 
+  /** What is behind `bytes`, whole pages, reads zeros. */
+  cut(bytes: number): void {
+    for (const page of this.#pages.keys()) if (page * PAGE >= bytes) this.#pages.delete(page);
+  }
+
   flipBit(position: number, bit: number): void {
     const page = Buffer.from(this.get(Math.floor(position / PAGE)));
     page[position % PAGE] = (page[position % PAGE] ?? 0) ^ (1 << bit);
@@ -146,6 +153,16 @@ function within(page: number, fragment: Fragment): boolean {
   return page >= fragment.page && page < fragment.page + fragment.pages;
 }
 
+function copyPages(pages: Pages, into: Buffer, position: number): void {
+  for (let done = 0; done < into.length;) {
+    const at = position + done;
+    const offset = at % PAGE;
+    const size = Math.min(PAGE - offset, into.length - done);
+    pages.get(Math.floor(at / PAGE)).copy(into, done, offset, offset + size);
+    done += size;
+  }
+}
+
 /** An inode: what the page cache shows, what the platter holds, and the writes between the two, in order. */
 export class SimFile {
   #seen = new Pages();
@@ -168,13 +185,14 @@ export class SimFile {
   /** False when `into` reaches past the end. */
   read(into: Buffer, position: number): boolean {
     if (position + into.length > this.#seenSize) return false;
-    for (let done = 0; done < into.length;) {
-      const at = position + done;
-      const offset = at % PAGE;
-      const size = Math.min(PAGE - offset, into.length - done);
-      this.#seen.get(Math.floor(at / PAGE)).copy(into, done, offset, offset + size);
-      done += size;
-    }
+    copyPages(this.#seen, into, position);
+    return true;
+  }
+
+  /** What a power cut leaves. */
+  readDurable(into: Buffer, position: number): boolean {
+    if (position + into.length > this.#durableSize) return false;
+    copyPages(this.#durable, into, position);
     return true;
   }
 
@@ -183,6 +201,13 @@ export class SimFile {
     this.#seenSize = Math.max(this.#seenSize, write.end);
     this.#unsynced.push({ ...write, id: this.#nextId++ });
     if (this.#badSectors.size > 0) this.#remapSectors(write);
+  }
+
+  /** Makes it longer or shorter, whole pages; volatile like a write. */
+  truncate(bytes: number): void {
+    this.#seen.cut(bytes);
+    this.#seenSize = bytes;
+    this.#unsynced.push({ end: bytes, fragments: [], cuts: true, id: this.#nextId++ });
   }
 
   /** A write that was cut short, by a crash or a full disk: some of its pages, or of its sectors, arrived. */
@@ -241,7 +266,10 @@ export class SimFile {
   processCrash(random: SimRandom): void {
     if (!this.#doubtful || random.chance(0.5)) return;
     this.#seen = this.#durable.copy();
-    for (const write of this.#unsynced) for (const fragment of write.fragments) this.#seen.apply(fragment);
+    for (const { fragments, cuts, end } of this.#unsynced) {
+      if (cuts === true) this.#seen.cut(end);
+      for (const fragment of fragments) this.#seen.apply(fragment);
+    }
     this.#doubtful = false;
   }
 
@@ -302,11 +330,20 @@ export class SimFile {
   }
 
   #makeDurable(write: FileWrite): void {
+    if (write.cuts === true) {
+      this.#durable.cut(write.end);
+      this.#durableSize = write.end;
+      return;
+    }
     for (const fragment of write.fragments) this.#durable.apply(fragment);
     this.#durableSize = Math.max(this.#durableSize, write.end);
   }
 
   #durableSectors(write: FileWrite, keep: () => boolean): void {
+    if (write.cuts === true) {
+      if (keep()) this.#makeDurable(write);
+      return;
+    }
     for (const fragment of write.fragments) this.#durable.applySectors(fragment, keep);
     if (keep()) this.#durableSize = Math.max(this.#durableSize, write.end);
   }

@@ -1,7 +1,6 @@
-import type { Disk } from '../../gateway/base/disk.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import type { ImageFile, ImageStore } from '../../gateway/base/image.ts';
-import { MIB } from '../../gateway/base/units.ts';
+import type { ImageDisk } from '../sim/sim-disk.ts';
 
 /** What the disk of the images refuses now. */
 export interface ImageFaults {
@@ -10,15 +9,17 @@ export interface ImageFaults {
   sync: boolean;
   /** Writes so far. */
   writes: number;
+  /** They are on a block device of this size. */
+  deviceBytes?: number;
 }
 
 /** Images on a simulated disk, which says of a file as little as the system does of a block device. */
 export class DiskImages implements ImageStore {
-  readonly #disk: Disk;
+  readonly #disk: ImageDisk;
   readonly #faults: ImageFaults;
   readonly #open = new Set<string>();
 
-  constructor(disk: Disk, faults: ImageFaults = { read: false, write: false, sync: false, writes: 0 }) {
+  constructor(disk: ImageDisk, faults: ImageFaults = { read: false, write: false, sync: false, writes: 0 }) {
     this.#disk = disk;
     this.#faults = faults;
   }
@@ -32,14 +33,14 @@ export class DiskImages implements ImageStore {
     if (this.#open.has(path)) throw new FarshoreError('in-use', `the image ${path} is in use`);
     const file = await this.#disk.open(path, 'write');
     this.#open.add(path);
-    const size = await file.size();
     return {
-      isDevice: false,
-      size: () => Promise.resolve(size),
+      isDevice: this.#faults.deviceBytes !== undefined,
+      size: () => (this.#faults.deviceBytes === undefined ? file.size() : Promise.resolve(this.#faults.deviceBytes)),
       read: (into, position) => this.#try('read', () => file.read(into, position)),
       write: (pieces, position) => this.#try('write', () => file.write(pieces, position)),
       sync: async () => this.#try('sync', () => file.sync()),
       syncWhole: async () => this.#try('sync', () => file.sync()),
+      truncate: async (bytes) => this.#try('write', () => this.#disk.truncate(path, bytes)),
       lastChange: () => Promise.resolve(''),
       close: async () => {
         this.#open.delete(path);
@@ -50,7 +51,7 @@ export class DiskImages implements ImageStore {
 
   async create(path: string, bytes: number): Promise<void> {
     const file = await this.#disk.open(path, 'create');
-    for (let at = 0; at < bytes; at += MIB) await file.write([Buffer.alloc(Math.min(MIB, bytes - at))], at);
+    await this.#disk.truncate(path, bytes);
     await file.sync();
     await file.close();
     await this.#disk.syncDirectory(path.slice(0, Math.max(0, path.lastIndexOf('/'))));

@@ -115,8 +115,8 @@ export class VolumeBench {
   }
 
   /** What the image has in its file, durable or not; undefined when there is none. */
-  image(): Buffer {
-    const content = Buffer.alloc((this.options.volumeBlocks ?? 4096) * BLOCK_SIZE);
+  image(blocks = this.options.volumeBlocks ?? 4096): Buffer {
+    const content = Buffer.alloc(blocks * BLOCK_SIZE);
     if (this.disk.file(IMAGE)?.read(content, 0) !== true) throw new Error('there is no image');
     return content;
   }

@@ -7,8 +7,12 @@ import type { VolumeRef } from '../../cloud/version-log.ts';
 import { decodeSegmentHeader } from '../../format/segment.ts';
 import { BlockBits, PAGE_BLOCKS } from './block-bits.ts';
 import { CopyJournal } from './copy-journal.ts';
+import type { Image } from './image.ts';
 import { MarkPages } from './mark-pages.ts';
 import { journalPath, marksPath, type ChangedSince } from './stored-state.ts';
+
+/** The image: how large the volume is that lies in it. */
+type Sized = Readonly<Pick<Image, 'blocks'>>;
 
 /**
  * The blocks that the image has and no version, as of a write: everything up to `through` is in a version, or its blocks are marked. Each marked block
@@ -26,7 +30,7 @@ export class Changes {
   #journal: CopyJournal;
   /** A sync of the journal has failed: nobody knows what of it is on the disk. */
   #isJournalDoubtful = false;
-  readonly #volumeBlocks: BlockCount;
+  readonly #image: Sized;
   readonly #pages: MarkPages;
   readonly #files = new Mutex();
   /** To be copied. */
@@ -41,7 +45,7 @@ export class Changes {
   private constructor(
     place: { readonly disk: Disk; readonly ref: VolumeRef; readonly epoch: Epoch },
     record: ChangedSince,
-    volumeBlocks: BlockCount,
+    image: Sized,
     pages: MarkPages,
     journal: CopyJournal,
   ) {
@@ -52,34 +56,23 @@ export class Changes {
     this.isFull = record.isFull;
     this.since = record.since;
     this.through = record.through;
-    this.#volumeBlocks = volumeBlocks;
+    this.#image = image;
     this.#pages = pages;
     this.#journal = journal;
   }
 
   /** A new generation, which is nobody's before the state of the image names it. */
-  static async begin(
-    disk: Disk,
-    ref: VolumeRef,
-    record: ChangedSince,
-    volumeBlocks: BlockCount,
-    epoch: Epoch,
-  ): Promise<Changes> {
+  static async begin(disk: Disk, ref: VolumeRef, record: ChangedSince, image: Sized, epoch: Epoch): Promise<Changes> {
     const pages = await MarkPages.begin(disk, marksPath(ref, record.generation), record.generation);
     const journal = await CopyJournal.begin(disk, journalPath(ref, record.generation), record.generation, epoch);
-    return new Changes({ disk, ref, epoch }, record, volumeBlocks, pages, journal);
+    return new Changes({ disk, ref, epoch }, record, image, pages, journal);
   }
 
   /** What the last process left behind. */
-  static async load(
-    disk: Disk,
-    ref: VolumeRef,
-    record: ChangedSince,
-    volumeBlocks: BlockCount,
-    epoch: Epoch,
-  ): Promise<Changes> {
+  static async load(disk: Disk, ref: VolumeRef, record: ChangedSince, image: Sized, epoch: Epoch): Promise<Changes> {
     const todo = new BlockBits();
     const { generation, isFull } = record;
+    const { blocks: volumeBlocks } = image;
     const pages = await MarkPages.load(disk, marksPath(ref, record.generation), generation, isFull, volumeBlocks, todo);
     const copied: BlockRange[] = [];
     const journal = await CopyJournal.load(disk, journalPath(ref, record.generation), generation, epoch, (bytes) => {
@@ -87,7 +80,7 @@ export class Changes {
       invariant(!('needBytes' in header), 'the journal holds whole headers');
       copied.push(...header.extents, ...header.unmaps);
     });
-    const changes = new Changes({ disk, ref, epoch }, record, volumeBlocks, pages, journal);
+    const changes = new Changes({ disk, ref, epoch }, record, image, pages, journal);
     changes.#todo = todo;
     for (let at = todo.next(0); at !== undefined;) {
       const count = todo.run(at, PAGE_BLOCKS);
@@ -130,8 +123,8 @@ export class Changes {
 
   /** Not durable before `save`. */
   mark(first: BlockNumber, most: BlockCount): void {
-    // A shrunken volume has no blocks there any more.
-    const count = Math.min(most, this.#volumeBlocks - first);
+    // A shrunken volume has no blocks there any more, and nobody could ever copy them.
+    const count = Math.min(most, this.#image.blocks - first);
     if (count <= 0) return;
     this.#todo.add(first, count);
     this.#marked.add(first, count);

@@ -202,6 +202,7 @@ export class Destager {
     this.#inRound = writes;
     this.#isHurried = false;
     this.#stillSuspect = new Suspects();
+    const { failedSyncs } = this.#image;
     try {
       // A group that has begun may not have everything up to the mark.
       while (log.syncedThrough < mark) await cache.sync(log);
@@ -209,6 +210,7 @@ export class Destager {
       await this.#zero(state, unmaps, newer);
       await this.#write(state, writes, unmaps, newer);
       await this.#image.sync();
+      if (failedSyncs !== this.#image.failedSyncs) throw this.#image.syncFailed();
       // What was passed over, because something newer is in the log or on its way there, is only safe once that is on stable storage.
       while (log.syncedThrough < newer.seq) {
         this.#throwIfStopped();

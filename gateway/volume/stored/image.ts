@@ -15,12 +15,26 @@ const ZEROS = Buffer.alloc(ZERO_BLOCKS * BLOCK_SIZE);
 export class Image {
   readonly path: string;
   readonly #file: ImageFile;
-  readonly #bytes: ByteCount;
+  /** Size of the volume: of a larger one once its version is committed. The file may be longer. */
+  bytes: ByteCount;
+  #failedSyncs = 0;
 
   constructor(file: ImageFile, path: string, bytes: ByteCount) {
     this.#file = file;
     this.path = path;
-    this.#bytes = bytes;
+    this.bytes = bytes;
+  }
+
+  get blocks(): BlockCount {
+    return Math.ceil(this.bytes / BLOCK_SIZE);
+  }
+
+  /**
+   * Syncs that failed so far, whoever asked for them: only one of several who wrote is told, and the page cache calls clean what the disk did not take.
+   * When it has risen since a write, that has to be written again, even where a sync behind it went well.
+   */
+  get failedSyncs(): number {
+    return this.#failedSyncs;
   }
 
   /** Fills `into`, whole blocks. Rejects with `stopped` when the disk fails. */
@@ -59,20 +73,84 @@ export class Image {
 
   /** After a rejection everything written since the last success has to be written again. */
   async sync(): Promise<void> {
-    await this.#attempt(() => this.#file.sync());
+    await this.#syncing(() => this.#file.sync());
+  }
+
+  /** Rejects with `input` when it is on a device that is smaller than that. */
+  async requireRoomFor(bytes: ByteCount): Promise<void> {
+    if (!this.#file.isDevice) return;
+    const size = await this.size();
+    if (size >= bytes) return;
+    throw new FarshoreError(
+      'input',
+      `the device ${this.path} has ${size} bytes, fewer than the ${bytes} the volume is to have; make it larger first (as lvextend does), then repeat the command`,
+    );
+  }
+
+  /**
+   * Makes room for a volume of so many bytes, which reads zeros where it has none yet; durable when it resolves. `bytes` stays what it is. Rejects with
+   * `busy`, `stopped`, and what `goOn` throws when it is to end before.
+   */
+  async grow(bytes: ByteCount, goOn: () => void): Promise<void> {
+    const { failedSyncs } = this;
+    if (this.#file.isDevice) {
+      // Nobody knows what is there, and a read is no proof of what the disk has.
+      const first: BlockNumber = this.bytes / BLOCK_SIZE;
+      const count: BlockCount = bytes / BLOCK_SIZE - first;
+      for (let done = 0; done < count; done += ZERO_BLOCKS) {
+        goOn();
+        await this.zero(first + done, Math.min(ZERO_BLOCKS, count - done), true);
+      }
+    } else await this.#setSize(bytes);
+    await this.#syncing(() => this.#file.syncWhole());
+    if (failedSyncs !== this.#failedSyncs) throw this.syncFailed();
+  }
+
+  /** Cuts off a file that is longer than the volume, durably when it resolves. Rejects with `busy`, `stopped`. */
+  async cutOff(): Promise<void> {
+    if (this.#file.isDevice || (await this.size()) <= this.bytes) return;
+    const { failedSyncs } = this;
+    await this.#attempt(() => this.#file.truncate(this.bytes));
+    await this.#syncing(() => this.#file.syncWhole());
+    if (failedSyncs !== this.#failedSyncs) throw this.syncFailed();
+  }
+
+  /** Rejects with `stopped`. */
+  size(): Promise<ByteCount> {
+    return this.#attempt(() => this.#file.size());
+  }
+
+  /** What was written may not be there, although the last sync says so. */
+  syncFailed(): FarshoreError {
+    return new FarshoreError('stopped', `the image ${this.path}: a sync has failed`);
+  }
+
+  /** First as it is without what an attempt before may have left behind: what is added then reads zeros. */
+  async #setSize(bytes: ByteCount): Promise<void> {
+    await this.#attempt(() => this.#file.truncate(this.bytes));
+    await this.#attempt(() => this.#file.truncate(bytes));
+  }
+
+  async #syncing(work: () => Promise<void>): Promise<void> {
+    try {
+      await this.#attempt(work);
+    } catch (error) {
+      this.#failedSyncs++;
+      throw error;
+    }
   }
 
   /** After the last write: everything is on stable storage, and the mark is what the next start will find. Rejects as `sync` and `mark`. */
   async finish(): Promise<CleanMark> {
-    await this.#attempt(() => this.#file.syncWhole());
+    await this.#syncing(() => this.#file.syncWhole());
     return this.mark();
   }
 
   /** What it looks like now. Rejects with `stopped`. */
   async mark(): Promise<CleanMark> {
-    const head = Buffer.alloc(Math.min(this.#bytes, HEAD_BYTES));
+    const head = Buffer.alloc(Math.min(this.bytes, HEAD_BYTES));
     await this.read(0, head);
-    return { bytes: this.#bytes, lastChange: await this.#file.lastChange(), headCrc: crc32(head) };
+    return { bytes: this.bytes, lastChange: await this.#file.lastChange(), headCrc: crc32(head) };
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@ import type { Disk } from '../../base/disk.ts';
 import { describeError, FarshoreError, isKind } from '../../base/errors.ts';
 import type { ImageFile, ImageStore } from '../../base/image.ts';
 import type { Log } from '../../base/log.ts';
-import { BLOCK_SIZE, type WriteSeq } from '../../base/units.ts';
+import type { ByteCount, WriteSeq } from '../../base/units.ts';
 import type { VolumeRef } from '../../cloud/version-log.ts';
 import type { CacheLog } from '../../cache/cache-log.ts';
 import type { OpenedRemote } from '../../replication/remote-volume.ts';
@@ -85,13 +85,10 @@ async function openImage({ images }: ImageDeps, ref: VolumeRef, state: StoredSta
   }
   try {
     const size = await file.size();
-    if (size < state.bytes) {
-      throw new FarshoreError(
-        'stopped',
-        `the image ${state.path} has ${size} bytes, less than the ${state.bytes} of volume ${ref.volume}; put the right one there and restart, or go on without it: farshore restore NAME --takeover`,
-      );
-    }
-    const image = new Image(file, state.path, state.bytes);
+    // One that was being made smaller may be so already; what the volume is, its versions say.
+    const least = Math.min(state.bytes, state.resizeTo ?? state.bytes);
+    if (size < least) throw tooShort(ref, state.path, size, least);
+    const image = new Image(file, state.path, state.clean?.bytes ?? state.bytes);
     if (state.clean !== undefined && !isSameMark(await image.mark(), state.clean)) {
       throw new FarshoreError(
         'stopped',
@@ -103,6 +100,13 @@ async function openImage({ images }: ImageDeps, ref: VolumeRef, state: StoredSta
     await file.close();
     throw error;
   }
+}
+
+function tooShort({ volume }: VolumeRef, path: string, size: ByteCount, least: ByteCount): FarshoreError {
+  return new FarshoreError(
+    'stopped',
+    `the image ${path} has ${size} bytes, less than the ${least} of volume ${volume}; put the right one there and restart, or go on without it: farshore restore NAME --takeover`,
+  );
 }
 
 function remedyOf({ changes }: StoredState): string {
@@ -124,16 +128,21 @@ export async function bindImage(
 ): Promise<BoundImage | undefined> {
   const { image, state: before } = found;
   const { number, firstSeq, lastSeq, versionThrough } = local;
-  const { bytes } = before;
+  const { bytes } = opened.item;
   const pool = deps.cache.poolId;
   const isFirstStart = before.number === undefined;
   // A log that was begun anew has something else in it: what others wrote, an older version, or nothing. A new cache directory counts from 1 again.
   const isOurs = isFirstStart ? opened.lastData === undefined : before.number === number && before.pool === pool;
-  if (!isOurs || opened.item.bytes !== bytes) {
+  if (!isOurs || (bytes !== before.bytes && bytes !== before.resizeTo)) {
     await image.close();
     await letImageGo(deps, ref, before);
     return undefined;
   }
+  const size = await image.size();
+  if (size < bytes) throw tooShort(ref, before.path, size, bytes);
+  image.bytes = bytes;
+  // Either size may be the one it has; the other one is what was to become of it, or was there before.
+  const resizeTo = before.resizeTo === undefined || bytes === before.bytes ? before.resizeTo : before.bytes;
   // What the log has dropped was in the image before.
   const destagedThrough = isFirstStart
     ? lastSeq
@@ -142,10 +151,9 @@ export async function bindImage(
   const lastGeneration = Math.max(before.lastGeneration, record?.generation ?? 0);
   const state = {
     ...before,
-    ...{ pool, number, destagedThrough, lastGeneration, changes: record, clean: undefined },
+    ...{ bytes, resizeTo, pool, number, destagedThrough, lastGeneration, changes: record, clean: undefined },
   };
-  const volumeBlocks = Math.ceil(bytes / BLOCK_SIZE);
-  const changes = record && (await Changes.load(deps.disk, ref, record, volumeBlocks, opened.epoch));
+  const changes = record && (await Changes.load(deps.disk, ref, record, image, opened.epoch));
   try {
     await saveStoredState(deps.disk, ref, state);
     await removeGenerations(deps.disk, ref, record?.generation);
@@ -153,7 +161,21 @@ export async function bindImage(
     await changes?.close();
     throw error;
   }
-  return { image, state, changes };
+  // Not before the clean mark is gone: it changes the image.
+  const isWhole = resizeTo === undefined || (await cutOff(deps, ref, image));
+  return { image, state: isWhole ? { ...state, resizeTo: undefined } : state, changes };
+}
+
+/** A resize did not get to its end: cuts off what the volume does not have. Answers whether that is done. */
+async function cutOff({ log }: ImageDeps, ref: VolumeRef, image: Image): Promise<boolean> {
+  try {
+    await image.cutOff();
+    return true;
+  } catch (error) {
+    if (!isKind(error, 'busy', 'stopped')) throw error;
+    log.warn({ volume: ref.volume, reason: describeError(error) }, 'the image stays longer than its volume for now');
+    return false;
+  }
 }
 
 /** Versions are committed in order: one that reaches as far as the marked blocks has them all. The image of a seed counts as the write before the first. */

@@ -1,10 +1,21 @@
 import { describeError, isKind } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { BlockNumber, BlockCount, WriteSeq } from '../../base/units.ts';
+import { KEPT_SHARE } from '../../cache/pressure.ts';
 import type { BlockState } from '../block-state.ts';
 
 /** From this share of the cache being dirty on, what the image has is dropped from the log: before writes are held back for long. */
 export const OVERFLOW_SHARE = 5 / 8;
+/** From here on by every volume that can: where what is left of the cache is kept for those with little in it. */
+const LAST_SHARE = 1 - KEPT_SHARE;
+
+/**
+ * From which share of the cache on a volume gives way that has so much of the doing (0 to 1, see weightOf): one that writes little would not relieve a cache
+ * that another one floods, and its own replication would stand still for it.
+ */
+export function overflowShare(weight: number): number {
+  return OVERFLOW_SHARE + (LAST_SHARE - OVERFLOW_SHARE) * (1 - weight);
+}
 
 export interface OverflowHooks {
   /** Everything up to it is in a version, or marked. */
@@ -43,7 +54,10 @@ export class Overflow {
   look(): void {
     if (this.#isStopped || this.#running !== undefined) return;
     const { cache, log } = this.#state;
-    if (cache.dirtyShare < OVERFLOW_SHARE) return;
+    const share = cache.dirtyShare;
+    if (share < OVERFLOW_SHARE) return;
+    // Once it has begun, more of it costs nothing.
+    if (!this.#hooks.isOpen() && share < overflowShare(cache.pressure.weight(log))) return;
     if (this.#hooks.destagedThrough() < log.appendedThrough) this.#hooks.hurryImage();
     if (this.#hooks.destagedThrough() <= this.#hooks.settledThrough()) return;
     this.#running = this.raise().finally(() => {

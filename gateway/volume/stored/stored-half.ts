@@ -61,6 +61,9 @@ export class StoredHalf implements SettleGate, ImageBlocks {
   readonly #saving = new Mutex();
   /** Held by whoever marks blocks, or settles what was marked. */
   readonly #marking = new Mutex();
+  /** Held by whoever changes the size of the image. */
+  readonly #sizing = new Mutex();
+  #isClosing = false;
   #state: StoredState;
   #changes: Changes | undefined;
   #blocks: BlockState | undefined;
@@ -158,6 +161,44 @@ export class StoredHalf implements SettleGate, ImageBlocks {
     this.#overflow?.look();
   }
 
+  /**
+   * Makes the image ready for a volume of another size: it has room for the larger of the two, durably, before the log may say which it is, and all that it
+   * is to have in the smaller one's place. Rejects with `input` (a device is too small), `busy`, `stopped`.
+   */
+  prepareSize(before: ByteCount, after: ByteCount): Promise<void> {
+    return this.#sizing.run(async () => {
+      const blocks = this.#blocks;
+      this.#throwIfClosing();
+      if (after > before) await this.#image.requireRoomFor(after);
+      // What lies beyond a smaller size, zeros by now, is not to be brought there after the image was cut off.
+      else if (blocks !== undefined) await this.destager.reach(blocks.log.appendedThrough);
+      await this.#save(() => ({ bytes: before, resizeTo: after }));
+      if (after > before)
+        await this.#image.grow(after, () => {
+          this.#throwIfClosing();
+        });
+    });
+  }
+
+  /** A version says that the volume is so large. What can't be done now, the next start does. Never rejects. */
+  resized(bytes: ByteCount): Promise<void> {
+    this.#image.bytes = bytes;
+    for (const block of this.destager.lost) if (block >= this.#image.blocks) this.destager.lost.delete(block);
+    return this.#sizing.run(async () => {
+      try {
+        this.#throwIfClosing();
+        await this.#image.cutOff();
+        await this.#save(() => ({ bytes, resizeTo: undefined }));
+      } catch (error) {
+        const { volume } = this.#ref;
+        this.#tools.log.warn(
+          { volume, reason: describeError(error) },
+          'a resize is brought to its end at the next start',
+        );
+      }
+    });
+  }
+
   /** Writes wait for room. */
   pressed(): void {
     this.#overflow?.look();
@@ -185,6 +226,7 @@ export class StoredHalf implements SettleGate, ImageBlocks {
 
   /** At once, and for good: nothing of the log may go to the image any more. */
   stop(error: Error): void {
+    this.#isClosing = true;
     void this.#catchUp?.stop();
     void this.destager.stop(error);
   }
@@ -195,7 +237,9 @@ export class StoredHalf implements SettleGate, ImageBlocks {
    */
   async close(): Promise<void> {
     const { log } = this.#tools;
+    this.#isClosing = true;
     await this.#catchUp?.stop();
+    await this.#sizing.run(() => Promise.resolve());
     await this.#overflow?.stop();
     try {
       await this.#changes?.settle();
@@ -220,6 +264,10 @@ export class StoredHalf implements SettleGate, ImageBlocks {
     await this.#marking.run(async () => this.#changes?.close());
   }
 
+  #throwIfClosing(): void {
+    if (this.#isClosing) throw new FarshoreError('stopped', 'the volume is closed');
+  }
+
   #advanced(): void {
     this.#sealer?.settle();
     this.#overflow?.look();
@@ -242,7 +290,7 @@ export class StoredHalf implements SettleGate, ImageBlocks {
     markAll: (mark: (block: BlockNumber, count: BlockCount) => void) => Promise<WriteSeq>,
   ): Promise<void> {
     return this.#marking.run(async () => {
-      const changes = this.#changes ?? (await this.#begin(sealer.committed.throughSeq, blocks));
+      const changes = this.#changes ?? (await this.#begin(sealer.committed.throughSeq));
       try {
         const through = await markAll((block, count) => {
           changes.mark(block, count);
@@ -261,10 +309,10 @@ export class StoredHalf implements SettleGate, ImageBlocks {
     });
   }
 
-  #begin(through: WriteSeq, { volumeBlocks }: BlockState): Promise<Changes> {
+  #begin(through: WriteSeq): Promise<Changes> {
     const { disk, clock } = this.#tools;
     const record = { generation: this.#state.lastGeneration + 1, through, isFull: false, since: clock.now() };
-    return Changes.begin(disk, this.#ref, record, volumeBlocks, this.#epoch);
+    return Changes.begin(disk, this.#ref, record, this.#image, this.#epoch);
   }
 
   #caughtUp(
@@ -296,11 +344,9 @@ export class StoredHalf implements SettleGate, ImageBlocks {
 
   /** What was marked again since its block was copied is the next version's. When that can't be noted the old marks do as well, and cost more. */
   async #goOn(done: Changes): Promise<void> {
-    const blocks = this.#blocks;
-    if (blocks === undefined) return;
     let next: Changes | undefined;
     try {
-      next = await this.#begin(done.through, blocks);
+      next = await this.#begin(done.through);
       for (const { block, count } of done.leftOver()) next.mark(block, count);
       await next.save();
       const { generation } = next;

@@ -16,6 +16,7 @@ const schema = z.strictObject({
   volume: z.string(),
   path: z.string().min(1),
   bytes: z.number().int().positive(),
+  resizeTo: z.number().int().positive().optional(),
   pool: z.string().min(1).nullable(),
   number: z.number().int().positive().nullable(),
   destagedThrough: z.number().int().nonnegative(),
@@ -64,6 +65,8 @@ export interface StoredState {
   readonly path: string;
   /** Size of the volume. */
   readonly bytes: ByteCount;
+  /** The size that a resize under way is to give it. Whether it has, the versions say: the image has room for both. */
+  readonly resizeTo?: ByteCount | undefined;
   /** The cache directory whose log the image belongs to: in another one the same number is another log. */
   readonly pool: string | undefined;
   /** The volume's number in that log. Both undefined before its first start. */
@@ -84,10 +87,22 @@ export interface StoredState {
 export async function loadStoredState(disk: Disk, ref: VolumeRef): Promise<StoredState | undefined> {
   const content = await loadStateFile(disk, pathOf(ref), MAX_BYTES, schema, ref);
   if (content === undefined) return undefined;
-  const { path: image, bytes, pool, number, destagedThrough, lost, lastGeneration = 0, changes, clean } = content;
+  const {
+    path: image,
+    bytes,
+    resizeTo,
+    pool,
+    number,
+    destagedThrough,
+    lost,
+    lastGeneration = 0,
+    changes,
+    clean,
+  } = content;
   return {
     path: image,
     bytes,
+    resizeTo,
     pool: pool ?? undefined,
     number: number ?? undefined,
     destagedThrough,
@@ -101,13 +116,14 @@ export async function loadStoredState(disk: Disk, ref: VolumeRef): Promise<Store
 /** Durable when it resolves. */
 export async function saveStoredState(disk: Disk, ref: VolumeRef, state: StoredState): Promise<void> {
   const { lineage, volume } = ref;
-  const { path, bytes, pool, number, destagedThrough, lost, lastGeneration, changes, clean } = state;
+  const { path, bytes, resizeTo, pool, number, destagedThrough, lost, lastGeneration, changes, clean } = state;
   const content: z.infer<typeof schema> = {
     format: 1,
     lineage,
     volume,
     path,
     bytes,
+    ...(resizeTo === undefined ? {} : { resizeTo }),
     pool: pool ?? null,
     number: number ?? null,
     destagedThrough,

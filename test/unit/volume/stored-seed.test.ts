@@ -184,6 +184,24 @@ describe('a volume with an image whose log is full of what no version has', () =
     await bench.stop();
   });
 
+  test('is not served from what is left in the log when the record of the image is gone; a takeover goes back to the last version', async () => {
+    const bench = new VolumeBench(OPTIONS);
+    await bench.start();
+    await bench.write(0, 1, 8);
+    await bench.flushRemote();
+    bench.shore.holdCommits = true;
+    for (let block = 0; block < 8_000; block += 40) await bench.write(block, 9, 40);
+    await bench.stop();
+    const administrator = bench.disk.mount({ alive: true, name: 'administrator' });
+    await bench.settle(administrator.remove('volumes/vol.image.json'));
+    await expect(bench.start()).rejects.toMatchObject({ kind: 'damaged' });
+    bench.crash('process');
+    bench.shore.holdCommits = false;
+    await bench.start({ takeover: true });
+    for (let block = 0; block < 8_000; block += 100) expect(await bench.byteOf(block)).toBe(block < 8 ? 1 : 0);
+    await bench.stop();
+  });
+
   test.each(['process', 'power'] as const)('finds its marks after a crash (%s)', async (kind) => {
     const bench = new VolumeBench(OPTIONS);
     await bench.start();
