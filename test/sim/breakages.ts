@@ -1,4 +1,5 @@
 import { readWhole } from '../../gateway/base/disk.ts';
+import type { ImageFile } from '../../gateway/base/image.ts';
 import { CacheLog } from '../../gateway/cache/cache-log.ts';
 import { KIND_FILL } from '../../gateway/cache/descriptor.ts';
 import { FillWriter, type Fill, type FillOwner } from '../../gateway/cache/fill-writer.ts';
@@ -12,14 +13,18 @@ import { Sealer } from '../../gateway/volume/sealer.ts';
 import { BlockState, Miss } from '../../gateway/volume/block-state.ts';
 import { RangeLock } from '../../gateway/volume/range-lock.ts';
 import { RecoveredDirt } from '../../gateway/volume/recovered-dirt.ts';
+import { Changes } from '../../gateway/volume/stored/changes.ts';
+import { Destager } from '../../gateway/volume/stored/destager.ts';
 import {
   answeringEarly,
   forgettingAChunk,
   ignoringFailedSyncs,
   neverSyncing,
+  neverSyncingThose,
   reusingWithOldRecords,
+  withImages,
 } from './broken-ports.ts';
-import { withChurn, withResizes, withScans, type Plan } from './plan.ts';
+import { withChurn, withImage, withOverflow, withResizes, withScans, type Plan } from './plan.ts';
 import type { ProcessParts } from './sim-gateway.ts';
 import type { Breakage } from './sim-process.ts';
 import type { SimRandom } from './sim-random.ts';
@@ -178,7 +183,85 @@ export const BREAKAGES = {
     remote: (remote: RemoteVolume) => ({ ...whole(remote), nextMapped: () => Promise.resolve(undefined) }),
     plan: withResizes,
   },
+  'clear marks before what is copied is noted durably': {
+    parts: (parts: ProcessParts) => ({
+      ...parts,
+      disk: neverSyncingThose(parts.disk, (path) => path.includes('.copies-')),
+    }),
+    // It must strike between the copies and their version.
+    plan: (plan: Plan, random: SimRandom) => ({
+      ...withImageAnd({ powerCut: 20, partition: 0 })(plan, random),
+      ...{ image: 'seeded', steps: 16, stepMs: 4000, cloud: { ...plan.cloud, delayMs: 200 } },
+    }),
+  },
+  'drop from the log what is marked before the marks are durable': {
+    parts: (parts: ProcessParts) => ({
+      ...parts,
+      disk: neverSyncingThose(parts.disk, (path) => path.includes('.marks-')),
+    }),
+    plan: withImageAnd({ powerCut: 12 }),
+  },
+  'forget which blocks the image alone has': {
+    install: replacing(Changes.prototype, 'mark', () => () => undefined),
+    plan: withImageAnd({}),
+  },
+  'never sync the image': {
+    parts: (parts: ProcessParts) => ({
+      ...parts,
+      images: withImages(parts.images, () => ({ sync: () => Promise.resolve(), syncWhole: () => Promise.resolve() })),
+    }),
+    plan: withImageAnd({ powerCut: 12 }),
+  },
+  'drop from the log what the image does not have yet': {
+    install: replacing(
+      Destager.prototype,
+      'add',
+      (original) =>
+        function (this: Destager, op) {
+          // Every second one never gets there.
+          if (op.seq % 2 === 0) original.call(this, op);
+        },
+    ),
+    plan: withImageAnd({}),
+  },
+  'bring to the image what the log has not synced': {
+    ...imageAheadOfLog(),
+    plan: withImageAnd({ powerCut: 12 }),
+  },
 } as const satisfies Readonly<Record<string, Breakage>>;
+
+/** Worlds of stored volumes whose log overflows, with that happening often. */
+function withImageAnd(weights: Partial<Plan['weights']>): (plan: Plan, random: SimRandom) => Plan {
+  return (plan, random) => {
+    const stored = { ...withImage({ ...plan, image: 'none' }, random), gateways: 1 };
+    const overflowing = random.chance(0.5) ? withOverflow(stored, random) : stored;
+    return { ...overflowing, weights: { ...overflowing.weights, ...weights } };
+  };
+}
+
+/** Each write goes to the image as soon as it is logged. */
+function imageAheadOfLog(): Pick<Breakage, 'parts' | 'install'> {
+  let open: ImageFile | undefined;
+  return {
+    parts: (parts) => ({
+      ...parts,
+      images: withImages(parts.images, (image) => {
+        open = image;
+        return {};
+      }),
+    }),
+    install: replacing(
+      Destager.prototype,
+      'add',
+      (original) =>
+        function (this: Destager, op) {
+          original.call(this, op);
+          if (op.ranges.length === 0)
+            void Promise.resolve(open?.write(op.data, op.block * 4096)).catch(() => undefined);
+        },
+    ),
+  };
+}
 
 function withLog(change: (log: VersionLog) => VersionLog): (parts: ProcessParts) => ProcessParts {
   return (parts) => ({ ...parts, cloud: { ...parts.cloud, log: change(parts.cloud.log) } });

@@ -1,4 +1,5 @@
 import type { Disk, DiskFile } from '../../gateway/base/disk.ts';
+import type { ImageFile, ImageStore } from '../../gateway/base/image.ts';
 import { decodeChunkHeader } from '../../gateway/cache/chunk-header.ts';
 import {
   blockAt,
@@ -49,6 +50,23 @@ export function neverSyncing(disk: Disk): Disk {
     () => true,
     () => ({ sync: () => Promise.resolve() }),
   );
+}
+
+/** Never brings to the platter what is written to the files whose path fits. */
+export function neverSyncingThose(disk: Disk, fits: (path: string) => boolean): Disk {
+  return withFiles(disk, fits, () => ({ sync: () => Promise.resolve() }));
+}
+
+/** The images with every one changed that is opened. */
+export function withImages(images: ImageStore, change: (image: ImageFile) => Partial<ImageFile>): ImageStore {
+  return {
+    open: async (path) => {
+      const image = await images.open(path);
+      return { ...image, ...change(image) };
+    },
+    create: (path, bytes) => images.create(path, bytes),
+    remove: (path) => images.remove(path),
+  };
 }
 
 /** Every second chunk is left out. */

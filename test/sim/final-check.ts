@@ -2,6 +2,7 @@ import { sleep } from '../../gateway/base/clock.ts';
 import type { VersionItem } from '../../gateway/cloud/version-log.ts';
 import { EMPTY_CHAIN, chainAfter, decodeRecord, type VersionRecord } from '../../gateway/format/version-record.ts';
 import { Violation, type History, type Op } from './history.ts';
+import { checkImage } from './sim-image.ts';
 import type { SimGateway } from './sim-gateway.ts';
 import type { World } from './world.ts';
 
@@ -27,11 +28,29 @@ export async function checkEnd(world: World): Promise<void> {
   const newest = await world.restore({ verify: true });
   matchAll(world, line, newest.values);
   world.sizes.check('the newest version', newest.bytes);
+  await stopWithImage(world, gateway);
   for (const other of world.gateways) if (other.state !== 'down') world.kill(other, 'power');
   await sleep(world.clock, STRAYS_LAND_MS);
   const later = await world.restore();
   matchAll(world, line, later.values);
   await checkVersions(world);
+}
+
+/** Closed without haste, and with nothing to excuse it, a stored volume is all in its image. */
+async function stopWithImage(world: World, { running, life }: SimGateway): Promise<void> {
+  if (world.plan.image === 'none' || running === undefined) return;
+  const closed = { done: false };
+  running.close().then(
+    () => (closed.done = true),
+    (error: unknown) => {
+      world.fail(error);
+    },
+  );
+  const isClosed = (): boolean => closed.done;
+  for (let waits = 0; !isClosed() && life.alive && waits < 600; waits++) await sleep(world.clock, 100);
+  if (!isClosed()) throw new Violation(`${life.name} never closes`);
+  const owner = world.gateways.find((gateway) => gateway.life === life);
+  if (owner !== undefined) checkImage(world, owner, true);
 }
 
 function matchAll(world: World, line: History, values: ReadonlyMap<number, number>): void {

@@ -52,6 +52,8 @@ export interface Plan {
   readonly heldBlocks: number;
   /** Older versions that are restored at the end. */
   readonly versionSamples: number;
+  /** `made`: the volume has an image from the first start on. `seeded`: it is made from an image that has something in it. */
+  readonly image: 'none' | 'made' | 'seeded';
 }
 
 const CALM: Readonly<Record<Trouble, number>> = {
@@ -92,13 +94,21 @@ const THEMES: readonly Partial<Record<Trouble, number>>[] = [
   { fold: 8, lambdaFold: 8, loseGateway: 3 },
 ];
 
+/** All of a seeded volume is read, and all of what is unmapped: few, but seldom more than a page of marks has, and a shard of the map. */
+const STORED_BLOCKS = 3000;
+const MANY_STORED_BLOCKS = 33_000;
+
 /** One in so many worlds writes its small cache over and over. */
 const CHURN_CHANCE = 0.01;
 /** One in so many has a volume whose size changes. */
 const RESIZE_CHANCE = 0.25;
+/** And so many of a hundred have a stored volume. */
+const STORED_CHANCE = 0.15;
 
 export function makePlan(random: SimRandom): Plan {
   const mixed = makeMixedPlan(random.split('mixed'));
+  const stored = random.split('stored');
+  if (stored.chance(STORED_CHANCE)) return withImage(mixed, stored);
   const resizing = random.split('resize');
   const plan = resizing.chance(RESIZE_CHANCE) ? withResizes(mixed) : mixed;
   if (!random.chance(CHURN_CHANCE)) return plan;
@@ -134,6 +144,42 @@ export function withMoves(plan: Plan): Plan {
     ...plan,
     cacheChunks: 9,
     workload: { ...workload, eagerCalls: 2500, weights: { ...workload.weights, read: 8 } },
+  };
+}
+
+/** The volume has an image on site; in half of these worlds the cloud is away so much that the log overflows into it. */
+export function withImage(plan: Plan, random: SimRandom): Plan {
+  const image = random.pick(['made', 'made', 'seeded'] as const);
+  const blocks = random.chance(0.03) ? MANY_STORED_BLOCKS : STORED_BLOCKS;
+  const areas = [
+    { firstBlock: 0, blocks: random.between(4, 24) },
+    { firstBlock: 1000, blocks: random.between(10, 32) },
+    { firstBlock: blocks - 8, blocks: 8 },
+  ];
+  const shape = { ...plan.shape, blocks, areas };
+  const weights = { ...plan.weights, cleanStop: 2, loseGateway: 0.3 };
+  // How it is resized, crash by crash: test/unit/volume/stored-resize.test.ts.
+  const workload = { ...plan.workload, weights: { ...plan.workload.weights, resize: 0 } };
+  const stored = { ...plan, image, shape, workload, weights, versionSamples: 5 };
+  return random.chance(0.5) ? withOverflow(stored, random) : stored;
+}
+
+/** More is written, while the cloud is away, than the log can keep. */
+export function withOverflow(plan: Plan, random: SimRandom): Plan {
+  const { shape, workload } = plan;
+  const areas = [
+    { firstBlock: 0, blocks: 24 },
+    { firstBlock: 1000, blocks: 160 },
+  ];
+  return {
+    ...plan,
+    shape: { ...shape, areas, hotShare: 0.7, smallShare: 0.2 },
+    workload: { ...workload, workers: 4, thinkMs: 5, eagerCalls: 1000, mostBlocks: 24 },
+    weights: { ...plan.weights, partition: 6, wait: 6 },
+    steps: 6,
+    stepMs: 3000,
+    cacheChunks: random.pick([5, 6]),
+    ramBlocks: random.pick([0, 16]),
   };
 }
 
@@ -210,5 +256,6 @@ function makeMixedPlan(random: SimRandom): Plan {
     foldAtSegments: random.pick([3, 8, 256]),
     versionSamples: 2,
     heldBlocks: random.pick([8, 65_536]),
+    image: 'none',
   };
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { DiskImages } from '../support/disk-images.ts';
 import { HEALTHY_CLOUD } from './sim-cloud.ts';
 import { makePlan } from './plan.ts';
 import { PATIENCE_MS } from './seed-range.ts';
@@ -33,8 +34,9 @@ async function resizeAndDie(way: 'larger' | 'smaller', kind: 'process' | 'power'
   let life = { name: 'none', alive: false };
   const open = (): ReturnType<ReturnType<ReturnType<typeof startProcessWith>>> => {
     life = { name: 'gateway', alive: true };
+    const mounted = disk.mount(life);
     const start = startProcessWith(plan)({
-      disk: disk.mount(life),
+      ...{ disk: mounted, images: new DiskImages(mounted), prepareImage: undefined },
       clock: clock.forLife(life, 0),
       random: random.split(`process ${disk.crashes}`),
       cloud: world.cloud.connect(life, { ...HEALTHY_CLOUD }),

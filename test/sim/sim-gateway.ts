@@ -1,5 +1,6 @@
 import type { Clock } from '../../gateway/base/clock.ts';
 import type { Disk } from '../../gateway/base/disk.ts';
+import type { ImageStore } from '../../gateway/base/image.ts';
 import type { VolumeRef } from '../../gateway/cloud/version-log.ts';
 import type { OpenedRemote } from '../../gateway/replication/remote-volume.ts';
 import type { CloudFaults, CloudPorts } from './sim-cloud.ts';
@@ -18,6 +19,9 @@ export interface ProcessParts {
   readonly gateway: string;
   readonly ref: VolumeRef;
   readonly takeover: boolean;
+  readonly images: ImageStore;
+  /** Makes the image that the volume is to have from its first start on; undefined where there is one, or is to be none. */
+  readonly prepareImage: (() => Promise<void>) | undefined;
   /** Heard of as soon as the remote half is open. */
   readonly onOpened: (opened: OpenedRemote) => void;
 }
@@ -60,6 +64,8 @@ export interface SimGateway {
   disk: SimDisk;
   life: Life & { alive: boolean };
   starts: number;
+  /** Its last start. */
+  startedAtMs: number;
   state: 'down' | 'opening' | 'serving';
   running: RunningVolume | undefined;
   workload: Workload | undefined;

@@ -44,7 +44,8 @@ async function openVolume(
   cache: CacheLog,
   log: Log,
 ): Promise<RunningVolume> {
-  const { disk, clock, random, cloud, ref, gateway, takeover } = parts;
+  const { disk, clock, random, cloud, ref, gateway, takeover, images } = parts;
+  await parts.prepareImage?.();
   const serving: { volume?: Volume } = {};
   const reader = openLogReader(disk);
   const engine = new RemoteVolumeEngine(
@@ -64,7 +65,8 @@ async function openVolume(
   const settings = { rpoMs: plan.rpoSeconds * 1000, hydrate: plan.hydrate, heldBlocks: plan.heldBlocks };
   let volume: Volume;
   try {
-    volume = await Volume.open({ disk, clock, random, log, cache, remote, settings }, { ref, gateway, takeover });
+    const deps = { disk, clock, random, log, cache, remote, settings, images };
+    volume = await Volume.open(deps, { ref, gateway, takeover });
   } catch (error) {
     await remote.close();
     await reader.close();

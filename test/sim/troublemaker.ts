@@ -3,6 +3,7 @@ import { FarshoreError } from '../../gateway/base/errors.ts';
 import { noteDurable } from './history.ts';
 import type { Trouble } from './plan.ts';
 import type { SimGateway } from './sim-gateway.ts';
+import { checkImage } from './sim-image.ts';
 import type { SimRandom } from './sim-random.ts';
 import type { World } from './world.ts';
 
@@ -159,6 +160,7 @@ export class Troublemaker {
     const isGone = (): boolean => !life.alive;
     if (gateway.state !== 'serving' || running === undefined || workload === undefined) return;
     workload.pause();
+    const stoppedAtMs = this.#world.clock.monotonicMs();
     for (let waits = 0; workload.underWay > 0 && waits < 100; waits++) await sleep(this.#world.clock, 100);
     if (isGone()) return;
     const closed = { done: false };
@@ -180,6 +182,7 @@ export class Troublemaker {
           // Where the log has stopped, its state may not have been written either.
           if (workload.stoppedBy === undefined) op.marked = true;
         }
+    if (isWhole) checkImage(this.#world, gateway, gateway.disk.troubledAtMs < stoppedAtMs);
     this.#world.kill(gateway, this.#random.chance(0.5) ? 'power' : 'process');
     if (this.#random.chance(0.7)) this.#world.start(gateway, false);
   }

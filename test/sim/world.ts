@@ -12,9 +12,11 @@ import type { Plan } from './plan.ts';
 import { restoreVersion, type Restored, type RestoreTools } from './restore-check.ts';
 import { SimClock, type Life } from './sim-clock.ts';
 import { HEALTHY_CLOUD, SimCloud } from './sim-cloud.ts';
+import { DiskImages } from '../support/disk-images.ts';
 import { SimDisk } from './sim-disk.ts';
 import { worse, type RunningVolume, type SimGateway, type StartProcess } from './sim-gateway.ts';
 import { SECTOR } from './sim-file.ts';
+import { isWithoutImage, SimImage } from './sim-image.ts';
 import type { SimRandom } from './sim-random.ts';
 import { Sizes } from './sizes.ts';
 import { describeSector, readStamp } from './stamp.ts';
@@ -52,12 +54,15 @@ export class World implements WorkloadWorld {
     folds: 0,
     moved: 0,
     ahead: 0,
+    images: 0,
   };
   /** Calls of all workloads. */
   readonly work = newCounts();
   readonly sizes: Sizes;
   /** Disks have refused reads or given other bits than were written: blocks that no version had may be told to be lost. */
   mayLose = false;
+  /** Of the volume, on the disk of the gateway that was started first. */
+  image: SimImage | undefined;
   /** The first broken promise. */
   failure: unknown;
   readonly #start: StartProcess;
@@ -118,6 +123,7 @@ export class World implements WorkloadWorld {
       disk: this.makeDisk(label, this.random.split(`disk ${label}`)),
       life: { name: label, alive: false },
       starts: 0,
+      startedAtMs: 0,
       state: 'down',
       running: undefined,
       workload: undefined,
@@ -139,8 +145,10 @@ export class World implements WorkloadWorld {
   start(gateway: SimGateway, takeover: boolean): void {
     if (gateway.state !== 'down') throw new Error('start what is down');
     gateway.starts++;
+    gateway.startedAtMs = this.clock.monotonicMs();
     gateway.life = { name: `${gateway.label}.${gateway.starts}`, alive: true };
     gateway.state = 'opening';
+    this.image ??= this.plan.image === 'none' ? undefined : new SimImage(this, gateway.disk);
     this.note(`start ${gateway.life.name}${takeover ? ' with takeover' : ''}`);
     this.#open(gateway, gateway.life, takeover).catch((error: unknown) => {
       this.fail(error);
@@ -220,8 +228,10 @@ export class World implements WorkloadWorld {
   async #open(gateway: SimGateway, life: Life, takeover: boolean): Promise<void> {
     const clock = this.clock.forLife(life, gateway.skewMs);
     const remote: { opened?: OpenedRemote } = {};
+    const disk = gateway.disk.mount(life);
+    const images = new DiskImages(disk);
     const openVolume = this.#start({
-      disk: gateway.disk.mount(life),
+      ...{ disk, images, prepareImage: this.image?.maker(gateway, { disk, images, clock }) },
       clock,
       random: this.random.split(`${life.name} ${this.tick()}`),
       cloud: this.cloud.connect(life, gateway.faults),
@@ -315,14 +325,22 @@ export class World implements WorkloadWorld {
     const remote = remoteLine.matchPrefix('remote at opening', this.sectors, valuesOf(restored.values), (op) =>
       remoteLine.isPromised(op, opened.n),
     );
-    const line = own && before.line !== undefined ? before.line : this.#newLine(restored.values);
+    let line = own && before.line !== undefined ? before.line : this.#newLine(restored.values);
     this.lines.set(opened.epoch, line);
     gateway.epoch = opened.epoch;
     const shown = await this.#readAll(gateway, running.device, clock);
     if (shown === undefined) return;
-    if (own) {
+    // Asked to, it also gives up an image that the disk refuses just then, and what it alone has.
+    const gaveUp = takeover && isWithoutImage(this, gateway) && gateway.disk.troubledAtMs >= gateway.startedAtMs;
+    if (gaveUp) before.severity = worse(before.severity, 'damaged');
+    if (own && gaveUp && !line.couldBe(this.sectors, valuesOf(shown))) {
+      this.#mustEqual(life, shown, restored.values);
+      line = this.#newLine(restored.values);
+      this.lines.set(opened.epoch, line);
+    } else if (own) {
       this.counts.resumed++;
-      const known = remoteLine === line ? remote : this.#knownOf(line, restored.values);
+      const known =
+        remoteLine === line || opened.lastData === undefined ? remote : this.#knownOf(line, restored.values);
       const required = this.#required(before.severity, known);
       const survivors = line.matchPrefix(
         `${life.name} after ${before.severity}`,
@@ -358,7 +376,7 @@ export class World implements WorkloadWorld {
     if (line === undefined) return false;
     const newest = lastData === undefined ? undefined : this.lines.get(lastData.epoch);
     const began = originName(lastData) === gateway.base;
-    if (gateway.severity !== 'rolledBack') return began || newest === line;
+    if (gateway.severity !== 'rolledBack' || lastData === undefined) return began || newest === line;
     if (!began && newest?.name !== line.name) return false;
     // An old disk continues the cloud only if it knows everything that is there.
     return line.couldBe(this.sectors, valuesOf(restored));
