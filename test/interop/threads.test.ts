@@ -188,4 +188,34 @@ describe('volumes on two threads', () => {
     expect((await disk.read(0, 1)).toString('latin1', 0, 11)).toBe('second, map');
     await disk.close();
   }, 300_000);
+
+  it('are rolled back, made smaller and removed for ever where they are, and leave nothing there', async () => {
+    const { gateway } = site;
+    const first = async (text: string): Promise<void> => {
+      const disk = await connect('second', HOST);
+      await disk.write(0, content(text));
+      await disk.close();
+    };
+    await first('second, good');
+    const { n: version } = await gateway.call('flush', { name: 'second' });
+    await first('second, bad');
+    await gateway.call('flush', { name: 'second' });
+    expect((await gateway.call('versions', { name: 'second', limit: 10 })).map(({ n }) => n)).toContain(version);
+    await gateway.call('restore', { name: 'second', version });
+    const disk = await connect('second', HOST);
+    expect((await disk.read(0, 1)).toString('latin1', 0, 12)).toBe('second, good');
+    const smaller = { name: 'second', bytes: 32 * CHUNK };
+    await expect(gateway.call('volume-resize', { ...smaller, force: false })).rejects.toMatchObject({ kind: 'input' });
+    expect(await gateway.call('volume-resize', { ...smaller, force: true })).toMatchObject({
+      bytes: 32 * CHUNK,
+      thread: 1,
+    });
+    expect((await disk.readCapacity()).bytes).toBe(32 * CHUNK);
+    await disk.close();
+    await gateway.call('volume-delete', { name: 'second' });
+    await gateway.call('volume-purge', { name: 'second', confirm: 'second' });
+    const { threads = [] } = await gateway.call('status', {});
+    expect(threads[1]).toMatchObject({ thread: 1, volumes: [], cache: { usedBytes: 0, dirtyBytes: 0 } });
+    await expect(connect('second', HOST)).rejects.toThrow();
+  }, 300_000);
 });
