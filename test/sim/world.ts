@@ -271,6 +271,7 @@ export class World implements WorkloadWorld {
           case 'in-use':
           case 'input':
           case 'not-found':
+          case 'full':
             throw error;
         }
       }
