@@ -6,6 +6,8 @@ import { PATIENCE_MS } from './seed-range.ts';
 /** `all`: everything at every call. Otherwise one way to die, or to fail, at one of so many calls, in turns: `npm run sim:boundaries` is the long form. */
 const IS_LONG = process.env['FARSHORE_BOUNDARIES'] === 'all';
 const STRIDE = IS_LONG ? 1 : 12;
+/** The long form takes the better part of an hour, on a busy machine several. */
+const TIMEOUT_MS = IS_LONG ? 24 * PATIENCE_MS : PATIENCE_MS;
 const SEED = Number(process.env['FARSHORE_BOUNDARY_SEED'] ?? 1);
 
 type Way = Pick<NonNullable<Ordeal['death']>, 'moment' | 'kind' | 'late' | 'fate'>;
@@ -46,7 +48,7 @@ describe.each(IS_LONG ? ([0, 1] as const) : ([0] as const))(
   (sameTurn) => {
     it(
       'keeps what was answered over the death of the process, and what was flushed over a power cut',
-      { timeout: PATIENCE_MS },
+      { timeout: TIMEOUT_MS },
       async () => {
         const calls = await enumerate(sameTurn, ONLY_LOOKS, (call, turn) => {
           const ways = IS_LONG ? DEATHS : [DEATHS[turn % DEATHS.length]];
@@ -61,7 +63,7 @@ describe.each(IS_LONG ? ([0, 1] as const) : ([0] as const))(
 describe.each(IS_LONG ? ([0, 1] as const) : ([1] as const))(
   'a fault at any call of the disk (answers in the same turn: %i)',
   (sameTurn) => {
-    it('shows nothing but what was written, whether it fails once or for ever', { timeout: PATIENCE_MS }, async () => {
+    it('shows nothing but what was written, whether it fails once or for ever', { timeout: TIMEOUT_MS }, async () => {
       const calls = await enumerate(sameTurn, CANNOT_FAIL, (call, turn) => {
         const ever = IS_LONG ? [false, true] : [turn % 2 === 0];
         return ever.map((forEver) => ({ failure: { call, forEver } }));
