@@ -301,8 +301,8 @@ export class Destager {
     if (place === 0) {
       if (!unmaps.has(first)) this.#passOver(first);
       if (state.isDamaged(first)) this.#lose(first);
-      // Zeroed already, or an unmap of it is on its way into the log.
-      else if (!unmaps.has(first)) newer.seq = Math.max(newer.seq, log.assignedThrough);
+      // Zeroed already, or an unmap of it is on its way into the log: which of them, nobody knows where it was passed over among the unmaps.
+      else newer.seq = Math.max(newer.seq, log.assignedThrough);
       return 1;
     }
     let run = 0;
