@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { runTool } from './processes.ts';
 
@@ -29,11 +29,6 @@ export class SmallDisk {
     throw new Error(
       `a small file system could not be mounted, which a really full disk needs (run as root, with CAP_SYS_ADMIN): ${looped.stderr}${inMemory.stderr}`,
     );
-  }
-
-  get freeBytes(): number {
-    const { bavail, bsize } = statfsSync(this.#at);
-    return bavail * bsize;
   }
 
   /** Takes every byte that is left. */
