@@ -3,6 +3,7 @@ import type { Disk, DiskFile } from '../base/disk.ts';
 import { FarshoreError, invariant, isKind } from '../base/errors.ts';
 import { decodeChunkHeader } from './chunk-header.ts';
 import { blockAt, dataCrcAt, isDescriptor, KIND_UNMAP, kindAt, newTable, seqAt, wordsOf } from './descriptor.ts';
+import { allDone } from './lane.ts';
 import {
   chunkOfPlace,
   chunkPath,
@@ -85,10 +86,8 @@ export function openLogReader(disk: Disk): CacheLogReader {
       const target = contiguous
         ? into.subarray(first * SLOT_BYTES, (first + count) * SLOT_BYTES)
         : Buffer.allocUnsafe(count * SLOT_BYTES);
-      await Promise.all([
-        file.read(target, slotPosition(run.slot)),
-        file.read(descriptors, descriptorPosition(run.slot)),
-      ]);
+      // The caller uses `into` again as soon as this has settled, so nothing may still be reading into it, failed or not.
+      await allDone(file.read(target, slotPosition(run.slot)), file.read(descriptors, descriptorPosition(run.slot)));
       const words = wordsOf(descriptors);
       if (!isDescriptor(words, 0, chunk.generation, run.slot)) chunk.generation = await generationOf(file, run.chunk);
       const bad: number[] = [];
