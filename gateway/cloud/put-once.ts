@@ -14,6 +14,9 @@ export interface PutOnceTools extends CallTools {
   readonly onRetry?: (error: FarshoreError, failures: number) => void;
 }
 
+/** `only`: by the one attempt there was. `some`: by any of several, or another's, and one that was given up may still be reading `body`. */
+export type PutBy = 'only' | 'some';
+
 /**
  * Puts the object, once and for all: resolves when exactly these bytes lie at `key`, whoever's attempt brought them there. Passing trouble
  * is waited out without limit (each pause at most LONGEST_PUT_PAUSE_MS, jittered), until `signal` aborts: then it rejects with `stopped`.
@@ -29,13 +32,13 @@ export async function putOnce(
   crc32: number,
   tools: PutOnceTools,
   signal?: AbortSignal,
-): Promise<void> {
+): Promise<PutBy> {
   for (let failures = 0; ;) {
     if (signal?.aborted) throw new FarshoreError('stopped', `putting ${key} was given up: the gateway is stopping.`);
     try {
-      if (failures > 0 && (await isThere(store, key, body, crc32))) return;
-      if ((await store.put(key, body, crc32)) === 'created') return;
-      if (await isThere(store, key, body, crc32)) return;
+      if (failures > 0 && (await isThere(store, key, body, crc32))) return 'some';
+      if ((await store.put(key, body, crc32)) === 'created') return failures === 0 ? 'only' : 'some';
+      if (await isThere(store, key, body, crc32)) return 'some';
       // 'exists' and then gone: somebody deletes what was never committed; write it again.
       throw new FarshoreError('retry', `${key} was there and is gone.`);
     } catch (error) {

@@ -4,7 +4,7 @@ import { describeError, FarshoreError, invariant, isKind, type ErrorKind } from 
 import type { Log } from '../base/log.ts';
 import type { BlockNumber, VersionNumber } from '../base/units.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
-import { putOnce } from '../cloud/put-once.ts';
+import { putOnce, type PutOnceTools } from '../cloud/put-once.ts';
 import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
 import type { Compression } from '../format/compression.ts';
 import { segmentKey } from '../format/keys.ts';
@@ -229,7 +229,7 @@ export class CommitPipeline {
     version: SealedVersion,
     memory: SegmentMemory,
   ): Promise<void> {
-    const { store, clock, random, log } = this.#deps;
+    const { clock, random, log } = this.#deps;
     const key = segmentKey(this.#ref.lineage, header.number);
     const entry = { what: `upload ${key}`, trouble: new Trouble(clock) };
     const tools = {
@@ -243,11 +243,8 @@ export class CommitPipeline {
     };
     let isFree = false;
     try {
-      await this.persist(`upload ${key}`, CLOUD_TROUBLE, () =>
-        putOnce(store, key, pieces, crc32, tools, this.#abort.signal),
-      );
+      isFree = await this.putSegment(key, pieces, crc32, tools, this.#abort.signal);
       version.markReady();
-      isFree = true;
     } catch (error) {
       this.stop(isKind(error, 'in-use') ? await this.#accountFor(error, version.n) : error);
       this.#writer.close();
@@ -255,6 +252,22 @@ export class CommitPipeline {
       this.#troubles.delete(entry);
       memory.end(isFree);
     }
+  }
+
+  /** Puts a segment, however long it takes. Answers whether nobody reads its memory any more: an attempt that was answered early, or given up, may. */
+  async putSegment(
+    key: string,
+    pieces: readonly Buffer[],
+    crc32: number,
+    tools: PutOnceTools,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    let tries = 0;
+    const by = await this.persist(`upload ${key}`, CLOUD_TROUBLE, () => {
+      tries += 1;
+      return putOnce(this.#deps.store, key, pieces, crc32, tools, signal);
+    });
+    return by === 'only' && tries === 1;
   }
 
   /** Why a segment of ours holds other bytes. */

@@ -1,6 +1,5 @@
 import { FarshoreError, invariant } from '../base/errors.ts';
 import { BLOCK_SIZE, type BlockNumber } from '../base/units.ts';
-import { putOnce } from '../cloud/put-once.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
 import { ENVELOPE_BYTES } from '../format/envelope.ts';
 import { segmentKey } from '../format/keys.ts';
@@ -56,6 +55,7 @@ export class Copies {
     try {
       const content = await this.#content(batch, memory);
       const isEmpty = content.blocks.length === 0;
+      isFree = isEmpty;
       const number = isEmpty ? 0 : await this.#takeNumber();
       const { n, epoch, chain } = this.#writer.lastCommitted();
       const identity = {
@@ -72,11 +72,8 @@ export class Copies {
       const { pieces, header, crc32 } = encodeSegment(identity, content.blocks, content.unmaps, content.frames);
       if (!isEmpty) {
         const key = segmentKey(this.#ref.lineage, number);
-        await this.#pipeline.persist(`upload ${key}`, CLOUD_TROUBLE, () =>
-          putOnce(this.#deps.store, key, pieces, crc32, this.#deps, this.#signal),
-        );
+        isFree = await this.#pipeline.putSegment(key, pieces, crc32, this.#deps, this.#signal);
       }
-      isFree = true;
       const storedBytes = isEmpty ? 0 : header.objectBytes;
       // Not from a shared pool: it is moved to another thread.
       return { header: Buffer.from(Uint8Array.from(pieces[0] ?? []).buffer), storedBytes, lost: content.lost };
