@@ -374,7 +374,7 @@ export class Connection implements SessionLink, Receiver {
     this.#phaseSeconds = 0;
     this.#framer.stop();
     this.#flush();
-    this.#socket.end();
+    this.#sender.end();
     if (session !== undefined) this.#deps.sessionOver(session, reason);
   }
 

@@ -11,6 +11,8 @@ export interface OutgoingSocket {
   uncork(): void;
   /** `taken` is called, not before the next turn, when the kernel has taken these bytes and all before them. */
   write(bytes: Buffer, taken: () => void): boolean;
+  /** Nothing comes behind what was written. */
+  end(): void;
 }
 
 /**
@@ -56,6 +58,7 @@ export class Sender {
   #handing = false;
   /** The kernel has not taken everything at once. */
   #behind = false;
+  #isEnding = false;
   readonly #taken: () => void;
   readonly #spare: Buffer[] = [];
 
@@ -168,6 +171,12 @@ export class Sender {
     return this.#reuseArenas();
   }
 
+  /** Ends the socket behind everything that was flushed, also what waits for it. */
+  end(): void {
+    this.#isEnding = true;
+    if (this.#waitingBytes === 0) this.#socket.end();
+  }
+
   #hand(pieces: readonly Buffer[], bytes: number): void {
     this.#handedBytes += bytes;
     const [only] = pieces;
@@ -195,6 +204,7 @@ export class Sender {
       this.#hand(this.#waiting.slice(first, next), bytes);
     }
     this.#handing = false;
+    if (this.#isEnding && this.#waitingBytes === 0) this.#socket.end();
     if (next === this.#waiting.length) this.#waiting = [];
     else if (next > 0) this.#waiting = this.#waiting.slice(next);
   }

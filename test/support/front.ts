@@ -36,6 +36,10 @@ class Sink implements OutgoingSocket {
     this.sent?.push(Buffer.from(bytes));
     return true;
   }
+
+  end(): void {
+    return undefined;
+  }
 }
 
 export interface FrontOptions {

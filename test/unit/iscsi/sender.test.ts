@@ -8,6 +8,7 @@ import type { OutgoingSocket } from '../../../gateway/iscsi/sender.ts';
 class SlowSocket implements OutgoingSocket {
   writable = true;
   corked = 0;
+  ended = false;
   /** Takes everything at once. */
   fast = true;
   readonly taken: Buffer[] = [];
@@ -30,6 +31,11 @@ class SlowSocket implements OutgoingSocket {
     this.#queue.push({ bytes, done });
     if (this.fast && this.corked === 0) this.take();
     return this.writableLength === 0;
+  }
+
+  end(): void {
+    this.writable = false;
+    this.ended = true;
   }
 
   take(): void {
@@ -186,4 +192,21 @@ describe('the memory of what is sent', () => {
     wholeRead(sender, 1, KIB);
     expect(arenas.map((arena) => arena.deref())).not.toContain(sender.arena.buffer);
   });
+});
+
+test('the end comes behind everything that was flushed, also what the kernel had no room for', () => {
+  const socket = new SlowSocket();
+  socket.fast = false;
+  const sender = new Sender(socket, () => undefined);
+  const said: Buffer[] = [];
+  for (let mark = 0; mark < 24; mark++) {
+    said.push(wholeRead(sender, mark, 256 * KIB));
+    if (mark % 12 === 11) sender.flush();
+  }
+  sender.end();
+  expect(socket.ended).toBe(false);
+  for (let takes = 0; !socket.ended && takes < 100; takes++) socket.take();
+  socket.take();
+  expect(Buffer.concat(socket.taken).equals(Buffer.concat(said))).toBe(true);
+  expect(socket.ended).toBe(true);
 });
