@@ -399,6 +399,7 @@ export class Workload {
       case 'bug':
       case 'in-use':
       case 'input':
+      case 'full':
       case 'not-found':
         throw error;
     }
