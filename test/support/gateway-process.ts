@@ -143,6 +143,11 @@ export class GatewayProcess {
     return this.process?.isRunning() ?? false;
   }
 
+  /** All that the running process has printed. */
+  log(): string {
+    return this.process?.log() ?? '';
+  }
+
   logTail(): string {
     return this.process?.logTail() ?? '';
   }
