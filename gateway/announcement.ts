@@ -13,22 +13,38 @@ import type { OpenPortal } from './iscsi/target-registry.ts';
 interface Announced {
   /** Targets that somebody may use at portals of this kind. */
   announced(loopback: boolean): Iterable<string>;
+  /** Where another thread serves the target; undefined: it is the main one's. */
+  portalsOf(name: string): readonly OpenPortal[] | undefined;
+}
+
+/** The portals that are open: those of the main thread, and of each of the others. */
+interface OpenPortals {
+  readonly main: readonly OpenPortal[];
+  readonly others: readonly OpenPortal[];
 }
 
 /**
- * The targets others may use, and the portals to use them at: an iSNS server takes all portals of an entity for ways to
- * each of its targets. Targets that are open at loopback portals, and these, are announced where there are no others.
+ * The targets others may use, and the portals to use them at, as SendTargets names them: with several threads each target has those of its own, since
+ * an iSNS server takes all portals of an entity for ways to each of its targets that says nothing else. Targets that are open at loopback portals, and
+ * these, are announced where there are no others.
  */
 export function announced(
-  portals: readonly OpenPortal[],
+  { main, others }: OpenPortals,
   access: Announced,
 ): { readonly targets: readonly IsnsTarget[]; readonly portals: readonly IsnsPortal[] } {
   const isLocal = ({ host }: OpenPortal): boolean => isLoopbackAddress(host) || host === 'localhost';
-  const loopback = portals.every(isLocal);
-  const useful = loopback ? portals : portals.filter((each) => !isLocal(each) || each.advertise !== undefined);
+  const loopback = main.every(isLocal);
+  const told = (portals: readonly OpenPortal[]): readonly IsnsPortal[] =>
+    portals
+      .filter((each) => loopback || !isLocal(each) || each.advertise !== undefined)
+      .flatMap((each) => each.advertise ?? [{ host: each.host, port: each.port }]);
   return {
-    targets: [...access.announced(loopback)].map((name) => ({ name, alias: undefined })),
-    portals: useful.flatMap((each) => each.advertise ?? [{ host: each.host, port: each.port }]),
+    targets: [...access.announced(loopback)].map((name) => ({
+      name,
+      alias: undefined,
+      portals: others.length === 0 ? undefined : told(access.portalsOf(name) ?? main),
+    })),
+    portals: told([...main, ...others]),
   };
 }
 
@@ -37,7 +53,7 @@ export class Announcement {
   #registration: IsnsRegistration | undefined;
 
   /** Once the portals are open. */
-  start(settings: Settings, portals: readonly OpenPortal[], access: Announced, log: Log): void {
+  start(settings: Settings, portals: OpenPortals, access: Announced, log: Log): void {
     const { isns } = settings;
     if (isns === undefined) return;
     this.#registration = startIsnsRegistration({
@@ -53,7 +69,7 @@ export class Announcement {
     });
   }
 
-  /** Targets came or went. */
+  /** Targets came or went, or are served elsewhere. */
   changed(): void {
     this.#registration?.changed();
   }

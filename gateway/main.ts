@@ -29,6 +29,7 @@ import { Catalogue } from './catalogue.ts';
 import type { Portal, Settings } from './config.ts';
 import { credentialsOf, examine, timeOf } from './doctor.ts';
 import { Gateway } from './gateway.ts';
+import type { OpenPortal } from './iscsi/target-registry.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
 import { ProcessFigures } from './process-figures.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
@@ -302,14 +303,17 @@ async function start(
   cleanups.push(async () => {
     await Promise.all([server.close(true), ...others.map((other) => other.closeServer())]);
   });
+  const elsewhere: OpenPortal[] = [];
   for (const other of others) {
     const { number } = other.io;
-    everywhere.servedAt(number, await other.listen(portalsOf(settings.portals, number)));
+    const open = await other.listen(portalsOf(settings.portals, number));
+    everywhere.servedAt(number, open);
+    elsewhere.push(...open);
   }
   const opened = await server.listen(settings.portals);
   everywhere.servedAt(0, opened);
   portals = opened.map(({ host, port }) => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`));
-  announce.start(settings, opened, accessControl, log);
+  announce.start(settings, { main: opened, others: elsewhere }, accessControl, log);
   cleanups.push(() => announce.close());
   log.info({ gateway: catalogue.gateway, portals, stateDir: settings.stateDir }, 'gateway is up');
   return {

@@ -25,6 +25,8 @@ import { damaged } from './pdu.ts';
 export interface IsnsTarget {
   readonly name: string;
   readonly alias?: string | undefined;
+  /** Where it is served, of the portals of the entity; undefined: at all of them. */
+  readonly portals?: readonly IsnsPortal[] | undefined;
 }
 
 /** An address and TCP port initiators can reach. */
@@ -52,12 +54,31 @@ const portalKey = (portal: IsnsPortal): Attribute[] => [
   number(TAG.portalPort, portal.port), // bit 15 clear: TCP (6.3.2)
 ];
 
+const groupKeys = (portals: readonly IsnsPortal[]): Attribute[] =>
+  portals.flatMap(({ host, port }) => [address(TAG.groupPortalAddress, host), number(TAG.groupPortalPort, port)]);
+/** The group tag of portals that a target is not reached through (RFC 4171 3.4). */
+const NO_ACCESS: Attribute = { tag: TAG.groupTag, value: Buffer.alloc(0) };
+
+/** The portals a target is served at, and the others. */
+function placesOf({ portals: served }: IsnsTarget, portals: readonly IsnsPortal[]): [IsnsPortal[], IsnsPortal[]] {
+  if (served === undefined) return [[...portals], []];
+  const keys = new Set(served.map(portalKeyOf));
+  const isThere = (portal: IsnsPortal): boolean => keys.has(portalKeyOf(portal));
+  return [portals.filter(isThere), portals.filter((portal) => !isThere(portal))];
+}
+
+/** What a target is registered with, as text: it is told again when that is another. Portals that come or go are among it. */
+export function standingOf(target: IsnsTarget, portals: readonly IsnsPortal[]): string {
+  const places = placesOf(target, portals).map((each) => each.map(portalKeyOf).toSorted());
+  return JSON.stringify([target.alias ?? '', ...places]);
+}
+
 export interface Registration {
   /** Identifies our Network Entity; unique for the server. */
   readonly entity: string;
   /** The name of a target of the entity: who speaks (RFC 4171 5.6.1). */
   readonly source: string;
-  /** All our portals: the targets are reached through each of them. */
+  /** All our portals. */
   readonly portals: readonly IsnsPortal[];
   readonly targets: readonly IsnsTarget[];
   /** Whether the portals are registered too, or only named as those of the targets. */
@@ -69,7 +90,8 @@ export interface Registration {
 }
 
 /**
- * DevAttrReg (RFC 4171 5.6.5.1): the entity, its portals, and each target with the portal group it is reached through. No ESI
+ * DevAttrReg (RFC 4171 5.6.5.1): the entity, its portals, and each target with the portal group it is reached through. A portal it is
+ * not served at is told with a tag of length 0, which says just that (3.4): the server would make one of tag 1 of it otherwise. No ESI
  * port and no SCN port: the server does not call us. No registration period either: the server decides (6.2.6).
  */
 export function registerRequest(registration: Registration): Request {
@@ -87,10 +109,9 @@ export function registerRequest(registration: Registration): Request {
     if (target.alias !== undefined && target.alias !== '')
       attributes.push(text(TAG.iscsiAlias, target.alias, MAX_ALIAS_BYTES));
     if (groupTag === undefined) continue;
-    attributes.push(number(TAG.groupTag, groupTag));
-    for (const portal of portals) {
-      attributes.push(address(TAG.groupPortalAddress, portal.host), number(TAG.groupPortalPort, portal.port));
-    }
+    const [there, elsewhere] = placesOf(target, portals);
+    if (there.length > 0) attributes.push(number(TAG.groupTag, groupTag), ...groupKeys(there));
+    if (elsewhere.length > 0) attributes.push(NO_ACCESS, ...groupKeys(elsewhere));
   }
   return {
     functionId: FUNCTION.register,

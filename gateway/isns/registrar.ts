@@ -2,7 +2,15 @@ import { FarshoreError } from '../base/errors.ts';
 import type { IsnsConnection } from './connection.ts';
 import { STATUS, statusText } from './constants.ts';
 import type { IsnsPortal, IsnsTarget, Removal, Request, Response, Seen } from './messages.ts';
-import { deregisterRequest, periodIn, portalKeyOf, queryRequest, registerRequest, seenIn } from './messages.ts';
+import {
+  deregisterRequest,
+  periodIn,
+  portalKeyOf,
+  queryRequest,
+  registerRequest,
+  seenIn,
+  standingOf,
+} from './messages.ts';
 import { MAX_SENT_PAYLOAD } from './pdu.ts';
 
 /** What shall stand in the server's database. */
@@ -37,8 +45,8 @@ export class Registrar {
   #replaceDue = true;
   /** Whose name we speak in: a target that is registered, or may be (RFC 4171 5.6.1). */
   #source: string | undefined;
-  /** Targets the server has accepted, with their alias then. */
-  readonly #accepted = new Map<string, string | undefined>();
+  /** Targets the server has accepted, with what they were registered with (standingOf). */
+  readonly #accepted = new Map<string, string>();
   readonly #refused = new Map<string, string>();
   #refreshMs = DEFAULT_REFRESH_MS;
 
@@ -88,8 +96,8 @@ export class Registrar {
     if (seen === undefined || speaker === undefined || [...portals].some((key) => !seen.portals.has(key))) {
       await this.#registerAll(ask, wanted);
     } else {
-      const isDue = ({ name, alias }: IsnsTarget): boolean =>
-        !seen.targets.has(name) || !this.#accepted.has(name) || this.#accepted.get(name) !== alias;
+      const isDue = (target: IsnsTarget): boolean =>
+        !seen.targets.has(target.name) || this.#accepted.get(target.name) !== standingOf(target, wanted.portals);
       await this.#registerMore(ask, wanted, wanted.targets.filter(isDue), speaker);
     }
     await this.#removeOthers(ask, seen, names, portals);
@@ -169,9 +177,9 @@ export class Registrar {
     }
     if (isFirst) this.#replaceDue = false;
     this.#notePeriod(response);
-    for (const { name, alias } of targets) {
-      this.#refused.delete(name);
-      this.#accepted.set(name, alias);
+    for (const target of targets) {
+      this.#refused.delete(target.name);
+      this.#accepted.set(target.name, standingOf(target, wanted.portals));
     }
     return true;
   }

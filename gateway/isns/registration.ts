@@ -9,7 +9,8 @@
  *   iSCSI name of the gateway does. `groupTag` is the portal group tag that logins answer with.
  * - `targets()` and `portals()` are asked at each refresh. Portals are addresses as initiators reach them (the advertised ones, where
  *   configured); a wildcard becomes the address we reach the server from; loopback addresses are told to a server on loopback only;
- *   host names are left out, because iSNS has addresses only.
+ *   host names are left out, because iSNS has addresses only. A target that says its portals is registered as reached through those alone;
+ *   they must be among `portals()`.
  * - What is registered is shown by the server to everybody it wants to: names, aliases and addresses, so nothing secret belongs there.
  *   A name gives no access: that is decided at login.
  *
@@ -191,16 +192,15 @@ class RegistrationLoop implements IsnsRegistration {
 
   /** Each target once, each portal once, portals as the server's clients can use them. */
   #wanted(localAddress: string | undefined): Wanted {
-    const targets = new Map<string, IsnsTarget>();
-    for (const target of this.#deps.targets()) targets.set(target.name, target);
-    const portals = new Map<string, IsnsPortal>();
     const local = plain(localAddress ?? '');
-    for (const { host, port } of this.#deps.portals()) {
-      const told = isWildcard(host) ? local : plain(host);
-      if (isIP(told) === 0 || (isLoopback(told) && !isLoopback(local))) continue;
-      portals.set(`${told} ${port}`, { host: told, port });
+    const targets = new Map<string, IsnsTarget>();
+    for (const target of this.#deps.targets()) {
+      const portals = target.portals === undefined ? undefined : usable(target.portals, local);
+      // The thread that serves it is not open to initiators yet, say.
+      if (portals?.length === 0) targets.delete(target.name);
+      else targets.set(target.name, { ...target, portals });
     }
-    return { targets: [...targets.values()], portals: [...portals.values()] };
+    return { targets: [...targets.values()], portals: usable(this.#deps.portals(), local) };
   }
 
   #succeed(wanted: Wanted): void {
@@ -245,6 +245,17 @@ class RegistrationLoop implements IsnsRegistration {
       this.#connection?.destroy(new FarshoreError('stopped', 'the registration is closed'));
     }
   }
+}
+
+/** Each once, as clients of a server that we reach from this address can use them. */
+function usable(portals: Iterable<IsnsPortal>, local: string): IsnsPortal[] {
+  const found = new Map<string, IsnsPortal>();
+  for (const { host, port } of portals) {
+    const told = isWildcard(host) ? local : plain(host);
+    if (isIP(told) === 0 || (isLoopback(told) && !isLoopback(local))) continue;
+    found.set(`${told} ${port}`, { host: told, port });
+  }
+  return [...found.values()];
 }
 
 const plain = (address: string): string => {

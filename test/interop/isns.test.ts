@@ -101,6 +101,29 @@ describe('registration with the real isnsd', () => {
     expect(isnsd.query(`iscsi-name=${A}`)).toContain('the accounts');
   });
 
+  it('names for each target the portals it is served at, and follows one that is moved', async () => {
+    const near = { host: '127.0.0.1', port: 3260 };
+    const far = { host: '127.0.0.1', port: 3261 };
+    targets = [
+      { name: A, portals: [near] },
+      { name: B, portals: [far] },
+    ];
+    portals = [near, far];
+    await startServer();
+    const registration = register();
+    await untilListed(A, B);
+    await until(() => registration.state().state === 'registered');
+    expect(isnsd.portalsOf(A)).toEqual(['3260']);
+    expect(isnsd.portalsOf(B)).toEqual(['3261']);
+    targets = [
+      { name: A, portals: [far] },
+      { name: B, portals: [far] },
+    ];
+    registration.changed();
+    await until(() => isnsd.portalsOf(A).join() === '3261');
+    expect(isnsd.portalsOf(B)).toEqual(['3261']);
+  });
+
   it('is kept over several periods, and forgotten by the server a period after we are gone', async () => {
     await startServer();
     const registration = register();
@@ -214,6 +237,27 @@ describe('registration with the real isnsd', () => {
       await untilListed(`${SITE_IQN}:accounts`, `${SITE_IQN}:letters`);
       await site.gateway.end('SIGTERM');
       expect(isnsd.targets()).toEqual([]);
+    } finally {
+      await site.close();
+    }
+  }, 180_000);
+
+  it('of a gateway with two threads names where each target is served, also after a move', async () => {
+    await startServer();
+    const site = await startSite({ threads: 2, cacheSize: '1G', ramSize: '64M' });
+    try {
+      const { gateway } = site;
+      appendFileSync(gateway.configFile, `isns: { server: "127.0.0.1:${isnsd.port}" }\n`);
+      await gateway.end('SIGTERM');
+      await gateway.start();
+      for (const name of ['first', 'second']) gateway.createVolume(name, '64M');
+      const [first, second] = [`${SITE_IQN}:first`, `${SITE_IQN}:second`];
+      await untilListed(first, second);
+      const ports = (): string[][] => [first, second].map((name) => isnsd.portalsOf(name));
+      const [near, far] = [String(gateway.port), String(gateway.port + 1)];
+      await until(() => JSON.stringify(ports()) === JSON.stringify([[near], [far]]));
+      gateway.cli('volume', 'move', 'first', '--thread', '1');
+      await until(() => JSON.stringify(ports()) === JSON.stringify([[far], [far]]));
     } finally {
       await site.close();
     }

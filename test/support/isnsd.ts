@@ -78,6 +78,12 @@ export class Isnsd {
     return runTool('isnsadm', ['--config', this.#adminConfig, '--query', ...words]);
   }
 
+  /** The TCP ports of the portals that who asks for this target is told, sorted. */
+  portalsOf(target: string): string[] {
+    const shown = this.query(`iscsi-name=${target}`);
+    return [...shown.matchAll(/Portal TCP\/UDP port = (\d+)\/tcp/g)].map((match) => match[1] ?? '').sort();
+  }
+
   /** The names of the targets in the database, sorted. */
   targets(): string[] {
     return [...this.query('eid').matchAll(/iSCSI name = "([^"]+)"/g)].map((match) => match[1] ?? '').sort();

@@ -141,6 +141,43 @@ describe('what is registered', () => {
     expect(server.received).toHaveLength(before + 1);
   });
 
+  it('is with each target the portals it is served at, and that it is not reached through the others', async () => {
+    const [near, far] = [
+      { host: '127.0.0.1', port: 3260 },
+      { host: '127.0.0.1', port: 3261 },
+    ];
+    portals = [near, far];
+    targets = [
+      { name: A, portals: [near] },
+      { name: B, portals: [{ host: '0.0.0.0', port: 3261 }] },
+      // Nobody could be told where to go.
+      { name: C, portals: [] },
+    ];
+    start();
+    await registered(2);
+    // Tag 1 before the port that leads there, a tag of length 0 before the other.
+    const groupsOf = (request: Received | undefined): string[] =>
+      (request?.attributes ?? [])
+        .filter(([tag]) => tag === 50 || tag === 51)
+        .map(([tag, value]) => (tag === 50 ? String(value.readUInt32BE()) : `tag ${value.toString('hex')}:`));
+    expect(server.received.map(groupsOf)).toEqual([
+      ['tag 00000001:', '3260', 'tag :', '3261'],
+      ['tag 00000001:', '3261', 'tag :', '3260'],
+    ]);
+    expect(server.targetsOf(ENTITY)).toEqual([A, B]);
+    server.received.length = 0;
+    registration.changed();
+    await until(() => functions().length === 1, 'nothing was asked');
+    targets = [
+      { name: A, portals: [far] },
+      { name: B, portals: [far] },
+    ];
+    registration.changed();
+    await until(() => functions().join() === [QUERY, QUERY, REGISTER].join(), 'not told again, or more than that');
+    expect(textOf(server.received[2], 32, 1)).toBe(A);
+    expect(groupsOf(server.received[2])).toEqual(['tag 00000001:', '3261', 'tag :', '3260']);
+  });
+
   it('leaves the portal groups to the server when it does not know them', async () => {
     server.knowsGroups = false;
     start();
