@@ -89,7 +89,7 @@ const TESTS: readonly VmTest[] = [
   },
 ];
 
-/** Of the emulated time stamp counter the kernel measures a wrong frequency when the machine is busy while it starts: its timeouts were seven times too short. */
+/** Of the emulated time stamp counter the kernel may measure a wrong frequency when the machine is busy while it starts, and its timeouts are too short then. */
 const TRUE_CLOCK = { KERNEL_ARGS: 'clocksource=acpi_pm' };
 /** The first with open-iscsi's and the kernel's own timeouts, the second with those of docs/OPERATIONS.md. */
 const OUTAGES: readonly VmTest[] = [
