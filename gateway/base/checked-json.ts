@@ -22,5 +22,7 @@ export function decodeChecked(content: Buffer): unknown {
 }
 
 function checksumOf(content: object): string {
-  return crc32(Buffer.from(JSON.stringify(content))).toString(16).padStart(8, '0');
+  return crc32(Buffer.from(JSON.stringify(content)))
+    .toString(16)
+    .padStart(8, '0');
 }

@@ -182,7 +182,12 @@ export class Troublemaker {
           // Where the log has stopped, its state may not have been written either.
           if (workload.stoppedBy === undefined) op.marked = true;
         }
-    if (isWhole) checkImage(this.#world, gateway, gateway.disk.troubledAtMs < stoppedAtMs);
+    if (isWhole) {
+      // A volume that another gateway has taken over is not brought to the image any more.
+      const { owner, epoch } = this.#world.volume;
+      const isOurs = owner === gateway.name && epoch === gateway.epoch;
+      checkImage(this.#world, gateway, isOurs && gateway.disk.troubledAtMs < stoppedAtMs);
+    }
     this.#world.kill(gateway, this.#random.chance(0.5) ? 'power' : 'process');
     if (this.#random.chance(0.7)) this.#world.start(gateway, false);
   }

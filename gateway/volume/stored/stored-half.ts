@@ -65,6 +65,7 @@ export class StoredHalf implements SettleGate, ImageBlocks {
   readonly #sizing = new Mutex();
   #isClosing = false;
   #state: StoredState;
+  #lastBegun = 0;
   #changes: Changes | undefined;
   #blocks: BlockState | undefined;
   #sealer: Sealer | undefined;
@@ -311,7 +312,10 @@ export class StoredHalf implements SettleGate, ImageBlocks {
 
   #begin(through: WriteSeq): Promise<Changes> {
     const { disk, clock } = this.#tools;
-    const record = { generation: this.#state.lastGeneration + 1, through, isFull: false, since: clock.now() };
+    // Never one that was begun before: what failed to be saved may be on the disk all the same, and names its marks.
+    const generation = Math.max(this.#state.lastGeneration, this.#lastBegun) + 1;
+    this.#lastBegun = generation;
+    const record = { generation, through, isFull: false, since: clock.now() };
     return Changes.begin(disk, this.#ref, record, this.#image, this.#epoch);
   }
 
