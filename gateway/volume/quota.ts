@@ -10,7 +10,7 @@ import { provisioningOf } from './provisioning.ts';
 /** Initiators are told when so much of the quota is mapped, and told again when it was below the second share in between. */
 export const QUOTA_LOW_SHARE = 0.8;
 export const QUOTA_FREE_SHARE = 0.7;
-/** A full volume is counted again after this long, when something was committed meanwhile. */
+/** A full volume is counted again after this long, when something was committed meanwhile; one that could not be counted yet too. */
 export const RECOUNT_MS = 5_000;
 /** The same for one that runs low: only a count shows that blocks were unmapped. */
 export const LOW_RECOUNT_MS = 60_000;
@@ -136,7 +136,8 @@ export class Quota {
     const { state } = this.#deps;
     if (limit === undefined || this.#counted === undefined) {
       state.dirtyLimit = Infinity;
-      this.#lowLimit = Infinity;
+      // Before it was counted every command asks: the first count may have failed.
+      this.#lowLimit = limit === undefined ? Infinity : 0;
       return;
     }
     const inVersions = this.#counted + this.#committed - this.#committedBefore;
@@ -147,11 +148,16 @@ export class Quota {
   #look(): void {
     const mapped = this.#mapped;
     const limit = this.#limit;
-    if (mapped === undefined || limit === undefined || this.#counting !== undefined) return;
+    if (limit === undefined || this.#counting !== undefined) return;
+    const sinceMs = this.#deps.clock.monotonicMs() - this.#countedMs;
+    if (mapped === undefined) {
+      if (sinceMs >= RECOUNT_MS) void this.#count();
+      return;
+    }
     if (mapped < limit * QUOTA_FREE_SHARE) this.#isLow = false;
     if (mapped < limit * QUOTA_LOW_SHARE) return;
     const againAfterMs = this.#isLow ? LOW_RECOUNT_MS : RECOUNT_MS;
-    if (this.#isStale && this.#deps.clock.monotonicMs() - this.#countedMs >= againAfterMs) void this.#count();
+    if (this.#isStale && sinceMs >= againAfterMs) void this.#count();
     else if (!this.#isLow) {
       this.#isLow = true;
       this.#events += 1;

@@ -49,6 +49,8 @@ export class MemoryShore {
   reads = 0;
   /** How often mapped blocks were counted. */
   counts = 0;
+  /** While true, they can't be. */
+  refusesCounts = false;
   /** Reads that were under way at the same time, at most. */
   mostReads = 0;
 
@@ -238,6 +240,7 @@ export class MemoryRemote implements RemoteVolume {
     this.#shore.counts++;
     const count = this.#shore.blocks.size;
     await this.#wait();
+    if (this.#shore.refusesCounts) throw new FarshoreError('retry', 'the cloud is away');
     return count;
   }
 

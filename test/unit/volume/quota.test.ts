@@ -167,4 +167,36 @@ describe('a volume with a quota', () => {
     await expect(bench.write(50, 2)).rejects.toMatchObject(FULL);
     expect(await bench.byteOf(5)).toBe(2);
   });
+
+  it('is counted later when it could not be at the start, and holds from then on', async () => {
+    const bench = new VolumeBench();
+    bench.shore.item = { ...bench.shore.item, quotaBytes: bytes(10) };
+    bench.shore.refusesCounts = true;
+    await bench.start();
+    await bench.write(0, 1, 10);
+    await bench.flushRemote();
+    bench.shore.refusesCounts = false;
+    await later(bench, RECOUNT_MS);
+    // Asked for every command.
+    expect(bench.volume.lowSpace.notices).toBe(0);
+    await later(bench, 100);
+    expect(bench.volume.space()).toMatchObject({ mappedBytes: bytes(10) });
+    await expect(bench.write(50, 2)).rejects.toMatchObject(FULL);
+    expect(bench.volume.lowSpace.notices).toBe(1);
+  });
+
+  it('asks no more often than every few seconds while it cannot be counted', async () => {
+    const bench = new VolumeBench();
+    bench.shore.item = { ...bench.shore.item, quotaBytes: bytes(10) };
+    bench.shore.refusesCounts = true;
+    await bench.start();
+    for (let turn = 0; turn < 20; turn += 1) {
+      await bench.write(turn, 1);
+      await bench.flushRemote();
+      expect(bench.volume.lowSpace.notices).toBe(0);
+      await later(bench, 500);
+    }
+    expect(bench.shore.counts).toBeGreaterThan(1);
+    expect(bench.shore.counts).toBeLessThan(6);
+  });
 });
