@@ -49,6 +49,9 @@ export async function resizeVolume(parts: ResizeParts, bytes: ByteCount): Promis
     // From here on nothing new is staged beyond the end; what was before is seen by the second look.
     await requireNothingBeyond(parts, bytes);
     await image?.prepareSize(before * BLOCK_SIZE, bytes);
+    // The log may have overflown, or replication have stopped, since it was asked: then the version is not handed over below.
+    const late = sealer.refusalToResize();
+    if (late !== undefined) throw late;
   } catch (error) {
     state.volumeBlocks = before;
     throw error;

@@ -2,12 +2,20 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isKind } from '../../../gateway/base/errors.ts';
 import { BLOCK_SIZE } from '../../../gateway/base/units.ts';
+import type { RemoteVolume } from '../../../gateway/replication/remote-volume.ts';
+import type { BlockState } from '../../../gateway/volume/block-state.ts';
+import { resizeVolume } from '../../../gateway/volume/resize.ts';
+import { Sealer } from '../../../gateway/volume/sealer.ts';
 import type { DiskProbe } from '../../sim/disk-calls.ts';
 import { IMAGE, VolumeBench, type BenchOptions } from '../../support/volume-bench.ts';
 
 const SMALL = 300;
 const LARGE = 700;
 const bytes = (blocks: number): number => blocks * BLOCK_SIZE;
+
+const fail = (): never => {
+  throw new Error('nobody has anything to tell');
+};
 
 /** A stored volume of `from` blocks with something in its first ones and, where it is large, nothing in the last ones any more. */
 async function ready(from: number, options: BenchOptions = {}): Promise<VolumeBench> {
@@ -175,6 +183,28 @@ describe('a resize of a volume with an image', () => {
     await bench.settle(bench.volume.resize(bytes(LARGE)));
     await bench.stop();
     expect(bench.disk.file(IMAGE)?.size).toBe(bytes(LARGE));
+  });
+
+  // The log overflows while the image is made ready: then nothing was handed to the remote, and nothing has changed.
+  test('that comes to nothing at the last moment leaves the volume as large as it was, and is no success when it is repeated', async () => {
+    const clock = new VolumeBench().clock;
+    const sealer = new Sealer(clock, { rpoMs: 1_000 }, { fenced: fail, failed: fail, lost: fail });
+    const state = { volumeBlocks: LARGE, log: { assignedThrough: 0 } };
+    const parts = {
+      name: 'vol',
+      state: state as unknown as BlockState,
+      remote: { nextMapped: () => Promise.resolve(undefined) } as unknown as RemoteVolume,
+      sealer,
+      image: {
+        prepareSize: () => {
+          sealer.suspend();
+          return Promise.resolve();
+        },
+        resized: () => Promise.reject(new Error('it was not')),
+      },
+    };
+    await expect(resizeVolume(parts, bytes(SMALL))).rejects.toMatchObject({ kind: 'busy' });
+    expect(state.volumeBlocks).toBe(LARGE);
   });
 
   test('that is committed when the log overflows already leaves no write beyond the old end out of the version', async () => {
