@@ -162,6 +162,8 @@ export class CatchUp {
     const failures: unknown[] = [];
     const refused: BlockRange[] = [];
     let copies = 0;
+    // What an attempt that failed has copied may have been marked again: its old copies are settled before any of it is taken once more.
+    await changes.settle();
     try {
       for (let from = 0; failures.length === 0;) {
         const piece = await this.#read(changes, from, refused);

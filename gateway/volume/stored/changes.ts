@@ -166,7 +166,7 @@ export class Changes {
     });
   }
 
-  /** What was copied so far needs not be copied again after a restart. */
+  /** What was copied so far needs not be copied again after a restart. Comes before any of it is taken again. */
   settle(): Promise<void> {
     return this.#files.run(async () => {
       await this.#trustJournal();
