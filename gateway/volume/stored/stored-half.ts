@@ -66,6 +66,8 @@ export class StoredHalf implements SettleGate, ImageBlocks {
   #isClosing = false;
   #state: StoredState;
   #lastBegun = 0;
+  /** A save has failed: the disk may have what nobody here goes by. */
+  #isStateDoubtful = false;
   #changes: Changes | undefined;
   #blocks: BlockState | undefined;
   #sealer: Sealer | undefined;
@@ -310,8 +312,10 @@ export class StoredHalf implements SettleGate, ImageBlocks {
     });
   }
 
-  #begin(through: WriteSeq): Promise<Changes> {
+  async #begin(through: WriteSeq): Promise<Changes> {
     const { disk, clock } = this.#tools;
+    // While states cannot be saved nothing is begun that would need one: else each attempt left its files behind.
+    if (this.#isStateDoubtful) await this.#save(() => ({}));
     // Never one that was begun before: what failed to be saved may be on the disk all the same, and names its marks.
     const generation = Math.max(this.#state.lastGeneration, this.#lastBegun) + 1;
     this.#lastBegun = generation;
@@ -367,7 +371,9 @@ export class StoredHalf implements SettleGate, ImageBlocks {
     return this.#saving.run(async () => {
       const { through, lost } = this.destager;
       const state = { ...this.#state, destagedThrough: through, lost: [...lost], ...change() };
+      this.#isStateDoubtful = true;
       await saveStoredState(this.#tools.disk, this.#ref, state);
+      this.#isStateDoubtful = false;
       this.#state = state;
     });
   }

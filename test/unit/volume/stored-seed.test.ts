@@ -218,4 +218,44 @@ describe('a volume with an image whose log is full of what no version has', () =
       expect(byteInShore(bench, block)).toBe(block >= 40 && block < 1600 ? 251 : 1 + (Math.floor(block / 40) % 250));
     await bench.stop();
   });
+
+  // The state that names the marks is on the disk although it could not be said so; who begins marks anew must not begin with the same file.
+  test('leaves alone the marks that a state may name whose outcome is not known', async () => {
+    const bench = new VolumeBench(OPTIONS);
+    await bench.start();
+    bench.shore.holdCommits = true;
+    const made: string[] = [];
+    let failure: 'due' | 'next' | 'over' = 'due';
+    bench.disk.setProbe({
+      fault: ({ kind, path }) => {
+        if (failure === 'due' && kind === 'mv' && path === 'volumes/vol.image.json.new' && made.length > 0)
+          failure = 'next';
+        if (failure !== 'next' || kind !== 'syncdir' || path !== 'volumes') return undefined;
+        failure = 'over';
+        return 'ENOSPC';
+      },
+      done: ({ kind, path }) => {
+        if (kind !== 'create' || !path.startsWith('volumes/vol.marks-')) return;
+        made.push(path);
+        if (made.length === 1) return;
+        bench.life.alive = false;
+        bench.disk.crash('process', { late: 0 });
+      },
+    });
+    const written = new Map<number, number>();
+    for (let block = 0; bench.life.alive; block += 40) {
+      const fill = 1 + ((block / 40) % 250);
+      const write = bench.volume.write(block, [Buffer.alloc(40 * 4096, fill)], { fua: false });
+      const seen = { acked: false };
+      void Promise.resolve(write).then(() => (seen.acked = true));
+      await bench.clock.run({ when: () => seen.acked || !bench.life.alive });
+      if (seen.acked) written.set(block, fill);
+    }
+    bench.disk.setProbe(undefined);
+    await bench.start();
+    bench.shore.holdCommits = false;
+    await bench.flushRemote();
+    for (const [block, fill] of written) expect([block, byteInShore(bench, block)]).toEqual([block, fill]);
+    await bench.stop();
+  });
 });
