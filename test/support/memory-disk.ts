@@ -7,6 +7,9 @@ export class MemoryDisk implements Disk {
   /** Called before each write and fsync with the path; throw to make it fail. */
   before: ((operation: 'write' | 'sync' | 'rename', path: string) => void) | undefined;
 
+  /** Of each open file, where it is now: it stays open when it is renamed. */
+  readonly #open: { path: string }[] = [];
+
   constructor(files: ReadonlyMap<string, Buffer> = new Map()) {
     this.files = new Map([...files].map(([path, content]) => [path, Buffer.from(content)]));
   }
@@ -37,22 +40,24 @@ export class MemoryDisk implements Disk {
     } else if (!this.files.has(path)) {
       throw new FarshoreError('not-found', `${path} does not exist`);
     }
-    const present = (): Buffer => this.files.get(path) ?? Buffer.alloc(0);
+    const file = { path };
+    this.#open.push(file);
+    const present = (): Buffer => this.files.get(file.path) ?? Buffer.alloc(0);
     return {
       size: async () => present().length,
       read: async (into, position) => {
         present().copy(into, 0, position, position + into.length);
       },
       write: async (pieces, position) => {
-        this.before?.('write', path);
+        this.before?.('write', file.path);
         const data = Buffer.concat(pieces);
         const grown = Buffer.alloc(Math.max(present().length, position + data.length));
         present().copy(grown);
         data.copy(grown, position);
-        this.files.set(path, grown);
+        this.files.set(file.path, grown);
       },
       sync: async () => {
-        this.before?.('sync', path);
+        this.before?.('sync', file.path);
       },
       close: async () => undefined,
     };
@@ -62,6 +67,7 @@ export class MemoryDisk implements Disk {
     this.before?.('rename', to);
     this.files.set(to, this.files.get(from) ?? Buffer.alloc(0));
     this.files.delete(from);
+    for (const file of this.#open) if (file.path === from) file.path = to;
   }
 
   async remove(path: string): Promise<void> {

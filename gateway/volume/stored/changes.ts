@@ -1,12 +1,12 @@
 import { invariant } from '../../base/errors.ts';
 import type { Disk } from '../../base/disk.ts';
-import type { BlockCount, BlockNumber, Epoch, WallMillis, WriteSeq } from '../../base/units.ts';
+import type { BlockCount, BlockNumber, ByteCount, Epoch, WallMillis, WriteSeq } from '../../base/units.ts';
 import { Mutex } from '../../cache/mutex.ts';
 import type { BlockRange } from '../../cache/unmap-payload.ts';
 import type { VolumeRef } from '../../cloud/version-log.ts';
 import { decodeSegmentHeader } from '../../format/segment.ts';
 import { BlockBits, PAGE_BLOCKS } from './block-bits.ts';
-import { CopyJournal } from './copy-journal.ts';
+import { CopyJournal, journalDamaged } from './copy-journal.ts';
 import type { Image } from './image.ts';
 import { MarkPages } from './mark-pages.ts';
 import { journalPath, marksPath, type ChangedSince } from './stored-state.ts';
@@ -28,8 +28,12 @@ export class Changes {
   readonly #journalPath: string;
   readonly #epoch: Epoch;
   #journal: CopyJournal;
-  /** A sync of the journal has failed: nobody knows what of it is on the disk. */
+  /** A sync of the journal has failed, or not all of it could be read: nobody knows what of it is on the disk. */
   #isJournalDoubtful = false;
+  /** How far it is durable: bits were cleared by what it has up to there. */
+  #settledEnd: ByteCount = 0;
+  /** What was found damaged at the start, for the log. */
+  problem: string | undefined;
   readonly #image: Sized;
   readonly #pages: MarkPages;
   readonly #files = new Mutex();
@@ -72,15 +76,16 @@ export class Changes {
   static async load(disk: Disk, ref: VolumeRef, record: ChangedSince, image: Sized, epoch: Epoch): Promise<Changes> {
     const todo = new BlockBits();
     const { generation, isFull } = record;
-    const { blocks: volumeBlocks } = image;
-    const pages = await MarkPages.load(disk, marksPath(ref, record.generation), generation, isFull, volumeBlocks, todo);
     const copied: BlockRange[] = [];
-    const journal = await CopyJournal.load(disk, journalPath(ref, record.generation), generation, epoch, (bytes) => {
+    const journal = await CopyJournal.load(disk, journalPath(ref, generation), generation, epoch, (bytes) => {
       const header = decodeSegmentHeader(bytes);
       invariant(!('needBytes' in header), 'the journal holds whole headers');
       copied.push(...header.extents, ...header.unmaps);
     });
+    const what = { generation, isFull, volumeBlocks: image.blocks, journalEnd: journal.end };
+    const pages = await MarkPages.load(disk, marksPath(ref, generation), what, todo);
     const changes = new Changes({ disk, ref, epoch }, record, image, pages, journal);
+    changes.#settledEnd = journal.end;
     changes.#todo = todo;
     for (let at = todo.next(0); at !== undefined;) {
       const count = todo.run(at, PAGE_BLOCKS);
@@ -88,6 +93,11 @@ export class Changes {
       at = todo.next(at + count);
     }
     for (const { block, count } of copied) changes.#marked.add(block, count);
+    if (pages.needed > journal.end) {
+      changes.problem = journalDamaged(changes.#journalPath, journal.end, pages.needed).message;
+      // Before anything is appended: the journal may get as long as it was, and the pages would seem to rest on that.
+      await changes.save();
+    }
     return changes;
   }
 
@@ -105,10 +115,21 @@ export class Changes {
     return this.#todo.size + this.#held.size;
   }
 
-  /** Headers of the segments that were copied, one behind the other, in portions; and how many there are. */
+  /**
+   * Headers of the segments that were copied, one behind the other, in portions; and how many there are. Rejects with `stopped` when the
+   * journal is damaged: what cannot be read is to be copied again after the next `settle`.
+   */
   async copiedHeaders(visit: (headers: Buffer) => Promise<void>): Promise<number> {
-    await this.#journal.portions(visit);
-    return this.#journal.records;
+    const journal = this.#journal;
+    let isWhole = false;
+    try {
+      await journal.portions(visit);
+      isWhole = true;
+    } finally {
+      // The next settle finds out what is left of it.
+      if (!isWhole && journal === this.#journal) this.#isJournalDoubtful = true;
+    }
+    return journal.records;
   }
 
   get hasTodo(): boolean {
@@ -175,6 +196,7 @@ export class Changes {
       this.#isJournalDoubtful = true;
       await this.#journal.sync();
       this.#isJournalDoubtful = false;
+      this.#settledEnd = this.#journal.end;
       this.#appended = [];
       for (const { block, count } of settled) {
         this.#held.remove(block, count);
@@ -215,10 +237,29 @@ export class Changes {
       this.#epoch,
       () => undefined,
     );
-    this.#isJournalDoubtful = false;
-    this.giveBack(this.#appended);
-    this.#appended = [];
-    await old.close();
+    try {
+      this.giveBack(this.#appended);
+      this.#appended = [];
+      // Bits were cleared by what is gone now. Of which blocks nobody knows.
+      if (this.#journal.end < this.#settledEnd) this.#copyAllAgain();
+      this.#settledEnd = this.#journal.end;
+      // As at the start: the pages may not seem to rest on what is appended.
+      await this.#writePages();
+      await this.#pages.sync();
+      this.#isJournalDoubtful = false;
+    } finally {
+      await old.close();
+    }
+  }
+
+  /** Everything that no version has, but for what is being copied at this moment. */
+  #copyAllAgain(): void {
+    for (const number of this.#marked.pages()) {
+      const held = this.#held.page(number);
+      const words = this.#marked.page(number)?.map((word, at) => word & ~(held?.[at] ?? 0));
+      if (words !== undefined) this.#todo.addPage(number, words);
+      this.#changedPages.add(number);
+    }
   }
 
   async #writePages(): Promise<void> {
@@ -226,7 +267,7 @@ export class Changes {
     for (const number of due) {
       this.#changedPages.delete(number);
       try {
-        await this.#pages.write(number, this.#bitsOf(number));
+        await this.#pages.write(number, this.#settledEnd, this.#bitsOf(number));
       } catch (error) {
         for (const each of due) this.#changedPages.add(each);
         throw error;

@@ -154,6 +154,7 @@ export async function bindImage(
     ...{ bytes, resizeTo, pool, number, destagedThrough, lastGeneration, changes: record, clean: undefined },
   };
   const changes = record && (await Changes.load(deps.disk, ref, record, image, opened.epoch));
+  if (changes?.problem !== undefined) deps.log.warn({ volume: ref.volume }, changes.problem);
   try {
     await saveStoredState(deps.disk, ref, state);
     await removeGenerations(deps.disk, ref, record?.generation);
