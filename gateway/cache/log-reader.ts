@@ -56,13 +56,19 @@ export function openLogReader(disk: Disk): CacheLogReader {
     open.set(number, chunk);
     chunk.users++;
     try {
-      return await use(await chunk.file, chunk);
-    } catch (error) {
-      // A chunk that could not be opened is tried anew next time.
-      if (chunk.generation === 0) open.delete(number);
-      throw error;
+      return await use(await fileOf(number, chunk), chunk);
     } finally {
       chunk.users--;
+    }
+  }
+
+  /** A chunk that could not be opened is tried anew next time. */
+  async function fileOf(number: number, chunk: OpenChunk): Promise<DiskFile> {
+    try {
+      return await chunk.file;
+    } catch (error) {
+      if (open.get(number) === chunk) open.delete(number);
+      throw error;
     }
   }
 

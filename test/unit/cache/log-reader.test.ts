@@ -84,3 +84,39 @@ test('a read whose other half was refused is waited for: nothing arrives in the 
     expect(into.subarray(at * BLOCK, (at + 1) * BLOCK).equals(Buffer.alloc(BLOCK, slot))).toBe(true);
   await reader.close();
 });
+
+/** Gives headers, and no slot; counts the handles it has given out and not got back. */
+class RefusingDisk extends MemoryDisk {
+  handles = 0;
+
+  override async open(path: string, mode: OpenMode): Promise<DiskFile> {
+    const file = await super.open(path, mode);
+    if (mode !== 'read') return file;
+    this.handles++;
+    return {
+      size: () => file.size(),
+      write: (pieces, position) => file.write(pieces, position),
+      sync: () => file.sync(),
+      close: () => {
+        this.handles--;
+        return file.close();
+      },
+      read: (into, position) =>
+        position === 0 ? file.read(into, position) : Promise.reject(new FarshoreError('stopped', 'EIO')),
+    };
+  }
+}
+
+// The blocks are tried again and again, each slot by itself: with a handle left behind each time the process would soon have none.
+test('a chunk whose slots the disk refuses is kept open with one handle', async () => {
+  const disk = new RefusingDisk();
+  await diskWithChunk(disk);
+  const slots = Float64Array.from({ length: COUNT }, (_, at) => GEOMETRY.firstSlot + at);
+  const reader = openLogReader(disk);
+  const places = slots.map((slot) => placeOf(0, slot));
+  for (let attempt = 0; attempt < 3; attempt++)
+    expect(await reader.readBlocks(places, slots, slots, Buffer.alloc(COUNT * BLOCK))).toHaveLength(COUNT);
+  expect(disk.handles).toBe(1);
+  await reader.close();
+  expect(disk.handles).toBe(0);
+});
