@@ -346,10 +346,15 @@ export class ChunkPool {
    * would have left it: the marks say what of it still counts. Its number is not used again by this process, which grows no more.
    */
   async #remove(chunk: Chunk): Promise<boolean> {
-    const { disk, clock } = this.#deps;
+    const { disk, clock, diary } = this.#deps;
     const isGone = await this.#emptied(chunk, async () => {
       await disk.remove(chunkPath(chunk.number));
-      await disk.syncDirectory(CACHE_DIRECTORY);
+      try {
+        await disk.syncDirectory(CACHE_DIRECTORY);
+      } catch (error) {
+        // The file is gone all the same: what is written to it from now on nobody would ever find.
+        diary.warn({ chunk: chunk.number, reason: describeError(error) }, 'the removal of a chunk may not last');
+      }
     });
     if (!isGone) return false;
     this.#chunks.delete(chunk.number);

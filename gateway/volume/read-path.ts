@@ -278,13 +278,10 @@ export class ReadPath {
       if (count > 1) {
         // Find out which of them it is.
         for (let at = 0; at < count; at++) {
-          await this.#readLog(
-            block + at,
-            place + at,
-            1,
-            into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE),
-            attempt,
-          );
+          const one = into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE);
+          // Its chunk may have gone meanwhile, file and all.
+          if (index.place(block + at) === place + at) await this.#readLog(block + at, place + at, 1, one, attempt);
+          else await this.#readElsewhere(block + at, place + at, one, attempt + 1);
         }
         return;
       }

@@ -93,4 +93,49 @@ describe('a cache log that is to be smaller than it was', () => {
     for (let block = 1; block < BEFORE * A_CHUNK; block += 50)
       expect(await bench.byteOf(block)).toBe(1 + ((block - (block % 64)) % 200));
   });
+
+  it('answers a read that its disk refuses when the chunk has gone meanwhile', async () => {
+    const bench = await filled();
+    await bench.stop();
+    Object.assign(bench.options, { chunks: AFTER });
+    await bench.start();
+    expect(within(bench)).toBe(false);
+    // In the one chunk that is still to go.
+    const block = 8 * A_CHUNK + 200;
+    bench.disk.faults.slowness = 1e5;
+    const first = bench.disk.calls;
+    const reading = Promise.resolve(bench.volume.read(block, 2));
+    const last = bench.disk.calls;
+    expect(last - first).toBe(2);
+    bench.disk.faults.slowness = 1;
+    bench.disk.setProbe({ fault: ({ n }) => (n > first && n <= last ? 'EIO' : undefined) });
+    const content = Buffer.concat(await bench.settle(reading));
+    expect(within(bench)).toBe(true);
+    const expected = [block, block + 1].map((each) => 1 + ((each - (each % 64)) % 200));
+    expect([content[0], content[4096]]).toEqual(expected);
+  });
+
+  it('writes nothing into a chunk whose file is gone, although the disk could not say that it is', async () => {
+    const bench = await filled();
+    await bench.stop();
+    Object.assign(bench.options, { chunks: AFTER });
+    let isRemoved = false;
+    bench.disk.setProbe({
+      done: ({ kind, path }) => {
+        isRemoved ||= kind === 'rm' && path.endsWith('.chunk');
+      },
+      fault: ({ kind, path }) => (isRemoved && kind === 'syncdir' && path === 'cache' ? 'ENOSPC' : undefined),
+    });
+    await bench.start();
+    expect(isRemoved).toBe(true);
+    for (let block = 0; block < 6 * A_CHUNK; block += 64) await bench.write(block, 7, 64);
+    await bench.flush();
+    bench.crash('process');
+    bench.disk.setProbe(undefined);
+    await bench.start();
+    for (let block = 0; block < 6 * A_CHUNK; block += 64)
+      expect([block, await bench.byteOf(block)]).toEqual([block, 7]);
+    await bench.pass(60_000);
+    expect(within(bench)).toBe(true);
+  });
 });
