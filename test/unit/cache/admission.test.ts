@@ -123,9 +123,11 @@ describe('back-pressure', () => {
   it('lets a writer settle where its writes come in as fast as the cloud takes them, without one of them being refused', async () => {
     for (const perSecond of [50, 200, 1_000]) {
       const cache = new Cache('v');
-      await load(cache, 32, perSecond, 300_000);
+      // One and a half times as long as the cloud needs for all of it: it has settled then, and a quick cloud is not simulated for longer than a slow one.
+      const settledMs = 1.5 * (TOTAL / perSecond) * 1_000;
+      await load(cache, 32, perSecond, settledMs);
       const before = cache.dirty;
-      const delays = await load(cache, 32, perSecond, 330_000);
+      const delays = await load(cache, 32, perSecond, settledMs + 30_000);
       // 30 s: as much has come in as has gone out, and the cache is neither idle nor full.
       expect(Math.abs(delays.length / 30 - perSecond) / perSecond).toBeLessThan(0.1);
       expect(Math.abs(cache.dirty - before)).toBeLessThan(TOTAL / 50);
