@@ -172,9 +172,9 @@ export class BlockState {
     );
   }
 
-  /** Whether blocks that are not mapped may not be written now. */
-  get isFull(): boolean {
-    return this.log.index.dirtyBlocks >= this.dirtyLimit;
+  /** Whether so many blocks that are not mapped may not be written now. */
+  isFullFor(count: BlockCount): boolean {
+    return this.log.index.dirtyBlocks + this.#staged.size + count > this.dirtyLimit;
   }
 
   // ---- writes and unmaps

@@ -97,7 +97,7 @@ export class Quota {
   }
 
   /**
-   * For a write to a volume that is full: resolves when all the blocks are mapped already, or there is room after all. Rejects with `full`, and as the
+   * For a write that the quota has no room for: resolves when all the blocks are mapped already, or there is room after all. Rejects with `full`, and as the
    * remote does, which is asked about blocks that are not cached.
    */
   async admit(block: BlockNumber, count: BlockCount): Promise<void> {
@@ -105,12 +105,12 @@ export class Quota {
     if (await this.#isMapped(block, count)) return;
     if (this.#isStale && clock.monotonicMs() - this.#countedMs >= RECOUNT_MS) await this.#count();
     else await this.#counting;
-    if (!state.isFull) return;
+    if (!state.isFullFor(count)) return;
     // What was unmapped counts when it is in a version.
     state.log.onPressure();
     throw new FarshoreError(
       'full',
-      `the quota of the volume (${(this.#limit ?? 0) * BLOCK_SIZE} bytes) is used up; unmap what is not needed (fstrim, blkdiscard), or raise it with: farshore volume quota`,
+      `the quota of the volume (${(this.#limit ?? 0) * BLOCK_SIZE} bytes) has no room for it; unmap what is not needed (fstrim, blkdiscard), or raise it with: farshore volume quota`,
     );
   }
 

@@ -67,7 +67,8 @@ export class WritePath {
   start(from: ByteCount, pieces: readonly Buffer[], end: WriteEnd): void {
     let bytes = 0;
     for (const piece of pieces) bytes += piece.length;
-    if (this.#state.isFull) tellWhenDone(this.#writeWhenAdmitted(from, bytes, pieces), end);
+    if (this.#state.isFullFor(Math.ceil(bytes / BLOCK_SIZE)))
+      tellWhenDone(this.#writeWhenAdmitted(from, bytes, pieces), end);
     else this.#start(from, bytes, pieces, end);
   }
 
@@ -94,7 +95,7 @@ export class WritePath {
     const block = from / BLOCK_SIZE;
     const count = bytes / BLOCK_SIZE;
     if (this.#check() !== undefined || this.#state.beyondEnd(block, count) !== undefined) return false;
-    if (this.#state.isFull || !this.#locks.isFree(block, count)) return false;
+    if (this.#state.isFullFor(count) || !this.#locks.isFree(block, count)) return false;
     if (!this.#state.reserveAtOnce(count)) return false;
     this.#gathered.open += 1;
     this.#stage(block, count, [data], this.#gathered);

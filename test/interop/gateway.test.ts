@@ -278,6 +278,7 @@ describe('one gateway, as its administrator uses it', () => {
     expect(farshore('volume', 'quota', 'thin', 'none', '--config', configFile).stdout).not.toContain('quota');
     await again.write((32 * MIB) / 512, randomBytes(8 * MIB));
     await again.close();
+    await site.gateway.call('flush', { name: 'thin' });
   });
 
   it('asks nothing of S3 and renews its lease once in ten seconds while idle', async () => {

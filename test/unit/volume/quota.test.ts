@@ -39,6 +39,20 @@ describe('a volume with a quota', () => {
     expect(bench.volume.space()).toMatchObject({ bytes: bytes(100), lowBytes: bytes(80) });
   });
 
+  it('takes nothing of a write that it has no room for, however many come at once', async () => {
+    const bench = await benchWithQuota();
+    await bench.write(0, 1, 90);
+    await expect(bench.write(500, 2, 20)).rejects.toMatchObject(FULL);
+    expect(await bench.byteOf(500)).toBe(0);
+    await bench.write(500, 2, 10);
+    await bench.flushRemote();
+    const other = await benchWithQuota();
+    const outcomes = await Promise.allSettled(Array.from({ length: 20 }, (_, at) => other.write(at * 10, 1, 10)));
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(10);
+    await other.flushRemote();
+    expect([bench.shore.blocks.size, other.shore.blocks.size]).toEqual([100, 100]);
+  });
+
   it('has room again when something was unmapped and that is in a version', async () => {
     const bench = await benchWithQuota();
     await bench.write(0, 1, 100);
