@@ -5,6 +5,7 @@ import { BLOCK_SIZE, MIB } from '../../gateway/base/units.ts';
 import { CacheLog } from '../../gateway/cache/cache-log.ts';
 import { openLogReader } from '../../gateway/cache/log-reader.ts';
 import type { CacheSettings } from '../../gateway/cache/settings.ts';
+import { patientReader } from '../../gateway/replication/patient-reader.ts';
 import type { OpenVolumeRequest } from '../../gateway/volume/open-volume.ts';
 import type { ScrubSettings } from '../../gateway/volume/scrubber.ts';
 import { prepareImage } from '../../gateway/volume/stored/prepare-image.ts';
@@ -32,6 +33,8 @@ export interface BenchOptions {
   /** How long the remote takes for everything; otherwise it varies. */
   readonly remoteMs?: number;
   readonly scrub?: ScrubSettings;
+  /** What the remote reads of the log is tried several times, as the real one does. */
+  readonly patientReads?: boolean;
   /** The volume has an image, on the same disk. */
   readonly stored?: boolean;
   /** What the image has before the volume is made from it. */
@@ -94,9 +97,10 @@ export class VolumeBench {
     const clock = this.clock.forLife(this.life, 0);
     const random = this.random.split(`process ${this.shore.epoch}`);
     const cache = await CacheLog.open({ disk, clock, random, log: silentLog }, this.settings);
+    const reader = openLogReader(disk);
     const remote = new MemoryRemote(
       this.shore,
-      openLogReader(disk),
+      this.options.patientReads === true ? patientReader(reader, clock, new AbortController().signal) : reader,
       clock,
       () => this.options.remoteMs ?? 0.5 + random.fraction() * 4,
     );

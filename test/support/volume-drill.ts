@@ -54,7 +54,7 @@ export class VolumeDrill {
   constructor(options: DrillOptions) {
     this.#options = options;
     this.#random = new SimRandom(`drill ${options.seed}`);
-    this.bench = new VolumeBench(options);
+    this.bench = new VolumeBench({ ...options, patientReads: options.faults !== undefined });
     this.#perBlock = 4096 / SECTOR;
     this.#sectors = (options.volumeBlocks ?? 4096) * this.#perBlock;
     this.#durable = new Uint32Array(this.#sectors);
@@ -74,6 +74,8 @@ export class VolumeDrill {
       this.#fail();
       for (let step = 0; step < this.#options.steps && !this.#stopped; step++) await this.#step();
       this.#heal();
+      // The log has stopped, though nobody may have been told yet, and what was written before is not on the disk.
+      if (this.bench.disk.failedSyncs > 0) this.#stopped = true;
       if (random.chance(0.15) && !this.#stopped) {
         await this.bench.stop();
         this.#settleAt(this.#answered);
@@ -124,6 +126,7 @@ export class VolumeDrill {
       await this.bench.start();
     }
     this.#heal();
+    this.bench.disk.failedSyncs = 0;
     if (this.#keepAnswered) this.#settleAt(this.#answered);
     this.#keepAnswered = false;
   }
