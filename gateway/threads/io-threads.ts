@@ -111,9 +111,10 @@ export class IoThreads implements SessionsControl {
         const answer = await ask(thread);
         if (answer !== undefined) resolve(answer);
       });
-      Promise.all(all).then(() => {
+      void Promise.allSettled(all).then((outcomes) => {
+        for (const outcome of outcomes) if (outcome.status === 'rejected') reject(outcome.reason as Error);
         resolve(undefined);
-      }, reject);
+      });
     });
   }
 

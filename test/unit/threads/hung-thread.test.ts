@@ -12,6 +12,7 @@ import { endHung, HUNG_EXIT_CODE } from '../../../gateway/threads/end-hung.ts';
 import { ioProxy } from '../../../gateway/threads/io-proxy.ts';
 import type { IoThread } from '../../../gateway/threads/io-thread.ts';
 import { IoThreads } from '../../../gateway/threads/io-threads.ts';
+import type { SeenSession } from '../../../gateway/sessions-control.ts';
 import { PromptClock } from '../../support/prompt-clock.ts';
 
 /** The thread is stuck in a loop, or waits for ever in a system call: it takes messages and answers none. */
@@ -37,6 +38,19 @@ describe('a thread that hangs', () => {
   it('does not keep the session of another thread from being found and ended', async () => {
     expect(await threads().session(2)).toMatchObject({ tsih: 2 });
     expect(await threads().endSession(2)).toEqual({ unsettled: [] });
+  });
+
+  it('does not answer for another one that takes longer to find the session than it took to be given up', async () => {
+    const seen = { tsih: 9 } as unknown as SeenSession;
+    const late = {
+      number: 1,
+      session: () => new Promise((resolve) => setImmediate(resolve, seen)),
+    } as unknown as IoThread;
+    const gone = {
+      number: 0,
+      session: () => Promise.reject(new FarshoreError('retry', 'it does not answer')),
+    } as unknown as IoThread;
+    expect(await new IoThreads([gone, late], 2, { volumes: [] }).session(9)).toBe(seen);
   });
 
   it('is told by status, with its volumes, beside what the others have to tell', async () => {
