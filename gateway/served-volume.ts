@@ -173,6 +173,8 @@ export class ServedVolume {
     const { item, remote } = state.opened;
     let status: Awaited<ReturnType<VolumeControl['status']>>;
     const counted = this.#deps.targets.sessions(item);
+    // When there is no status nobody waits for it.
+    counted.catch(() => undefined);
     try {
       status = await state.opened.status();
     } catch (error) {

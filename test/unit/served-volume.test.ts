@@ -98,6 +98,37 @@ describe('a volume that is closed', () => {
   });
 });
 
+describe('a volume whose thread is closed while its report is asked for', () => {
+  // What nobody waits for any more must not end the process in the midst of a stop.
+  it('has none, and leaves no rejection behind that nobody hears of', async () => {
+    const closed = new FarshoreError('stopped', 'I/O thread 1 was closed');
+    const unheard: unknown[] = [];
+    const note = (reason: unknown): void => void unheard.push(reason);
+    process.on('unhandledRejection', note);
+    const served = new ServedVolume(
+      {
+        clock: new PromptClock(),
+        log: silentLog,
+        targets: { ...targets, sessions: () => Promise.resolve().then(() => Promise.reject(closed)) },
+        gateway: 'g',
+        openVolume: () =>
+          Promise.resolve({
+            // No more than a report needs of them.
+            item: { targetName: 't' } as VolumeItem,
+            status: () => Promise.reject(closed),
+          } as unknown as VolumeControl),
+      },
+      { name: 'v', lineage: 'l', volume: 'l' },
+      {},
+    );
+    await served.firstAttempt;
+    await expect(served.report()).rejects.toBe(closed);
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('unhandledRejection', note);
+    expect(unheard).toEqual([]);
+  });
+});
+
 describe('a volume that another gateway has taken over', () => {
   it('refuses what would be changed of it here, and says where it is in force', async () => {
     const failing = (kind: 'fenced' | 'stopped'): ServedVolume =>
