@@ -3,6 +3,7 @@ import { isKind } from '../base/errors.ts';
 import type { WriteSeq } from '../base/units.ts';
 import type { Chunk } from './chunk.ts';
 import { isDescriptor, seqAt, volumeAt } from './descriptor.ts';
+import { allDone } from './lane.ts';
 import {
   DESCRIPTOR_BYTES,
   DESCRIPTOR_WORDS,
@@ -106,10 +107,11 @@ async function rewriteIfGood(op: LoggedOp, touched: Set<Chunk>): Promise<boolean
       throw error;
     }
     if (crc32(data) !== dataCrc) return false;
-    await Promise.all([
+    // Both, also when one fails: what lands later would land behind a recovery that is tried again.
+    await allDone(
       chunk.file.write([data], slotPosition(slot)),
       chunk.file.write([descriptor], descriptorPosition(slot)),
-    ]);
+    );
     touched.add(chunk);
   }
   return true;

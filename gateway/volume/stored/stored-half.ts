@@ -293,6 +293,8 @@ export class StoredHalf implements SettleGate, ImageBlocks {
     markAll: (mark: (block: BlockNumber, count: BlockCount) => void) => Promise<WriteSeq>,
   ): Promise<void> {
     return this.#marking.run(async () => {
+      // What was caught up with while this waited for its turn has let the sealer go on.
+      if (this.#changes === undefined) sealer.suspend();
       const changes = this.#changes ?? (await this.#begin(sealer.committed.throughSeq));
       try {
         const through = await markAll((block, count) => {
