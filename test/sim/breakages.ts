@@ -4,12 +4,15 @@ import { CacheLog } from '../../gateway/cache/cache-log.ts';
 import { KIND_FILL } from '../../gateway/cache/descriptor.ts';
 import { FillWriter, type Fill, type FillOwner } from '../../gateway/cache/fill-writer.ts';
 import { Lane } from '../../gateway/cache/lane.ts';
+import { PromisedEnd } from '../../gateway/cache/log-op.ts';
 import { placeOf } from '../../gateway/cache/layout.ts';
 import { PoolState } from '../../gateway/cache/pool-state.ts';
 import type { ObjectStore } from '../../gateway/cloud/object-store.ts';
 import type { VersionLog } from '../../gateway/cloud/version-log.ts';
 import type { RemoteBlocks, RemoteVolume } from '../../gateway/replication/remote-volume.ts';
 import { Sealer } from '../../gateway/volume/sealer.ts';
+import { Quota } from '../../gateway/volume/quota.ts';
+import { WritePath } from '../../gateway/volume/write-path.ts';
 import { BlockState, Miss } from '../../gateway/volume/block-state.ts';
 import { RangeLock } from '../../gateway/volume/range-lock.ts';
 import { RecoveredDirt } from '../../gateway/volume/recovered-dirt.ts';
@@ -24,7 +27,7 @@ import {
   reusingWithOldRecords,
   withImages,
 } from './broken-ports.ts';
-import { withChurn, withImage, withOverflow, withResizes, withScans, type Plan } from './plan.ts';
+import { withChurn, withImage, withOverflow, withQuota, withResizes, withScans, type Plan } from './plan.ts';
 import type { ProcessParts } from './sim-gateway.ts';
 import type { Breakage } from './sim-process.ts';
 import type { SimRandom } from './sim-random.ts';
@@ -183,6 +186,39 @@ export const BREAKAGES = {
     remote: (remote: RemoteVolume) => ({ ...whole(remote), nextMapped: () => Promise.resolve(undefined) }),
     plan: withResizes,
   },
+  'do half of a write that a full volume refuses': {
+    install: replacing(
+      WritePath.prototype,
+      'start',
+      (original) =>
+        function (this: WritePath, from, pieces, end) {
+          const data = Buffer.concat(pieces);
+          // Each half finds out for itself whether there is room.
+          const half = Math.floor(data.length / 8192) * 4096;
+          const ends = [new PromisedEnd(), new PromisedEnd()] as const;
+          if (half === 0) {
+            original.call(this, from, pieces, end);
+            return;
+          }
+          original.call(this, from, [data.subarray(0, half)], ends[0]);
+          original.call(this, from + half, [data.subarray(half)], ends[1]);
+          Promise.all(ends.map(({ promise }) => promise)).then(
+            () => {
+              end.writeEnded(undefined);
+            },
+            (error: unknown) => {
+              end.writeEnded(error instanceof Error ? error : new Error(String(error)));
+            },
+          );
+        },
+    ),
+    // Whatever else comes of halves: here only a refusal can show them.
+    plan: (plan: Plan, random: SimRandom) => quietWithQuota(plan, random),
+  },
+  'forget in the quota what was committed since it was counted': {
+    install: replacing(Quota.prototype, 'committed', () => () => undefined),
+    plan: (plan: Plan, random: SimRandom) => quietWithQuota(plan, random),
+  },
   'clear marks before what is copied is noted durably': {
     parts: (parts: ProcessParts) => ({
       ...parts,
@@ -229,6 +265,14 @@ export const BREAKAGES = {
     plan: withImageAnd({ powerCut: 12 }),
   },
 } as const satisfies Readonly<Record<string, Breakage>>;
+
+/** A volume with a quota that is written to undisturbed. */
+function quietWithQuota(plan: Plan, random: SimRandom): Plan {
+  const weights = { ...Object.fromEntries(Object.keys(plan.weights).map((trouble) => [trouble, 0])), wait: 1 };
+  const quiet = { ...plan, image: 'none' as const, gateways: 1, weights: { ...plan.weights, ...weights } };
+  const many = withQuota(quiet, random);
+  return { ...many, workload: { ...many.workload, mostBlocks: 16, weights: { ...many.workload.weights, unmap: 2 } } };
+}
 
 /** Worlds of stored volumes whose log overflows, with that happening often. */
 function withImageAnd(weights: Partial<Plan['weights']>): (plan: Plan, random: SimRandom) => Plan {

@@ -3,6 +3,7 @@ import type { VersionItem } from '../../gateway/cloud/version-log.ts';
 import { EMPTY_CHAIN, chainAfter, decodeRecord, type VersionRecord } from '../../gateway/format/version-record.ts';
 import { Violation, type History, type Op } from './history.ts';
 import { checkImage } from './sim-image.ts';
+import { checkQuota } from './quotas.ts';
 import type { SimGateway } from './sim-gateway.ts';
 import type { World } from './world.ts';
 
@@ -25,6 +26,7 @@ export async function checkEnd(world: World): Promise<void> {
   const { line } = gateway;
   if (line === undefined) throw new Violation('a serving gateway without a history');
   await checkAtRest(world, gateway);
+  await checkQuota(world, gateway, (await world.restore()).values);
   const newest = await world.restore({ verify: true });
   matchAll(world, line, newest.values);
   world.sizes.check('the newest version', newest.bytes);

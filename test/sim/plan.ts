@@ -1,3 +1,4 @@
+import type { BlockCount } from '../../gateway/base/units.ts';
 import { chooseShape, type VolumeShape } from './areas.ts';
 import { HEALTHY_CLOUD, type CloudFaults } from './sim-cloud.ts';
 import type { SimRandom } from './sim-random.ts';
@@ -54,6 +55,8 @@ export interface Plan {
   readonly versionSamples: number;
   /** `made`: the volume has an image from the first start on. `seeded`: it is made from an image that has something in it. */
   readonly image: 'none' | 'made' | 'seeded';
+  /** Quotas in blocks: the first is there from the creation on, and it is changed to these and none. Empty: never any. */
+  readonly quotas: readonly BlockCount[];
 }
 
 const CALM: Readonly<Record<Trouble, number>> = {
@@ -102,6 +105,8 @@ const MANY_STORED_BLOCKS = 33_000;
 const CHURN_CHANCE = 0.01;
 /** One in so many has a volume whose size changes. */
 const RESIZE_CHANCE = 0.25;
+/** One in so many has a quota. */
+const QUOTA_CHANCE = 0.2;
 /** And so many of a hundred have a stored volume. */
 const STORED_CHANCE = 0.15;
 
@@ -110,7 +115,9 @@ export function makePlan(random: SimRandom): Plan {
   const stored = random.split('stored');
   if (stored.chance(STORED_CHANCE)) return withImage(mixed, stored);
   const resizing = random.split('resize');
-  const plan = resizing.chance(RESIZE_CHANCE) ? withResizes(mixed) : mixed;
+  const sized = resizing.chance(RESIZE_CHANCE) ? withResizes(mixed) : mixed;
+  const quota = random.split('quota');
+  const plan = quota.chance(QUOTA_CHANCE) ? withQuota(sized, quota) : sized;
   if (!random.chance(CHURN_CHANCE)) return plan;
   const churn = withChurn(plan, random.split('churn'));
   const kind = random.pick(['churn', 'moves', 'scans']);
@@ -122,6 +129,16 @@ export function makePlan(random: SimRandom): Plan {
 export function withResizes(plan: Plan): Plan {
   const { workload } = plan;
   return { ...plan, workload: { ...workload, weights: { ...workload.weights, resize: 0.6 } } };
+}
+
+/** The volume has a quota below what is written, which is changed now and then. */
+export function withQuota(plan: Plan, random: SimRandom): Plan {
+  const { workload, shape } = plan;
+  const written = shape.areas.reduce((sum, { blocks }) => sum + blocks, 0);
+  const quotas = [0.3, 0.6, 0.9].map((share) => Math.ceil(share * written));
+  const [low = 1, ...others] = quotas;
+  const inOrder = random.chance(0.5) ? quotas : [...others, low];
+  return { ...plan, quotas: inOrder, workload: { ...workload, weights: { ...workload.weights, quota: 0.2 } } };
 }
 
 /** Of a world with churn: areas are read from one end to the other, so that the volume reads ahead what is written meanwhile. */
@@ -234,6 +251,7 @@ function makeMixedPlan(random: SimRandom): Plan {
       weights: {
         scan: 0,
         resize: 0,
+        quota: 0,
         read: random.pick([2, 6]),
         write: 10,
         fua: random.pick([0, 1]),
@@ -257,5 +275,6 @@ function makeMixedPlan(random: SimRandom): Plan {
     versionSamples: 2,
     heldBlocks: random.pick([8, 65_536]),
     image: 'none',
+    quotas: [],
   };
 }

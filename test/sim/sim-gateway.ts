@@ -1,11 +1,13 @@
 import type { Clock } from '../../gateway/base/clock.ts';
 import type { Disk } from '../../gateway/base/disk.ts';
 import type { ImageStore } from '../../gateway/base/image.ts';
+import type { BlockCount, ByteCount } from '../../gateway/base/units.ts';
 import type { VolumeRef } from '../../gateway/cloud/version-log.ts';
 import type { OpenedRemote } from '../../gateway/replication/remote-volume.ts';
 import type { CloudFaults, CloudPorts } from './sim-cloud.ts';
 import type { Life } from './sim-clock.ts';
 import type { History } from './history.ts';
+import type { SeenCount } from './quotas.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimRandom } from './sim-random.ts';
 import type { Workload, WorkloadDevice } from './workload.ts';
@@ -34,6 +36,12 @@ export interface RunningVolume {
   readonly figures: () => { readonly moved: number; readonly ahead: number; readonly repaired: number };
   /** What is none of it there when nobody is at work and everything is replicated. */
   readonly underWay: () => Readonly<Record<'waiting' | 'reserved' | 'ahead' | 'dirty' | 'inFlight', number>>;
+  /** In the table first, then in force. Rejects as the table does. */
+  readonly changeQuota: (bytes: ByteCount | undefined) => Promise<void>;
+  /** The newest count of mapped blocks that the remote has answered. */
+  readonly seenCount: () => SeenCount | undefined;
+  /** What the volume says is mapped; undefined: it has no quota, or does not know yet. */
+  readonly countedBlocks: () => BlockCount | undefined;
   readonly close: () => Promise<void>;
 }
 

@@ -1,3 +1,4 @@
+import { FarshoreError } from '../../gateway/base/errors.ts';
 import { silentLog, type Log } from '../../gateway/base/log.ts';
 import { BLOCK_SIZE, MIB } from '../../gateway/base/units.ts';
 import { CacheLog } from '../../gateway/cache/cache-log.ts';
@@ -9,6 +10,7 @@ import { RemoteVolumeEngine } from '../../gateway/replication/remote-volume-engi
 import type { RemoteVolume } from '../../gateway/replication/remote-volume.ts';
 import { Volume } from '../../gateway/volume/volume.ts';
 import type { Plan } from './plan.ts';
+import type { SeenCount } from './quotas.ts';
 import type { SimRandom } from './sim-random.ts';
 import type { ProcessParts, RunningVolume, StartProcess } from './sim-gateway.ts';
 
@@ -61,7 +63,29 @@ async function openVolume(
     },
     { foldAt: { segments: plan.foldAtSegments, versions: 1000, inlineBytes: MIB, ranges: 1000 } },
   );
-  const remote = observed(breakage.remote?.(engine, parts) ?? engine, parts);
+  const counts: { seen?: SeenCount; readonly underWay: Set<number[]> } = { underWay: new Set() };
+  const observedCount = async (count: () => Promise<number>): Promise<number> => {
+    const beganMs = clock.monotonicMs();
+    const dirty = serving.volume?.status().dirtyBlocks ?? plan.shape.blocks;
+    const inBatches = [...counts.underWay].reduce((sum, [blocks = 0]) => sum + blocks, 0);
+    const mapped = await count();
+    counts.seen = { mapped, beganMs, besides: dirty + inBatches };
+    return mapped;
+  };
+  const unobserved = breakage.remote?.(engine, parts) ?? engine;
+  const remote: RemoteVolume = {
+    ...observed(unobserved, parts),
+    countMapped: () => observedCount(() => unobserved.countMapped()),
+    commit: async (batch) => {
+      const mine = [batch.blocks.length];
+      counts.underWay.add(mine);
+      try {
+        return await unobserved.commit(batch);
+      } finally {
+        counts.underWay.delete(mine);
+      }
+    },
+  };
   const settings = { rpoMs: plan.rpoSeconds * 1000, hydrate: plan.hydrate, heldBlocks: plan.heldBlocks };
   let volume: Volume;
   try {
@@ -94,6 +118,18 @@ async function openVolume(
       const { waitingWrites: waiting, reservedBytes: reserved } = cache.status();
       const { dirtyBlocks: dirty, batchesInFlight: inFlight } = volume.status();
       return { waiting, reserved, ahead: cache.aheadBudget.underWay, dirty, inFlight };
+    },
+    changeQuota: async (bytes) => {
+      const { epoch } = engine;
+      const outcome =
+        epoch === undefined ? 'conflict' : await cloud.log.changeVolume(ref, epoch, { quotaBytes: bytes ?? null });
+      if (outcome === 'conflict') throw new FarshoreError('retry', 'the quota is changed by the next owner');
+      volume.setQuota(bytes);
+    },
+    seenCount: () => counts.seen,
+    countedBlocks: () => {
+      const bytes = volume.space()?.mappedBytes;
+      return bytes === undefined ? undefined : bytes / BLOCK_SIZE;
     },
     close: async () => {
       await volume.close();

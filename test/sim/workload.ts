@@ -1,18 +1,21 @@
 import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError, isKind } from '../../gateway/base/errors.ts';
-import type { ByteCount } from '../../gateway/base/units.ts';
+import { BLOCK_SIZE, type ByteCount } from '../../gateway/base/units.ts';
 import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, sizesOf, type VolumeShape } from './areas.ts';
 import { noteDurable, Violation, type History, type Op, type SectorSpan } from './history.ts';
+import type { Plan } from './plan.ts';
+import { blocksOf, QuotaInForce, type QuotaBlocks, type Quotas } from './quotas.ts';
 import { SECTOR } from './sim-file.ts';
+import type { RunningVolume } from './sim-gateway.ts';
 import type { SimRandom } from './sim-random.ts';
 import type { Sizes } from './sizes.ts';
 import { describeSector, readStamp, stampRange } from './stamp.ts';
 
-export function newCounts(): Record<Action | 'refused' | 'resized', number> {
+export function newCounts(): Record<Action | 'refused' | 'resized' | 'full', number> {
   return {
     ...{ read: 0, scan: 0, write: 0, fua: 0, zero: 0, unmap: 0, wideUnmap: 0, flush: 0, flushRemote: 0 },
-    ...{ resize: 0, refused: 0, resized: 0 },
+    ...{ resize: 0, quota: 0, refused: 0, resized: 0, full: 0 },
   };
 }
 
@@ -25,8 +28,10 @@ export interface WorkloadWorld {
   note(text: string): void;
   /** Whether disks have refused reads, or given other bits than were written. */
   readonly mayLose: boolean;
-  readonly work: Record<Action | 'refused' | 'resized', number>;
+  readonly work: Record<Action | 'refused' | 'resized' | 'full', number>;
   readonly sizes: Sizes;
+  readonly quotas: Quotas;
+  readonly plan: Pick<Plan, 'quotas'>;
   readonly shape: VolumeShape;
   /** Number of the volume in stamps. */
   readonly volumeTag: number;
@@ -47,7 +52,7 @@ const TIRED = 50;
 const RETRY_MS = 500;
 
 export type Action =
-  'read' | 'scan' | 'write' | 'fua' | 'zero' | 'unmap' | 'wideUnmap' | 'flush' | 'flushRemote' | 'resize';
+  'read' | 'scan' | 'write' | 'fua' | 'zero' | 'unmap' | 'wideUnmap' | 'flush' | 'flushRemote' | 'resize' | 'quota';
 
 /** The volume as the workload uses it. */
 export interface WorkloadDevice extends BlockDevice {
@@ -59,6 +64,8 @@ export interface WorkloadDevice extends BlockDevice {
 export class Workload {
   /** Why the volume stopped serving, once it has. */
   stoppedBy: FarshoreError | undefined;
+  readonly quota: QuotaInForce;
+  readonly #running: RunningVolume;
   readonly #world: WorkloadWorld;
   readonly #history: History;
   readonly #device: WorkloadDevice;
@@ -67,6 +74,7 @@ export class Workload {
   readonly #settings: WorkloadSettings;
   readonly #epoch: number;
   readonly #locked = new Set<number>();
+  #isChangingQuota = false;
   #paused = false;
   #busy = 0;
   #calls = 0;
@@ -74,16 +82,18 @@ export class Workload {
   constructor(
     world: WorkloadWorld,
     history: History,
-    device: WorkloadDevice,
+    running: RunningVolume,
     clock: Clock,
     random: SimRandom,
     settings: WorkloadSettings,
-    epoch: number,
+    opened: { readonly epoch: number; readonly quota: QuotaBlocks },
   ) {
-    this.#epoch = epoch;
+    this.#epoch = opened.epoch;
+    this.quota = new QuotaInForce(opened.quota);
+    this.#running = running;
     this.#world = world;
     this.#history = history;
-    this.#device = device;
+    this.#device = running.device;
     this.#clock = clock;
     this.#random = random;
     this.#settings = settings;
@@ -140,6 +150,8 @@ export class Workload {
         return;
       case 'resize':
         return this.#resize();
+      case 'quota':
+        return this.#changeQuota();
     }
   }
 
@@ -185,6 +197,44 @@ export class Workload {
     });
   }
 
+  /** To another one, or none. */
+  async #changeQuota(): Promise<void> {
+    const { quotas, plan } = this.#world;
+    const blocks = this.#random.chance(0.2) ? undefined : this.#random.pick(plan.quotas);
+    // One at a time, as the administrator does.
+    if (this.#isChangingQuota) return;
+    this.#isChangingQuota = true;
+    const done = quotas.begin(blocks);
+    const end = this.quota.begin(blocks);
+    let isDone = false;
+    try {
+      await this.#running.changeQuota(blocks === undefined ? undefined : blocks * BLOCK_SIZE);
+      isDone = true;
+      done();
+      this.#world.note(`quota of ${String(blocks)} blocks`);
+    } catch (error) {
+      this.#refused('quota', error);
+    } finally {
+      end(isDone);
+      this.#isChangingQuota = false;
+    }
+  }
+
+  /** Whether the volume is so large now. */
+  reaches(block: number): boolean {
+    return (block + 1) * SECTORS_PER_BLOCK <= this.#device.geometry().sectors;
+  }
+
+  /** Writes a whole block, and says what became of it. */
+  async writeBlock(block: number): Promise<'done' | 'full' | 'refused'> {
+    const span = { lba: block * SECTORS_PER_BLOCK, sectors: SECTORS_PER_BLOCK };
+    const { work } = this.#world;
+    const before = { full: work.full, refused: work.refused };
+    await this.#writeSpan('write', span, false);
+    if (work.full > before.full) return 'full';
+    return work.refused > before.refused ? 'refused' : 'done';
+  }
+
   /** Resolves too when it is refused and nothing has changed. */
   async #resizeTo(sectors: number): Promise<void> {
     const { sizes, work } = this.#world;
@@ -228,7 +278,10 @@ export class Workload {
   }
 
   async #write(action: Action, fua: boolean): Promise<void> {
-    const span = this.#span(this.#settings.mostBlocks);
+    await this.#writeSpan(action, this.#span(this.#settings.mostBlocks), fua);
+  }
+
+  async #writeSpan(action: Action, span: SectorSpan, fua: boolean): Promise<void> {
     const kind = action === 'zero' ? 'zero' : 'write';
     await this.#change(action, [{ kind, spans: [span] }], fua, async ([op]) => {
       const data = stampRange(this.#world.volumeTag, span.lba, span.sectors, kind === 'write' ? (op?.id ?? 0) : 0);
@@ -279,6 +332,11 @@ export class Workload {
       marked: false,
     }));
     if (!this.#lock(ops)) return;
+    const touched = steps.flatMap(({ kind, spans }) =>
+      spans.flatMap((span) => [...blocksOf(span)].filter((block) => kind !== 'unmap' || !isWhole(block, span))),
+    );
+    for (const block of touched) this.#world.quotas.touched.add(block);
+    const counted = this.quota.writing(touched.length);
     for (const op of ops) {
       this.#history.add(op);
       this.#world.note(`${action} ${op.id} ${op.spans.map(({ lba, sectors: count }) => `${lba}+${count}`).join(' ')}`);
@@ -286,13 +344,19 @@ export class Workload {
     try {
       await call(ops);
     } catch (error) {
-      this.#refused(action, error);
+      if (isKind(error, 'full') && isWrite(action)) {
+        this.quota.checkRefusal(action, this.#running.seenCount());
+        this.#world.work.full++;
+        this.#world.note(`${action} refused: full`);
+      } else this.#refused(action, error);
+      if (this.stoppedBy === undefined) counted.refused();
       // A volume that goes on has not done it, or of several steps only some; of one that stopped only a restart tells.
       if (this.stoppedBy !== undefined) return;
       await this.#settleRefused(ops);
       this.#unlock(ops);
       return;
     }
+    counted.ended(this.#clock.monotonicMs());
     const ackedAt = this.#world.tick();
     for (const op of ops) {
       op.ackedAt = ackedAt;
@@ -416,6 +480,10 @@ export class Workload {
     return pieces;
   }
 }
+
+const isWrite = (action: Action): boolean => action === 'write' || action === 'fua' || action === 'zero';
+const isWhole = (block: number, { lba, sectors }: SectorSpan): boolean =>
+  block * SECTORS_PER_BLOCK >= lba && (block + 1) * SECTORS_PER_BLOCK <= lba + sectors;
 
 /** An unmap as the volume takes it: all whole blocks in one step, every part of a block in one of its own. */
 function unmapSteps(ranges: readonly SectorSpan[]): Pick<Op, 'kind' | 'spans'>[] {

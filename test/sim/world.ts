@@ -9,6 +9,7 @@ import type { LogOrigin, OpenedRemote } from '../../gateway/replication/remote-v
 import { SECTORS_PER_BLOCK, sectorsOfAreas } from './areas.ts';
 import { History, LOST, Violation, type Op } from './history.ts';
 import type { Plan } from './plan.ts';
+import { quotaBlocksOf, Quotas } from './quotas.ts';
 import { restoreVersion, type Restored, type RestoreTools } from './restore-check.ts';
 import { SimClock, type Life } from './sim-clock.ts';
 import { HEALTHY_CLOUD, SimCloud } from './sim-cloud.ts';
@@ -55,10 +56,12 @@ export class World implements WorkloadWorld {
     moved: 0,
     ahead: 0,
     images: 0,
+    filled: 0,
   };
   /** Calls of all workloads. */
   readonly work = newCounts();
   readonly sizes: Sizes;
+  readonly quotas: Quotas;
   /** Disks have refused reads or given other bits than were written: blocks that no version had may be told to be lost. */
   mayLose = false;
   /** Of the volume, on the disk of the gateway that was started first. */
@@ -79,6 +82,7 @@ export class World implements WorkloadWorld {
     this.clock = new SimClock(random.split('clock'));
     this.cloud = new SimCloud(this.clock, random.split('cloud'));
     this.sizes = new Sizes(this.shape.blocks * BLOCK_SIZE);
+    this.quotas = new Quotas(plan.quotas[0]);
     this.sectors = [...sectorsOfAreas(plan.shape)];
     this.#empty = new History('line 0');
     const names = ['alpha', 'bravo', 'charlie'].slice(0, plan.gateways);
@@ -314,6 +318,7 @@ export class World implements WorkloadWorld {
     }
     this.counts.opens++;
     this.sizes.opened(opened.epoch, opened.item.bytes);
+    this.quotas.opened(life.name, quotaBlocksOf(opened.item.quotaBytes));
     const restored = await this.restore();
     if (restored.bytes !== opened.item.bytes)
       throw new Violation(`${life.name} has ${opened.item.bytes} bytes, and who restores the volume ${restored.bytes}`);
@@ -365,7 +370,10 @@ export class World implements WorkloadWorld {
     gateway.running = running;
     gateway.state = 'serving';
     const random = this.random.split(`workload ${life.name}`);
-    gateway.workload = new Workload(this, line, running.device, clock, random, this.plan.workload, opened.epoch);
+    gateway.workload = new Workload(this, line, running, clock, random, this.plan.workload, {
+      epoch: opened.epoch,
+      quota: quotaBlocksOf(opened.item.quotaBytes),
+    });
     gateway.workload.start((error) => {
       this.fail(error);
     });
@@ -490,6 +498,7 @@ export class World implements WorkloadWorld {
       maintenanceEpoch: 0,
       retainedFrom: 0,
       deletedAt: undefined,
+      ...(this.plan.quotas[0] === undefined ? {} : { quotaBytes: this.plan.quotas[0] * BLOCK_SIZE }),
     };
   }
 
