@@ -21,6 +21,7 @@ import { HUNG_AFTER_MS, ThreadWatch } from './base/thread-watch.ts';
 import { newMeter } from './cloud/metered.ts';
 import { makePrivateDirectory, NodeDisk, removeEmptyDirectory } from './base/node-disk.ts';
 import { lockForThisProcess } from './base/process-lock.ts';
+import { collectAtRest } from './base/rest-collection.ts';
 import { formatDuration } from './base/size.ts';
 import { MIB } from './base/units.ts';
 import { cacheSettings } from './cache/settings.ts';
@@ -130,6 +131,7 @@ async function start(
   cleanups.push(() => {
     figures.close();
   });
+  cleanups.push(collectAtRest(clock));
   const lock = lockForThisProcess(join(settings.stateDir, 'lock'), `the state directory ${settings.stateDir}`);
   cleanups.push(() => {
     lock.release();

@@ -2,6 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock, systemRandom } from '../base/clock.ts';
 import { invariant } from '../base/errors.ts';
 import { NodeDisk } from '../base/node-disk.ts';
+import { collectAtRest } from '../base/rest-collection.ts';
 import { standBack } from '../base/thread-priority.ts';
 import { openLogReader } from '../cache/log-reader.ts';
 import { createAwsClients } from '../cloud/aws-clients.ts';
@@ -39,6 +40,8 @@ const host = new ReplicationHost(
   settings,
   port,
 );
+// The thread ends when nothing is left to wait for.
+port.once('close', collectAtRest(systemClock));
 // In the turn in which the host began to listen, so that no answer is missed.
 if (settings.watchMain === true) watchMain(port);
 for (const link of settings.links ?? []) host.serve(link.port, openLogReader(new NodeDisk(link.stateDir)));

@@ -4,6 +4,7 @@ import { AccessControl } from '../access/access-control.ts';
 import { systemClock, systemRandom } from '../base/clock.ts';
 import { describeError, FarshoreError, invariant } from '../base/errors.ts';
 import { NodeDisk } from '../base/node-disk.ts';
+import { collectAtRest } from '../base/rest-collection.ts';
 import { IscsiTargetServer } from '../iscsi/server.ts';
 import { ProcessFigures } from '../process-figures.ts';
 import { portLog } from '../replication/port-log.ts';
@@ -30,6 +31,7 @@ const tools = { clock: systemClock, random: systemRandom };
 
 try {
   const figures = new ProcessFigures(systemClock);
+  const stopCollecting = collectAtRest(systemClock);
   const disk = threadDisk(threadDirectory(settings.stateDir, number));
   const cache = await openCache(disk, settings, threads, log);
   const worker = connectReplication(replication, log.child({ part: 'replication' }), endOf(replication));
@@ -71,6 +73,7 @@ try {
   const close = async (): Promise<void> => {
     stopReporting();
     figures.close();
+    stopCollecting();
     await worker.close();
     await cache.close();
   };
