@@ -76,13 +76,13 @@ export const reply =
     response.end(bytes);
   };
 
-export const s3Error = (status: number, code: string): Reply =>
-  reply(status, `<?xml version="1.0"?><Error><Code>${code}</Code><Message>about ${code}</Message></Error>`, {
+export const s3Error = (status: number, code: string, message = `about ${code}`): Reply =>
+  reply(status, `<?xml version="1.0"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`, {
     'Content-Type': 'application/xml',
   });
 
-export const dynamoError = (status: number, name: string): Reply =>
-  reply(status, JSON.stringify({ __type: `com.amazonaws.dynamodb.v20120810#${name}`, message: `about ${name}` }), {
+export const dynamoError = (status: number, name: string, message = `about ${name}`): Reply =>
+  reply(status, JSON.stringify({ __type: `com.amazonaws.dynamodb.v20120810#${name}`, message }), {
     'Content-Type': 'application/x-amz-json-1.0',
   });
 
