@@ -54,8 +54,9 @@ export class Quotas {
 /** A count of the mapped blocks as somebody sees it who stands between volume and remote. */
 export interface SeenCount {
   readonly mapped: BlockCount;
+  /** When the count began, or the oldest write came that was in no version then. */
   readonly beganMs: number;
-  /** What may come on top, at most: dirty then, or in batches on their way, a block in each of them. */
+  /** What may come on top besides the writes since: dirty then, or in batches on their way, a block in each of them. */
   readonly besides: BlockCount;
 }
 

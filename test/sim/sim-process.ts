@@ -65,8 +65,10 @@ async function openVolume(
   );
   const counts: { seen?: SeenCount; readonly underWay: Set<number[]> } = { underWay: new Set() };
   const observedCount = async (count: () => Promise<number>): Promise<number> => {
-    const beganMs = clock.monotonicMs();
-    const dirty = serving.volume?.status().dirtyBlocks ?? plan.shape.blocks;
+    const status = serving.volume?.status();
+    // A block may be in one batch that waits to be sealed or synced for each of the writes that no version has.
+    const beganMs = clock.monotonicMs() - (status?.lagSeconds ?? 0) * 1000;
+    const dirty = status?.dirtyBlocks ?? plan.shape.blocks;
     const inBatches = [...counts.underWay].reduce((sum, [blocks = 0]) => sum + blocks, 0);
     const mapped = await count();
     counts.seen = { mapped, beganMs, besides: dirty + inBatches };
