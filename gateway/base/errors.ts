@@ -8,12 +8,23 @@
  * - `retry`     a passing failure outside; the outcome may be unknown
  * - `fenced`    another writer owns the volume: stop serving it
  * - `full`      what is written has no room in its quota: unmap something or raise it
+ * - `unreplicated` the far side does not answer, and the volume is to fail then rather than to wait: nothing was done
  * - `stopped`   the volume or gateway has stopped acking (failed disk, shutdown)
  * - `damaged`   bytes are not what their checksum says, or an unknown format
  * - `bug`       an invariant is broken; crash
  */
 export type ErrorKind =
-  'input' | 'not-found' | 'in-use' | 'busy' | 'retry' | 'full' | 'fenced' | 'stopped' | 'damaged' | 'bug';
+  | 'input'
+  | 'not-found'
+  | 'in-use'
+  | 'busy'
+  | 'retry'
+  | 'full'
+  | 'unreplicated'
+  | 'fenced'
+  | 'stopped'
+  | 'damaged'
+  | 'bug';
 
 export class FarshoreError extends Error {
   readonly kind: ErrorKind;
@@ -34,6 +45,7 @@ export const EXIT_CODES: Readonly<Record<ErrorKind, number>> = {
   retry: 5,
   busy: 5,
   full: 5,
+  unreplicated: 5,
   fenced: 6,
   damaged: 7,
   stopped: 8,

@@ -55,6 +55,8 @@ export class LogOp {
   readonly ranges: readonly BlockRange[];
   /** Told by its owner. */
   readonly end: WriteEnd;
+  /** Nobody sees it before a version has it. */
+  readonly isHeld: boolean;
   /** Its fate is unknown: the log failed under it. */
   failed = false;
   /** Where the first `firstRun` slots lie from `firstPlace` on, and the rest from `restPlace` on. */
@@ -73,6 +75,7 @@ export class LogOp {
     arrivedAt: WallMillis;
     arrivedMs: number;
     end: WriteEnd;
+    isHeld: boolean;
     ranges: readonly BlockRange[] | undefined;
   }) {
     this.log = fields.log;
@@ -85,6 +88,7 @@ export class LogOp {
     this.arrivedAt = fields.arrivedAt;
     this.arrivedMs = fields.arrivedMs;
     this.end = fields.end;
+    this.isHeld = fields.isHeld;
     this.ranges = fields.ranges ?? NO_RANGES;
   }
 

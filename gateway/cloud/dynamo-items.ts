@@ -10,7 +10,7 @@ import type {
   VolumeItem,
   VolumeRef,
 } from './version-log.ts';
-import { MAX_ACCESS_BYTES } from './version-log.ts';
+import { MAX_ACCESS_BYTES, ON_REMOTE_LOSS, REPLICATION_MODES } from './version-log.ts';
 
 /** Values ⇄ DynamoDB items. Every item says its format; another one is refused with `damaged`. */
 export const ITEM_FORMAT = 1;
@@ -124,6 +124,7 @@ export function encodeVolume(item: VolumeItem): Item {
     ...(item.removable === undefined ? {} : { removable: number(item.removable ? 1 : 0) }),
     ...(item.quotaBytes === undefined ? {} : { quotaBytes: number(item.quotaBytes) }),
     replication: text(item.replication),
+    ...(item.onRemoteLoss === undefined ? {} : { onRemoteLoss: text(item.onRemoteLoss) }),
     targetName: text(item.targetName),
     naa: binary(item.naa),
     createdAt: number(item.createdAt),
@@ -154,7 +155,10 @@ export function decodeVolume(item: Item, ref: VolumeRef): VolumeItem {
       ? { removable: reader.oneOf('removable', reader.number('removable'), [0, 1]) === 1 }
       : {}),
     ...(reader.has('quotaBytes') ? { quotaBytes: reader.number('quotaBytes') } : {}),
-    replication: reader.oneOf('replication', reader.text('replication'), ['async', 'flush', 'sync']),
+    replication: reader.oneOf('replication', reader.text('replication'), REPLICATION_MODES),
+    ...(reader.has('onRemoteLoss')
+      ? { onRemoteLoss: reader.oneOf('onRemoteLoss', reader.text('onRemoteLoss'), ON_REMOTE_LOSS) }
+      : {}),
     targetName: reader.text('targetName'),
     naa: reader.binary('naa', NAA_BYTES),
     createdAt: reader.number('createdAt'),

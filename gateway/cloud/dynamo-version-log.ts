@@ -113,6 +113,7 @@ export class DynamoVersionLog implements VersionLog {
     const set: Record<string, AttributeValue> = {};
     if (changes.bytes !== undefined) set['bytes'] = number(changes.bytes);
     if (changes.replication !== undefined) set['replication'] = text(changes.replication);
+    if (changes.onRemoteLoss !== undefined) set['onRemoteLoss'] = text(changes.onRemoteLoss);
     if (changes.retainedFrom !== undefined) set['retainedFrom'] = number(changes.retainedFrom);
     if (typeof changes.deletedAt === 'number') set['deletedAt'] = number(changes.deletedAt);
     if (typeof changes.quotaBytes === 'number') set['quotaBytes'] = number(changes.quotaBytes);

@@ -16,7 +16,11 @@ export interface CheckpointPointer {
   readonly chain: Buffer;
 }
 
-export type ReplicationMode = 'async' | 'flush' | 'sync';
+export const REPLICATION_MODES = ['async', 'flush', 'sync'] as const;
+export type ReplicationMode = (typeof REPLICATION_MODES)[number];
+/** What becomes of acks that wait for the cloud when it is not to be had. */
+export const ON_REMOTE_LOSS = ['block', 'fail', 'degrade'] as const;
+export type OnRemoteLoss = (typeof ON_REMOTE_LOSS)[number];
 
 /** The volume item: the one thing about a volume that moves. Attribute names are in docs/FORMAT.md. */
 export interface VolumeItem extends VolumeRef {
@@ -30,6 +34,8 @@ export interface VolumeItem extends VolumeRef {
   /** Most bytes that may be mapped; without it as many as there are. */
   readonly quotaBytes?: ByteCount;
   readonly replication: ReplicationMode;
+  /** `block` when it is not said. */
+  readonly onRemoteLoss?: OnRemoteLoss;
   /** Full name of its default target; follows the volume. */
   readonly targetName: string;
   /** 16 bytes. */
@@ -102,6 +108,7 @@ export const MAX_ACCESS_BYTES: ByteCount = 256 * 1024;
 export interface VolumeChanges {
   readonly bytes?: ByteCount;
   readonly replication?: ReplicationMode;
+  readonly onRemoteLoss?: OnRemoteLoss;
   readonly deletedAt?: WallMillis | null;
   readonly quotaBytes?: ByteCount | null;
   readonly retainedFrom?: VersionNumber;

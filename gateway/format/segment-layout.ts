@@ -114,6 +114,9 @@ export function overlapProblem(extents: readonly BlockRange[], unmaps: readonly 
   return undefined;
 }
 
+/** In place of a segment's number where the version item itself has the bytes. */
+export const INLINE_NUMBER = 0;
+
 /**
  * The record of the version a segment was made for: everything in it comes from the object (and the chain before is in the header).
  * A segment made by maintenance has none: `damaged`.
@@ -121,7 +124,7 @@ export function overlapProblem(extents: readonly BlockRange[], unmaps: readonly 
 export function recordOfSegment(header: SegmentHeader, objectCrc32: number, digest: Buffer): VersionRecord {
   const { headerBytes, objectBytes, number } = header;
   const payload: VersionRecord['payload'] =
-    number === 0
+    number === INLINE_NUMBER
       ? { kind: 'inline', bytes: objectBytes, crc32: objectCrc32, digest }
       : { kind: 'segment', number, headerBytes, objectBytes, crc32: objectCrc32, digest };
   return { ...recordFields(header), payload, blocks: header.blocks, bytes: objectBytes };

@@ -14,6 +14,8 @@ export function isInline(number: SegmentNumber): boolean {
 export class InlineImages {
   readonly #images = new Map<SegmentNumber, { readonly n: VersionNumber; readonly bytes: Buffer }>();
   #next = 0;
+  /** As told before the last time. */
+  #foldedBefore: VersionNumber = 0;
 
   /** The number under which the image of version n is found. */
   add(n: VersionNumber, bytes: Buffer): SegmentNumber {
@@ -28,8 +30,9 @@ export class InlineImages {
     return this.#images.get(number)?.bytes;
   }
 
-  /** Versions through n are in a checkpoint now. */
+  /** Versions through n are in a checkpoint now. Their images are kept until the next one: a read that has looked them up may be under way. */
   forgetThrough(n: VersionNumber): void {
-    for (const [number, image] of this.#images) if (image.n <= n) this.#images.delete(number);
+    for (const [number, image] of this.#images) if (image.n <= this.#foldedBefore) this.#images.delete(number);
+    this.#foldedBefore = n;
   }
 }

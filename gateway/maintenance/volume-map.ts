@@ -1,7 +1,9 @@
 import { invariant } from '../base/errors.ts';
 import type { BlockCount, BlockNumber, ByteCount, VersionNumber } from '../base/units.ts';
+import { entrySegment } from '../format/map-entry.ts';
 import { SHARD_BLOCKS } from '../format/run.ts';
 import { ChangeMap, UNCHANGED } from './change-map.ts';
+import { isInline } from './inline-images.ts';
 import { ByteLru } from './lru.ts';
 import type { CheckpointMap } from './map-reader.ts';
 import { lowest, SHARD_WORDS } from './map-reader.ts';
@@ -204,7 +206,8 @@ export class VolumeMap {
 
   /**
    * Brings cached shards up to date instead of loading them anew. That they may get ahead of the new checkpoint does no harm: what
-   * is newer than it stays in the changes in memory, which cover them with the same entries or newer ones.
+   * is newer than it stays in the changes in memory, which cover them with the same entries or newer ones. What was inline has moved into a
+   * segment, which only the checkpoint knows.
    */
   #carryOver(): void {
     for (const [shard, { value }] of [...this.#shards.entries()]) {
@@ -212,7 +215,8 @@ export class VolumeMap {
       // Readers may hold the array: never alter it in place.
       const moved = value.slice();
       this.#changes.applyToShard(shard, moved);
-      this.#shards.set(shard, moved, SHARD_BYTES);
+      if (hasInline(moved)) this.#shards.delete(shard);
+      else this.#shards.set(shard, moved, SHARD_BYTES);
     }
   }
 
@@ -221,6 +225,12 @@ export class VolumeMap {
     this.#shards.clear();
     this.#loading.clear();
   }
+}
+
+function hasInline(entries: Uint32Array): boolean {
+  for (let at = 0; at < entries.length; at += 2)
+    if (isInline(entrySegment(entries[at] ?? 0, entries[at + 1] ?? 0))) return true;
+  return false;
 }
 
 async function loadBaseShard({ map, layers }: Base, shard: number): Promise<Uint32Array> {

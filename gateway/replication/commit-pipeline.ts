@@ -2,19 +2,27 @@ import { setMaxListeners } from 'node:events';
 import type { Clock, Random } from '../base/clock.ts';
 import { describeError, FarshoreError, invariant, isKind, type ErrorKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { BlockNumber, VersionNumber } from '../base/units.ts';
+import type { BlockNumber, ByteCount, VersionNumber } from '../base/units.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import { putOnce, type PutOnceTools } from '../cloud/put-once.ts';
 import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
 import type { Compression } from '../format/compression.ts';
 import { segmentKey } from '../format/keys.ts';
 import { encodeSegment } from '../format/segment-encode.ts';
-import type { EncodedSegment, SegmentHeader } from '../format/segment-layout.ts';
-import { MAX_SEGMENT_BLOCKS, MAX_SEGMENT_UNMAPS } from '../format/segment-layout.ts';
+import type { EncodedSegment } from '../format/segment-layout.ts';
+import {
+  EXTENT_BYTES,
+  INLINE_NUMBER,
+  MAX_SEGMENT_BLOCKS,
+  MAX_SEGMENT_UNMAPS,
+  recordOfSegment,
+} from '../format/segment-layout.ts';
+import { RANGE_BYTES } from '../format/ranges.ts';
 import type { TakeoverProof } from '../format/version-identity.ts';
-import type { VersionPayload } from '../format/version-record.ts';
+import type { VersionChanges } from '../maintenance/payload.ts';
 import { withRetries } from '../maintenance/retry.ts';
 import type { CommitBatch, Committed, LogReader } from './remote-volume.ts';
+import { InlineBudget } from './inline-budget.ts';
 import { patientReader } from './patient-reader.ts';
 import { buildContent, type SegmentContent } from './segment-content.ts';
 import type { SegmentMemories, SegmentMemory } from './segment-memory.ts';
@@ -45,14 +53,17 @@ export interface PipelineHooks {
   /** Waited for before a batch is built: back-pressure of the map in memory. */
   room(): Promise<void>;
   /** A version is committed; called in order of n, before its commit resolves. */
-  committed(n: VersionNumber, header: SegmentHeader): void;
+  committed(n: VersionNumber, version: SegmentVersion): void;
   /** The records before the first payload of this epoch. */
   takeoverProof(): Promise<TakeoverProof>;
 }
 
+/** What a batch became. */
+export type SegmentVersion = Extract<VersionChanges, { kind: 'segment' | 'inline' }>;
+
 interface Sealed {
   readonly version: SealedVersion;
-  readonly header: SegmentHeader;
+  readonly changes: SegmentVersion;
   readonly lost: readonly BlockNumber[];
 }
 
@@ -66,6 +77,7 @@ export class CommitPipeline {
   readonly #ref: VolumeRef;
   readonly #writer: VersionWriter;
   readonly #numbers: SegmentNumbers;
+  readonly #inline: InlineBudget;
   readonly #abort = new AbortController();
   #building: Promise<unknown> = Promise.resolve();
   #applied: Promise<unknown> = Promise.resolve();
@@ -87,6 +99,7 @@ export class CommitPipeline {
     // Uploads and requests that wait to be repeated listen for the end.
     setMaxListeners(MAX_QUEUED_BATCHES, this.#abort.signal);
     this.#numbers = new SegmentNumbers(deps.versions, ref, writer.epoch);
+    this.#inline = new InlineBudget(deps.clock);
     this.#stopped = new Promise((_, reject) => {
       this.#announceStop = reject;
     });
@@ -123,9 +136,10 @@ export class CommitPipeline {
       this.#building = sealing;
       const applying = this.#apply(this.#applied, sealing);
       this.#applied = applying;
-      const { version, header, lost } = await Promise.race([applying, this.#stopped]);
+      const { version, changes, lost } = await Promise.race([applying, this.#stopped]);
       const { at } = this.#writer.lastCommitted();
-      return { n: version.n, throughSeq: batch.throughSeq, committedAt: at, storedBytes: header.objectBytes, lost };
+      const { objectBytes: storedBytes } = changes.header;
+      return { n: version.n, throughSeq: batch.throughSeq, committedAt: at, storedBytes, lost };
     } catch (error) {
       throw this.#fail(error);
     } finally {
@@ -162,7 +176,11 @@ export class CommitPipeline {
     try {
       this.#throwIfFailed();
       const content = await this.#content(batch, memory);
-      const number = await this.persist('allocate segment numbers', CLOUD_TROUBLE, () => this.#numbers.take());
+      const isInline = batch.isAwaited === true && this.#inline.takes(inlineBytes(content));
+      if (!isInline) this.#inline.noteVersion();
+      const number = isInline
+        ? INLINE_NUMBER
+        : await this.persist('allocate segment numbers', CLOUD_TROUBLE, () => this.#numbers.take());
       const takeover = await this.proveTakeover();
       this.#throwIfFailed();
       const slot = this.#writer.reserve();
@@ -190,18 +208,25 @@ export class CommitPipeline {
         throw error;
       }
       const { header } = encoded;
-      const version = slot.seal({
+      const fields = {
         kind,
-        payload: payloadOf(encoded),
+        payload: recordOfSegment(header, encoded.crc32, encoded.digest).payload,
         throughSeq: batch.throughSeq,
         blocks: header.blocks,
         bytes: header.objectBytes,
         newestWriteAt: identity.newestWriteAt,
         volumeBytes: identity.volumeBytes,
-      });
+      };
+      if (isInline) {
+        const image = Buffer.concat(encoded.pieces);
+        const version = slot.seal(fields, image);
+        version.markReady();
+        return { version, changes: { kind: 'inline', header, image }, lost: content.lost };
+      }
+      const version = slot.seal(fields);
       uploading = true;
       void this.#upload(encoded, version, memory);
-      return { version, header, lost: content.lost };
+      return { version, changes: { kind: 'segment', header }, lost: content.lost };
     } finally {
       if (!uploading) memory.end(false);
     }
@@ -290,7 +315,7 @@ export class CommitPipeline {
     } catch (error) {
       throw this.stop(error);
     }
-    this.#hooks.committed(sealed.version.n, sealed.header);
+    this.#hooks.committed(sealed.version.n, sealed.changes);
     return sealed;
   }
 
@@ -325,9 +350,11 @@ export class CommitPipeline {
   }
 }
 
-function payloadOf({ header, crc32, digest }: EncodedSegment): VersionPayload {
-  const { number, headerBytes, objectBytes } = header;
-  return { kind: 'segment', number, headerBytes, objectBytes, crc32, digest };
+/** At most, about: what lies before the frames is small beside a unit. */
+function inlineBytes({ blocks, frames, unmaps }: SegmentContent): ByteCount {
+  let bytes = blocks.length * EXTENT_BYTES + unmaps.length * RANGE_BYTES;
+  for (const frame of frames) bytes += frame.length;
+  return bytes;
 }
 
 function checkBatch({ blocks, places, seqs, unmaps, firstSeq, throughSeq }: CommitBatch): void {

@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import type { Clock, Random } from '../base/clock.ts';
 import { FarshoreError, invariant, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { BlockCount, BlockNumber, Epoch, VersionNumber } from '../base/units.ts';
+import type { BlockCount, BlockNumber, Epoch, VersionNumber, WriteSeq } from '../base/units.ts';
 import { meteredObjectStore, meteredVersionLog, newMeter } from '../cloud/metered.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { VersionLog, VolumeItem, VolumeRef } from '../cloud/version-log.ts';
@@ -203,6 +203,11 @@ export class RemoteVolumeEngine implements RemoteVolume {
     return { n: made.n, volumeBytes: made.volumeBytes };
   }
 
+  async provenThrough(): Promise<WriteSeq> {
+    if (this.#open === undefined) throw new FarshoreError('retry', 'the volume was not open');
+    return this.#open.writer.provenThrough();
+  }
+
   async fold(): Promise<FoldOutcome> {
     const { n, versionsFolded, shardsRewritten, runs } = await this.#opened().folding.now();
     return { n, versionsFolded, shardsRewritten, runs };
@@ -344,8 +349,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
       },
       {
         room: () => folding.room(),
-        committed: (n, header) => {
-          const version: VersionChanges = { kind: 'segment', header };
+        committed: (n, version) => {
           enterVersion(map, images, n, version);
           backlog.add(n, version);
           folding.check();

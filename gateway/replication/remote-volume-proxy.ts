@@ -39,6 +39,7 @@ export function remoteVolumeProxy(client: RpcClient, target: number): RemoteVolu
     countMapped: () => call('countMapped'),
     nextMapped: (from, limit) => call('nextMapped', from, limit),
     rollBackTo: (n) => call('rollBackTo', n),
+    provenThrough: () => call<number>('provenThrough'),
     fold: () => call<FoldOutcome>('fold'),
     verify: () => call<VerifyReport>('verify'),
     versions: (limit) => call<readonly VersionSummary[]>('versions', limit),

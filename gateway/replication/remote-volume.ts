@@ -50,6 +50,11 @@ export interface RemoteVolume {
   noteCopies(headers: Buffer, isFirst: boolean): Promise<void>;
   /** One version, whose manifest points into the copied segments. Not while batches are under way. Rejects as `commit`. */
   commitCopies(commit: CopiesCommit): Promise<Committed>;
+  /**
+   * Of a volume that was fenced: the last write handed to `commit` that is in the history. Nothing behind it is, or can be any more: it resolves only when the record of
+   * a later takeover stands. Rejects with `retry` before that, and when the table does not answer; `not-found` when the log does not tell any more.
+   */
+  provenThrough(): Promise<WriteSeq>;
   /** Folds the committed log into a checkpoint now (maintenance/fold); also runs by itself at the design's thresholds. */
   fold(): Promise<FoldOutcome>;
   /** Reads S3 back: every object the present version needs, its checksums, the frames of every mapped block, the chain. Bounded memory. */
@@ -113,6 +118,8 @@ export interface CommitBatch {
   /** Pairs (first block, count), ascending and disjoint, of ranges that read zero after this version (never overlapping `blocks`). */
   readonly unmaps: Float64Array;
   readonly newestWriteAt: WallMillis;
+  /** Somebody waits for the version: the quickest way is the best. */
+  readonly isAwaited?: boolean;
   /**
    * The version is one of kind `resize`: the volume has this size from it on. Of such a batch there are no blocks, `unmaps` may be what lies
    * beyond the new end, and `firstSeq` and `throughSeq` are the `throughSeq` of the batch before (0: none).

@@ -181,6 +181,8 @@ export class ReplicationHost {
         return { value: await engine.nextMapped(first ?? 0, second ?? 0) };
       case 'rollBackTo':
         return { value: await engine.rollBackTo(first ?? 0) };
+      case 'provenThrough':
+        return { value: await engine.provenThrough() };
       case 'fold':
         return { value: await engine.fold() };
       case 'verify':

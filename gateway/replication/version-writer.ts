@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { sleep } from '../base/clock.ts';
 import { FarshoreError, assertNever, describeError, invariant, isKind } from '../base/errors.ts';
-import type { ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
+import type { ByteCount, Epoch, VersionNumber, WallMillis, WriteSeq } from '../base/units.ts';
 import type { VersionItem, VolumeItem } from '../cloud/version-log.ts';
 import { chainAfter, encodeRecord } from '../format/version-record.ts';
 import type { VersionRecord } from '../format/version-record.ts';
@@ -62,6 +62,7 @@ export interface LastCommitted {
 
 interface Pending {
   readonly item: VersionItem;
+  readonly throughSeq: WriteSeq;
   readonly resolve: () => void;
   readonly reject: (error: FarshoreError) => void;
   ready: boolean;
@@ -94,6 +95,9 @@ export class VersionWriter {
   /** The last version handed to the machine. */
   #sentN: VersionNumber;
   #last: LastCommitted;
+  /** As `stopped` found them: sent, or about to be, and not known to be committed. */
+  #left: readonly Pending[] = [];
+  #lastThroughSeq: WriteSeq = 0;
   #ended: FarshoreError | undefined;
   #announceEnd: (error: FarshoreError) => void = () => undefined;
 
@@ -226,6 +230,37 @@ export class VersionWriter {
     return this.#ended ?? cause;
   }
 
+  /**
+   * Once it has ended: the last write of its versions that is in the history (0: none of this epoch's), now that nothing can be added any more. That is so when the
+   * record of a later epoch follows: whatever of ours lands behind it finds it there, or is no part of the log (rule 1). Rejects with `retry` until
+   * then, `not-found` when the log has lost the place, and as the table does.
+   */
+  async provenThrough(): Promise<WriteSeq> {
+    invariant(this.#ended, 'a writer that goes on proves nothing');
+    const { ref } = this.#request;
+    let { chain } = this.#last;
+    let through = this.#lastThroughSeq;
+    for (let n = this.#last.n + 1; ; n += 1) {
+      const there = await this.#deps.versions.getVersion(ref.volume, n);
+      const ours = this.#left[n - this.#last.n - 1];
+      if (there !== undefined && ours?.item.chain.equals(there.chain) === true) {
+        ({ chain } = ours.item);
+        through = ours.throughSeq;
+      } else if (
+        there !== undefined &&
+        there.epoch > this.epoch &&
+        chainAfter(chain, there.record).equals(there.chain)
+      ) {
+        return through;
+      } else {
+        const item = await this.#deps.versions.getVolume(ref);
+        if (item === undefined || item.floor >= n)
+          throw new FarshoreError('not-found', `version ${n} of ${this.#name} is not kept any more`);
+        throw new FarshoreError('retry', `nobody has gone on from version ${n - 1} of ${this.#name} yet`);
+      }
+    }
+  }
+
   /** Pending versions reject with `stopped`; what was sent may still land. Idempotent. */
   close(): void {
     this.#end(new FarshoreError('stopped', `writing versions of ${this.#name} has been stopped`));
@@ -259,7 +294,8 @@ export class VersionWriter {
     this.#sealed = { n, chain };
     const committed = new Promise<void>((resolve, reject) => {
       const item = { n, epoch: this.epoch, record, chain, inline };
-      this.#pending.set(n, { item, resolve, reject, ready: false, failures: 0 });
+      const { throughSeq } = fields;
+      this.#pending.set(n, { item, throughSeq, resolve, reject, ready: false, failures: 0 });
     });
     // Whoever does not wait for it learns the same from `stopped`.
     committed.catch(() => undefined);
@@ -370,6 +406,7 @@ export class VersionWriter {
       if (n > throughN) break;
       this.#pending.delete(n);
       this.#last = { n, epoch: this.epoch, chain: pending.item.chain, at };
+      this.#lastThroughSeq = pending.throughSeq;
       pending.resolve();
     }
     this.#sendReady();
@@ -386,6 +423,7 @@ export class VersionWriter {
     if (this.#ended) return;
     this.#ended = error;
     this.#abort.abort();
+    this.#left = [...this.#pending.values()];
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
     this.#announceEnd(error);

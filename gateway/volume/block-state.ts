@@ -4,13 +4,14 @@ import type { LogOp } from '../cache/log-op.ts';
 import type { VolumeLog } from '../cache/volume-log.ts';
 import type { MaybePromise } from '../base/block-device.ts';
 import { FarshoreError } from '../base/errors.ts';
-import { BLOCK_SIZE, MAX_VOLUME_BYTES, type BlockCount, type BlockNumber } from '../base/units.ts';
+import { BLOCK_SIZE, MAX_VOLUME_BYTES, type BlockCount, type BlockNumber, type WriteSeq } from '../base/units.ts';
 import { LOST_BLOCK, type RemoteBlocks } from '../replication/remote-volume.ts';
 import { KIND_WRITE } from '../cache/descriptor.ts';
 import { READ_AHEAD, type CAME_ALONG } from '../cache/ram-tier.ts';
 import type { BlockRange } from '../cache/unmap-payload.ts';
 import { BlockSet } from './block-set.ts';
 import type { PendingUnmaps } from './pending-unmaps.ts';
+import { PendingWrites } from './pending-writes.ts';
 
 /**
  * A read of the remote under way, or its blocks on their way into the log. It has a claim on each block it may still fill; whoever
@@ -91,6 +92,8 @@ export class BlockState {
   volumeBlocks: BlockCount;
   /** With so many dirty blocks the quota is used up: see Quota. */
   dirtyLimit: BlockCount = Infinity;
+  /** Synchronous writes that no version has: reads pass them by. */
+  readonly pending = new PendingWrites();
   /** Newest operation in flight per block. */
   readonly #staged = new Map<BlockNumber, LogOp>();
   readonly #damaged: Set<BlockNumber>;
@@ -118,7 +121,13 @@ export class BlockState {
     this.volumeBlocks = volumeBlocks;
     this.#damaged = damaged;
     this.#unmaps = unmaps;
-    log.isStaged = (block) => this.stagedFor(block) !== undefined;
+    log.isStaged = (block) => this.stagedFor(block) !== undefined || this.pending.covers(block);
+  }
+
+  /** Everything up to it is in the log, and readers see it. */
+  get visibleThrough(): WriteSeq {
+    const { oldest } = this.pending;
+    return Math.min(this.log.appendedThrough, oldest === undefined ? Infinity : oldest.seq - 1);
   }
 
   get hasImage(): boolean {
@@ -174,7 +183,7 @@ export class BlockState {
 
   /** Whether so many blocks that are not mapped may not be written now. */
   isFullFor(count: BlockCount): boolean {
-    return this.log.index.dirtyBlocks + this.#staged.size + count > this.dirtyLimit;
+    return this.log.index.dirtyBlocks + this.#staged.size + this.pending.blocks + count > this.dirtyLimit;
   }
 
   // ---- writes and unmaps
@@ -196,6 +205,25 @@ export class BlockState {
       'retry',
       `blocks ${block} to ${block + count - 1} lie beyond the end of the volume by now`,
     );
+  }
+
+  /**
+   * A write or unmap that nobody is to see before it is published. What the remote has of its blocks must not get into the log behind it: recovery would
+   * take that for newer. (What an image has never gets there.)
+   */
+  hold(op: LogOp): void {
+    this.pending.add(op);
+    if (this.image !== undefined) return;
+    if (op.kind === KIND_WRITE) deleteRange(this.#misses, op.block, op.slots);
+    for (const { block, count } of op.ranges) deleteRange(this.#misses, block, count);
+  }
+
+  /** What was held and taken out of `pending` is in the log: from now on reads see it. */
+  publish(op: LogOp): void {
+    if (op.kind === KIND_WRITE) {
+      this.stageWrite(op);
+      this.opLogged(op);
+    } else this.stageUnmap(op, op.ranges);
   }
 
   /** From now on reads see the write. */
@@ -304,7 +332,8 @@ export class BlockState {
   /** Enters a read of the remote for those of its blocks that nothing here knows and no other read is under way for. */
   beginMiss(miss: Miss): void {
     for (let block = miss.first; block < miss.first + miss.count; block++)
-      if (!this.#misses.has(block) && this.isRemote(block)) this.#misses.set(block, miss);
+      if (!this.#misses.has(block) && this.isRemote(block) && (this.image !== undefined || !this.pending.covers(block)))
+        this.#misses.set(block, miss);
   }
 
   /** The remote has answered: what is still wanted goes into the RAM tier and the log. */

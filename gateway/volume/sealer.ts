@@ -20,6 +20,16 @@ export interface SealerSettings {
   readonly heldBlocks?: BlockCount | undefined;
 }
 
+/** How soon what is in the log goes to the remote. */
+export interface SealerPace {
+  /** Somebody waits for everything: nothing is gathered that could go at once. */
+  readonly isEager: boolean;
+  /** Versions are made while the log is still being synced: every ack waits for the version (the fence, rule 6). */
+  readonly isAheadOfSync: boolean;
+}
+
+const AT_LEISURE: SealerPace = { isEager: false, isAheadOfSync: false };
+
 export interface SealerHooks {
   /** The remote has a new owner. */
   fenced(error: FarshoreError): void;
@@ -27,6 +37,10 @@ export interface SealerHooks {
   failed(error: Error): void;
   /** A version was committed with so many blocks, which still count as dirty. */
   committed?(blocks: BlockCount): void;
+  /** Everything up to it is in versions; called before any of it counts as clean. */
+  reached?(throughSeq: WriteSeq): void;
+  /** The newest version is another one. */
+  advanced?(): void;
   /** A version was committed that says of these blocks, read from these places, that they are lost. */
   lost(blocks: readonly { readonly block: BlockNumber; readonly place: number }[]): void;
 }
@@ -86,6 +100,8 @@ export class Sealer {
   #nextIndex = 1;
   #pumping = false;
   #urgent = false;
+  #pace: SealerPace = AT_LEISURE;
+  #lookPlanned = false;
   #cancelTimer: CancelTimer | undefined;
   #stopped: Error | undefined;
   /** Versions are made in another way now: nothing is handed to the remote here. */
@@ -170,6 +186,7 @@ export class Sealer {
   /** A version was made in the other way; what was replicated with it from the log is in `unsettled`. */
   noteCommitted(committed: CommittedVersion, unsettled: readonly SettledBatch[]): void {
     const state = this.#state;
+    this.#hooks.reached?.(committed.throughSeq);
     if (state !== undefined) for (const batch of unsettled) this.#unsettled.add(batch, state.log.index);
     this.#advance(committed);
     this.settle();
@@ -193,6 +210,10 @@ export class Sealer {
   add(op: LogOp): void {
     const { batches } = this.#backlog;
     this.#backlog.add(op);
+    if (this.#pace.isEager) {
+      this.#lookSoon();
+      return;
+    }
     if (this.#backlog.batches > batches || this.#backlog.wantsRefill || !this.#isWaiting) this.#look();
   }
 
@@ -258,6 +279,13 @@ export class Sealer {
     });
   }
 
+  /** How soon what is in the log goes to the remote, from now on. */
+  setPace(pace: SealerPace): void {
+    this.#pace = pace;
+    this.#look();
+    this.#startPump();
+  }
+
   /** Writes wait for space: seal what there is. */
   hurry(): void {
     this.#urgent = true;
@@ -278,6 +306,16 @@ export class Sealer {
     for (const { reject } of this.#idleWaiters.splice(0)) reject(error);
   }
 
+  /** When all that was logged together has been added: it goes out together. */
+  #lookSoon(): void {
+    if (this.#lookPlanned) return;
+    this.#lookPlanned = true;
+    queueMicrotask(() => {
+      this.#lookPlanned = false;
+      this.#look();
+    });
+  }
+
   /** Asks the policy, and acts on it. */
   #look(): void {
     if (this.#state === undefined || this.#stopped !== undefined || this.#isSuspended) return;
@@ -287,7 +325,7 @@ export class Sealer {
       blocks,
       isEmpty,
       ageMs: this.#clock.monotonicMs() - oldestMs,
-      urgent: this.#urgent || this.#waiters.some(({ through }) => through >= firstSeq),
+      urgent: this.#urgent || this.#pace.isEager || this.#isAwaited(firstSeq),
       rpoMs: this.#rpoMs,
       ahead: this.#backlog.batches + this.#inFlight.length,
     });
@@ -329,12 +367,11 @@ export class Sealer {
       const batch = this.#inFlight.length < MAX_BATCHES_IN_FLIGHT ? this.#backlog.next : undefined;
       if (batch === undefined) break;
       if (state.log.syncedThrough < batch.throughSeq) {
-        try {
-          await state.cache.sync(state.log);
-        } catch (error) {
-          this.fail(error instanceof Error ? error : new Error(String(error)));
+        const syncing = this.#sync(state);
+        if (!this.#pace.isAheadOfSync) {
+          await syncing;
+          continue;
         }
-        continue;
       }
       this.#backlog.take();
       // Of a stored volume the log may drop what the image has, while the batch is on its way.
@@ -344,6 +381,19 @@ export class Sealer {
       void this.#commit(remote, inFlight);
     }
     this.#pumping = false;
+  }
+
+  /** Never rejects: a failure ends replication. */
+  async #sync(state: BlockState): Promise<void> {
+    try {
+      await state.cache.sync(state.log);
+    } catch (error) {
+      this.fail(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  #isAwaited(seq: WriteSeq): boolean {
+    return this.#waiters.some(({ through }) => through >= seq);
   }
 
   async #commit(remote: RemoteVolume, inFlight: InFlight): Promise<void> {
@@ -357,6 +407,7 @@ export class Sealer {
       seqs,
       unmaps,
       newestWriteAt,
+      isAwaited: this.#pace.isEager || this.#isAwaited(firstSeq),
       ...(inFlight.volumeBytes === undefined ? {} : { volumeBytes: inFlight.volumeBytes }),
     };
     try {
@@ -382,6 +433,7 @@ export class Sealer {
     const lost = result.lost.length === 0 ? NONE_LOST : new Set(result.lost);
     const { throughSeq, blocks, places } = batch;
     this.#hooks.committed?.(blocks.length);
+    this.#hooks.reached?.(throughSeq);
     this.#unsettled.add({ throughSeq, blocks, places, lost }, state.log.index);
     this.settle();
     if (lost.size > 0) this.#noteLost(batch, lost);
@@ -391,6 +443,7 @@ export class Sealer {
 
   #advance(committed: CommittedVersion): void {
     this.#committed = committed;
+    this.#hooks.advanced?.();
     for (let at = 0; at < this.#waiters.length;) {
       const waiter = this.#waiters[at];
       if (waiter === undefined || waiter.through > committed.throughSeq) at++;

@@ -11,6 +11,7 @@ import type { BlockState } from './block-state.ts';
 import { damageAlarm } from './damage-alarm.ts';
 import type { HydrationProgress } from './hydrator.ts';
 import type { ReadCounts, ReadPath } from './read-path.ts';
+import type { ReplicationReport } from './replication-control.ts';
 import type { ScrubReport } from './scrubber.ts';
 import type { Sealer } from './sealer.ts';
 import type { StoredHalf, StoredStatus } from './stored/stored-half.ts';
@@ -44,10 +45,15 @@ export interface VolumeStatus {
   readonly stored: StoredStatus | undefined;
   /** Of a volume with a quota. */
   readonly quota: SpaceLimit | undefined;
+  /** When writes and flushes are acked. */
+  readonly replication: ReplicationReport;
 }
 
 /** What the status of a volume is made of. */
-export interface StatusParts extends Pick<VolumeStatus, 'state' | 'reason' | 'epoch' | 'scrub' | 'quota'> {
+export interface StatusParts extends Pick<
+  VolumeStatus,
+  'state' | 'reason' | 'epoch' | 'scrub' | 'quota' | 'replication'
+> {
   readonly blocks: BlockState;
   readonly reads: ReadPath;
   readonly sealer: Sealer;
@@ -61,7 +67,7 @@ export interface StatusParts extends Pick<VolumeStatus, 'state' | 'reason' | 'ep
 
 /** How the volume is. */
 export function statusOf(parts: StatusParts): VolumeStatus {
-  const { state, reason, epoch, scrub, quota, blocks, reads, sealer, hydration, nowMs, problem } = parts;
+  const { state, reason, epoch, scrub, quota, replication, blocks, reads, sealer, hydration, nowMs, problem } = parts;
   const { index } = blocks.log;
   const { oldestMs, committed } = sealer;
   const stored = parts.stored?.status();
@@ -86,5 +92,6 @@ export function statusOf(parts: StatusParts): VolumeStatus {
     scrub,
     stored,
     quota,
+    replication,
   };
 }

@@ -7,6 +7,7 @@ import type {
   SectorRange,
   SpaceLimit,
 } from '../base/block-device.ts';
+import { sleep } from '../base/clock.ts';
 import { describeError, FarshoreError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import {
@@ -37,6 +38,7 @@ import { mendLost } from './mend-lost.ts';
 import { provisioningOf } from './provisioning.ts';
 import { Quota } from './quota.ts';
 import { ReadPath } from './read-path.ts';
+import { DEFAULT_REMOTE_LOSS_MS, ReplicationControl, type Replication } from './replication-control.ts';
 import { RecoveredDirt } from './recovered-dirt.ts';
 import { resizeVolume } from './resize.ts';
 import type { ScrubSide } from './scrub-pass.ts';
@@ -48,11 +50,16 @@ import { StoredHalf } from './stored/stored-half.ts';
 import { statusOf, type VolumeStatus } from './volume-status.ts';
 import { WritePath } from './write-path.ts';
 
+/** Between two questions what became of writes that were held when the volume was taken over. */
+const PROOF_PAUSE_MS = 1_000;
+
 export interface VolumeSettings {
   /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
   readonly rpoMs: number;
   /** Fill the cache from the remote in the background after an open. */
   readonly hydrate: boolean;
+  /** See DEFAULT_REMOTE_LOSS_MS. */
+  readonly remoteLossMs?: number | undefined;
   /** See SealerSettings. */
   readonly heldBlocks?: BlockCount | undefined;
   /** Without it nothing is scrubbed unless somebody asks. */
@@ -88,6 +95,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   readonly #reads: ReadPath;
   readonly #writes: WritePath;
   readonly #quota: Quota;
+  readonly #replication: ReplicationControl;
   readonly #sealer: Sealer;
   readonly #hydrator: Hydrator | undefined;
   readonly #scrubber: Scrubber;
@@ -97,7 +105,7 @@ export class Volume implements BlockDevice, LogOpOwner {
 
   /**
    * Takes the volume over and opens it on this gateway. Rejects with `retry` (cloud away: call again), `fenced`, `not-found`, `damaged`
-   * (the message says what to do), `stopped` (disk), `busy` (no space), `input` (a replication mode this release hasn't).
+   * (the message says what to do), `stopped` (disk), `busy` (no space).
    */
   static async open(deps: VolumeDeps, request: OpenVolumeRequest): Promise<Volume> {
     const { ref } = request;
@@ -128,12 +136,6 @@ export class Volume implements BlockDevice, LogOpOwner {
   ): Promise<Volume> {
     const reconciled = await reconcileVolume(deps, request, verdict);
     const { opened, n } = reconciled;
-    if (opened.item.replication !== 'async') {
-      throw new FarshoreError(
-        'input',
-        `volume ${opened.item.name} asks for ${opened.item.replication} replication, which this release can't give; it is not served rather than served with less`,
-      );
-    }
     const attach = async (local: LocalLog): Promise<Volume> => {
       const bound = found && (await bindImage(deps, request.ref, found, local, opened));
       const stored = bound && new StoredHalf(deps, request.ref, bound, opened.epoch);
@@ -169,6 +171,12 @@ export class Volume implements BlockDevice, LogOpOwner {
       committed: (count) => {
         if (late.volume !== undefined) late.volume.#quota.committed(count);
       },
+      reached: (throughSeq) => {
+        if (late.volume !== undefined) late.volume.#publish(throughSeq);
+      },
+      advanced: () => {
+        if (late.volume !== undefined) late.volume.#replication.advanced();
+      },
     });
     const isCatchingUp = stored?.isCatchingUp === true;
     if (isCatchingUp) sealer.suspend();
@@ -183,7 +191,8 @@ export class Volume implements BlockDevice, LogOpOwner {
       sink: dirt,
       onPressure: () => {
         sealer.hurry();
-        stored?.pressed();
+        // What is held is bounded by the initiators' windows, and no image may have it.
+        if (late.volume === undefined || !late.volume.#replication.isHolding) stored?.pressed();
       },
       onStopped: (error) => {
         late.volume?.onLogStopped(error);
@@ -206,6 +215,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     const throughSeq = isCatchingUp ? local.versionThrough : committedThrough;
     sealer.start(blocks, deps.remote, { n, throughSeq, at: undefined }, stored, dirt.unsettled);
     stored?.start(blocks, sealer);
+    volume.#replication.start();
     volume.#hydrator?.start();
     volume.#quota.start();
     if (deps.settings.scrub?.enabled === true) volume.#scrubber.start();
@@ -243,7 +253,22 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#sealer = sealer;
     this.#reads = new ReadPath(blocks, stored?.source(deps.remote) ?? deps.remote, this.#diary);
     const admit = (block: BlockNumber, count: BlockCount): Promise<void> => this.#quota.admit(block, count);
-    this.#writes = new WritePath(blocks, this.#reads, clock, this, () => this.#refusal(), admit);
+    const { replication: mode, onRemoteLoss = 'block' } = item;
+    this.#replication = new ReplicationControl(
+      {
+        ...{ state: blocks, sealer, clock, diary: this.#diary, hasImage: stored !== undefined },
+        remoteLossMs: deps.settings.remoteLossMs ?? DEFAULT_REMOTE_LOSS_MS,
+        publish: (through) => {
+          this.#publish(through);
+        },
+        syncLocally: () => deps.cache.sync(blocks.log),
+      },
+      { mode, onRemoteLoss },
+    );
+    this.#writes = new WritePath({
+      ...{ state: blocks, reads: this.#reads, clock, owner: this, admit, replication: this.#replication },
+      check: () => this.#refusal(),
+    });
     // An image has everything already.
     this.#hydrator =
       deps.settings.hydrate && stored === undefined
@@ -311,6 +336,8 @@ export class Volume implements BlockDevice, LogOpOwner {
   }
 
   write(lba: Lba, data: readonly Buffer[], options: { readonly fua: boolean }): MaybePromise<void> {
+    const refusal = this.#replication.refusalOf(options.fua);
+    if (refusal !== undefined) return Promise.reject(refusal);
     const answered = this.#writes.write(lba * this.#geometry.sectorSize, data);
     return options.fua ? answered.then(() => this.flush()) : answered;
   }
@@ -326,10 +353,12 @@ export class Volume implements BlockDevice, LogOpOwner {
   flush(): MaybePromise<void> {
     const refusal = this.#refusal();
     if (refusal !== undefined) return Promise.reject(refusal);
-    return this.#deps.cache.sync(this.#blocks.log);
+    return this.#replication.flush();
   }
 
   unmap(ranges: readonly SectorRange[]): MaybePromise<void> {
+    const refusal = this.#replication.refusalOf(false);
+    if (refusal !== undefined) return Promise.reject(refusal);
     const { sectorSize } = this.#geometry;
     return this.#writes.unmap(
       ranges.map(({ lba, sectors }) => ({ from: lba * sectorSize, to: (lba + sectors) * sectorSize })),
@@ -356,6 +385,8 @@ export class Volume implements BlockDevice, LogOpOwner {
     const error = new FarshoreError('fenced', `volume ${this.identity.name} has been taken over: ${reason}`);
     this.#become({ kind: 'fenced', error });
     this.#sealer.stop(error);
+    this.#replication.close();
+    void this.#settleHeld(error);
     this.#stored?.stop(error);
     void this.#hydrator?.stop();
     void this.#scrubber.stop();
@@ -383,6 +414,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   /** Called by the sealer. */
   onReplicationFailed(error: Error): void {
     this.#replicationProblem = error.message;
+    this.#replication.lose();
     this.#diary.error({ reason: error.message }, 'the volume is not replicated any more');
   }
 
@@ -396,6 +428,13 @@ export class Volume implements BlockDevice, LogOpOwner {
       writeAgain: this.#writes.writeAgain.bind(this.#writes),
     };
     for (const { block, place } of blocks) void mendLost(tools, block, place);
+  }
+
+  /** From now on acks mean this; see ReplicationControl.set. */
+  setReplication(replication: Replication): void {
+    const refusal = this.#refusal();
+    if (refusal !== undefined) throw refusal;
+    this.#replication.set(replication);
   }
 
   /** The most bytes that may be mapped from now on; undefined: as many as there are. */
@@ -419,7 +458,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     return statusOf({
       ...{ state: state.kind, reason: state.kind === 'serving' ? undefined : state.error.message, epoch: this.#epoch },
       ...{ blocks: this.#blocks, reads: this.#reads, sealer: this.#sealer, stored: this.#stored },
-      ...{ hydration: this.#hydrator?.progress, scrub: this.#scrubber.report },
+      ...{ hydration: this.#hydrator?.progress, scrub: this.#scrubber.report, replication: this.#replication.report },
       ...{ nowMs: this.#deps.clock.monotonicMs(), problem: this.#replicationProblem, quota: this.#quota.space },
     });
   }
@@ -431,6 +470,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     const error = new FarshoreError('stopped', `volume ${this.identity.name} is closed`);
     this.#become({ kind: 'stopped', error, closed: true });
     this.#sealer.stop(error);
+    this.#replication.close();
     this.#reads.close();
     await Promise.all([this.#hydrator?.stop(), this.#scrubber.stop()]);
     const { cache, remote } = this.#deps;
@@ -445,18 +485,64 @@ export class Volume implements BlockDevice, LogOpOwner {
       }
     }
     await remote.close();
+    // Nobody is told what became of them: the sessions have gone, and the next start finds it out.
+    for (let op = this.#blocks.pending.take(); op !== undefined; op = this.#blocks.pending.take())
+      op.end.writeEnded(error);
   }
 
   opLogged(op: LogOp): void {
+    if (op.isHeld) {
+      this.#blocks.pending.noteLogged(op);
+      this.#sealer.add(op);
+      this.#replication.noteHeld();
+      return;
+    }
     this.#blocks.opLogged(op);
     this.#sealer.add(op);
     this.#stored?.opLogged(op);
     op.end.writeEnded(undefined);
   }
 
+  /** A held write stays unanswered: a restart may find it in the log, and then it will be in a version. */
   opFailed(op: LogOp, error: Error): void {
+    if (op.isHeld) return;
     this.#blocks.opFailed(op);
     op.end.writeEnded(error);
+  }
+
+  /**
+   * Another gateway has the volume. What is held may be in its history, and is answered only when that is known for certain: as done if it is, as
+   * failed if it can't be any more.
+   */
+  async #settleHeld(error: FarshoreError): Promise<void> {
+    const { pending } = this.#blocks;
+    while (pending.size > 0 && !this.#isClosed) {
+      try {
+        const through = await this.#deps.remote.provenThrough();
+        for (let op = pending.take(); op !== undefined; op = pending.take())
+          op.end.writeEnded(op.seq <= through ? undefined : error);
+      } catch (failure) {
+        if (!isKind(failure, 'retry')) {
+          this.#diary.warn({ reason: describeError(failure) }, 'what became of the last writes is not known');
+          return;
+        }
+      }
+      await sleep(this.#deps.clock, PROOF_PAUSE_MS);
+    }
+  }
+
+  get #isClosed(): boolean {
+    return this.#state.kind === 'stopped' && this.#state.closed;
+  }
+
+  /** Held writes up to there take effect, and are acked. */
+  #publish(through: WriteSeq): void {
+    const { pending } = this.#blocks;
+    for (let op = pending.takeLogged(through); op !== undefined; op = pending.takeLogged(through)) {
+      this.#blocks.publish(op);
+      this.#stored?.opLogged(op);
+      op.end.writeEnded(undefined);
+    }
   }
 
   /** Why writes are refused now. */

@@ -27,36 +27,45 @@ interface ByteRange {
   readonly to: ByteCount;
 }
 
+export interface WritePathDeps {
+  readonly state: BlockState;
+  readonly reads: ReadPath;
+  readonly clock: Clock;
+  readonly owner: LogOpOwner;
+  /** Why the volume takes no writes now; asked again after every wait. */
+  readonly check: () => FarshoreError | undefined;
+  /** Of a full volume: see Quota.admit. */
+  readonly admit: (block: BlockNumber, count: BlockCount) => Promise<void>;
+  /** `isHolding`: writes are acked, and seen, when a version has them. */
+  readonly replication: { readonly isHolding: boolean };
+}
+
 /** Writes and unmaps of a volume: back-pressure, read-modify-write, staging. */
 export class WritePath {
   readonly #state: BlockState;
   readonly #reads: ReadPath;
   readonly #clock: Clock;
   readonly #owner: LogOpOwner;
-  /** Rejects when the volume takes no writes now; asked again after every wait. */
-  readonly #check: () => FarshoreError | undefined;
-  /** Of a full volume: see Quota.admit. */
-  readonly #admit: (block: BlockNumber, count: BlockCount) => Promise<void>;
+  readonly #check: WritePathDeps['check'];
+  readonly #admit: WritePathDeps['admit'];
+  readonly #replication: WritePathDeps['replication'];
   readonly #locks = new RangeLock();
   #gathered = new GatheredEnd();
 
-  constructor(
-    state: BlockState,
-    reads: ReadPath,
-    clock: Clock,
-    owner: LogOpOwner,
-    check: () => FarshoreError | undefined,
-    admit: (block: BlockNumber, count: BlockCount) => Promise<void>,
-  ) {
-    this.#state = state;
-    this.#reads = reads;
-    this.#clock = clock;
-    this.#owner = owner;
-    this.#check = check;
-    this.#admit = admit;
+  constructor(deps: WritePathDeps) {
+    this.#state = deps.state;
+    this.#reads = deps.reads;
+    this.#clock = deps.clock;
+    this.#owner = deps.owner;
+    this.#check = deps.check;
+    this.#admit = deps.admit;
+    this.#replication = deps.replication;
   }
 
-  /** Bytes [from, from + length of the pieces); resolves when they are in the log. Rejects with `busy`, `stopped`, `fenced`, `damaged`. */
+  /**
+   * Bytes [from, from + length of the pieces); resolves when they are in the log, or, when writes are held, in a version. Rejects with `busy`,
+   * `stopped`, `fenced`, `damaged`, `unreplicated`.
+   */
   write(from: ByteCount, pieces: readonly Buffer[]): Promise<void> {
     const end = new PromisedEnd();
     this.start(from, pieces, end);
@@ -94,6 +103,7 @@ export class WritePath {
     if (from % BLOCK_SIZE !== 0 || bytes % BLOCK_SIZE !== 0 || bytes > OP_BYTES) return false;
     const block = from / BLOCK_SIZE;
     const count = bytes / BLOCK_SIZE;
+    if (this.#replication.isHolding) return false;
     if (this.#check() !== undefined || this.#state.beyondEnd(block, count) !== undefined) return false;
     if (this.#state.isFullFor(count) || !this.#locks.isFree(block, count)) return false;
     if (!this.#state.reserveAtOnce(count)) return false;
@@ -121,12 +131,10 @@ export class WritePath {
     const reserved = this.#state.reserve(1);
     if (reserved !== undefined) await reserved;
     const end = new PromisedEnd();
-    const isStaged = await this.#withLock(block, 1, 1, async () => {
-      if (!isNewest()) return false;
-      this.#stage(block, 1, [content], end);
-      return true;
-    });
-    if (isStaged) await end.promise;
+    const op = await this.#withLock(block, 1, 1, end, async () =>
+      isNewest() ? this.#stage(block, 1, [content], end) : undefined,
+    );
+    if (op !== undefined) await end.promise;
     else this.#state.cache.unreserve(1);
   }
 
@@ -187,7 +195,8 @@ export class WritePath {
       return;
     }
     const reserved = this.#state.reserve(count);
-    if (reserved === undefined && this.#locks.isFree(block, count)) this.#stage(block, count, pieces, end);
+    if (reserved === undefined && !this.#replication.isHolding && this.#locks.isFree(block, count))
+      this.#stage(block, count, pieces, end);
     else tellWhenDone(this.#writeLater(reserved, block, count, pieces), end);
   }
 
@@ -199,9 +208,7 @@ export class WritePath {
   ): Promise<void> {
     if (reserved !== undefined) await reserved;
     const end = new PromisedEnd();
-    await this.#withLock(block, count, count, async () => {
-      this.#stage(block, count, pieces, end);
-    });
+    await this.#withLock(block, count, count, end, async () => this.#stage(block, count, pieces, end));
     await end.promise;
   }
 
@@ -214,7 +221,7 @@ export class WritePath {
     const reserved = this.#state.reserve(count);
     if (reserved !== undefined) await reserved;
     const end = new PromisedEnd();
-    await this.#withLock(first, count, count, async () => {
+    await this.#withLock(first, count, count, end, async () => {
       const start = first * BLOCK_SIZE;
       const content = Buffer.allocUnsafe(count * BLOCK_SIZE);
       const last = count - 1;
@@ -224,7 +231,7 @@ export class WritePath {
       }
       let at = from - start;
       for (const piece of pieces) at += piece.copy(content, at);
-      this.#stage(first, count, [content], end);
+      return this.#stage(first, count, [content], end);
     });
     await end.promise;
   }
@@ -238,10 +245,10 @@ export class WritePath {
     const first = Math.min(...ranges.map(({ block }) => block));
     const last = Math.max(...ranges.map(({ block, count }) => block + count));
     const end = new PromisedEnd();
-    await this.#withLock(first, last - first, 1, async () => {
+    await this.#withLock(first, last - first, 1, end, async () => {
       const tooLate = this.#state.beyondEnd(first, last - first);
       if (tooLate !== undefined) throw tooLate;
-      this.#stageUnmap(first, ranges, end);
+      return this.#stageUnmap(first, ranges, end);
     });
     await end.promise;
   }
@@ -256,32 +263,48 @@ export class WritePath {
     }
   }
 
-  /** Runs `work` when no read-modify-write holds any of the blocks; gives the reserved slots back if it comes to nothing. */
-  async #withLock<T>(block: BlockNumber, count: BlockCount, reserved: number, work: () => Promise<T>): Promise<T> {
+  /**
+   * Runs `work` when nobody holds any of the blocks; gives the reserved slots back if it comes to nothing. What it stages keeps the blocks, if it is
+   * held, until `end` has heard.
+   */
+  async #withLock(
+    block: BlockNumber,
+    count: BlockCount,
+    reserved: number,
+    end: PromisedEnd,
+    work: () => Promise<LogOp | undefined>,
+  ): Promise<LogOp | undefined> {
     const release = await this.#locks.acquire(block, count);
+    let op: LogOp | undefined;
     try {
-      return await work();
+      op = await work();
+      return op;
     } catch (error) {
       this.#state.cache.unreserve(reserved);
       throw error;
     } finally {
-      release();
+      if (op?.isHeld === true) void end.promise.then(release, release);
+      else release();
     }
   }
 
   /** The moment a write takes its place in the volume's history. */
-  #stage(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[], end: WriteEnd): void {
+  #stage(block: BlockNumber, count: BlockCount, pieces: readonly Buffer[], end: WriteEnd): LogOp {
     const refusal = this.#state.beyondEnd(block, count);
     if (refusal !== undefined) throw refusal;
     const op = this.#newOp(KIND_WRITE, block, count, pieces, end, undefined);
-    this.#state.stageWrite(op);
+    if (op.isHeld) this.#state.hold(op);
+    else this.#state.stageWrite(op);
     this.#state.cache.append(op);
+    return op;
   }
 
-  #stageUnmap(block: BlockNumber, ranges: readonly BlockRange[], end: WriteEnd): void {
+  #stageUnmap(block: BlockNumber, ranges: readonly BlockRange[], end: WriteEnd): LogOp {
     const op = this.#newOp(KIND_UNMAP, block, 1, [encodeUnmap(ranges)], end, ranges);
-    this.#state.stageUnmap(op, ranges);
+    if (op.isHeld) this.#state.hold(op);
+    else this.#state.stageUnmap(op, ranges);
     this.#state.cache.append(op);
+    return op;
   }
 
   #newOp(
@@ -306,6 +329,7 @@ export class WritePath {
       arrivedAt: this.#clock.now(),
       arrivedMs: this.#clock.monotonicMs(),
       end,
+      isHeld: this.#replication.isHolding,
       ranges,
     });
   }

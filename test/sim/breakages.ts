@@ -324,6 +324,7 @@ function whole(remote: RemoteVolume): RemoteVolume {
     countMapped: () => remote.countMapped(),
     nextMapped: (from, limit) => remote.nextMapped(from, limit),
     rollBackTo: (n) => remote.rollBackTo(n),
+    provenThrough: () => remote.provenThrough(),
     fold: () => remote.fold(),
     verify: () => remote.verify(),
     versions: (limit) => remote.versions(limit),

@@ -1,3 +1,5 @@
+import { ON_REMOTE_LOSS } from '../../gateway/cloud/version-log.ts';
+import type { Replication } from '../../gateway/volume/replication-control.ts';
 import type { BlockCount } from '../../gateway/base/units.ts';
 import { chooseShape, type VolumeShape } from './areas.ts';
 import { HEALTHY_CLOUD, type CloudFaults } from './sim-cloud.ts';
@@ -57,6 +59,9 @@ export interface Plan {
   readonly image: 'none' | 'made' | 'seeded';
   /** Quotas in blocks: the first is there from the creation on, and it is changed to these and none. Empty: never any. */
   readonly quotas: readonly BlockCount[];
+  /** What acks mean from the creation on; in some worlds it is changed now and then. */
+  readonly replication: Replication;
+  readonly remoteLossMs: number;
 }
 
 const CALM: Readonly<Record<Trouble, number>> = {
@@ -107,10 +112,31 @@ const CHURN_CHANCE = 0.01;
 const RESIZE_CHANCE = 0.25;
 /** One in so many has a quota. */
 const QUOTA_CHANCE = 0.2;
+/** One in so many is not replicated asynchronously, or not always. */
+const MODES_CHANCE = 0.3;
 /** And so many of a hundred have a stored volume. */
 const STORED_CHANCE = 0.15;
 
 export function makePlan(random: SimRandom): Plan {
+  const modes = random.split('modes');
+  const plan = makeAsyncPlan(random);
+  return modes.chance(MODES_CHANCE) ? withModes(plan, modes) : plan;
+}
+
+/** Acks wait for versions, in half of these worlds not always; the cloud is away for longer than is put up with now and then. */
+export function withModes(plan: Plan, random: SimRandom): Plan {
+  const { workload } = plan;
+  const isChanging = random.chance(0.5);
+  return {
+    ...plan,
+    replication: { mode: random.pick(['sync', 'sync', 'flush']), onRemoteLoss: random.pick(ON_REMOTE_LOSS) },
+    remoteLossMs: random.pick([100, 1000, 10_000]),
+    workload: { ...workload, weights: { ...workload.weights, mode: isChanging ? 0.2 : 0 } },
+    weights: { ...plan.weights, partition: Math.max(plan.weights.partition, 2) },
+  };
+}
+
+function makeAsyncPlan(random: SimRandom): Plan {
   const mixed = makeMixedPlan(random.split('mixed'));
   const stored = random.split('stored');
   if (stored.chance(STORED_CHANCE)) return withImage(mixed, stored);
@@ -252,6 +278,7 @@ function makeMixedPlan(random: SimRandom): Plan {
         scan: 0,
         resize: 0,
         quota: 0,
+        mode: 0,
         read: random.pick([2, 6]),
         write: 10,
         fua: random.pick([0, 1]),
@@ -276,5 +303,7 @@ function makeMixedPlan(random: SimRandom): Plan {
     heldBlocks: random.pick([8, 65_536]),
     image: 'none',
     quotas: [],
+    replication: { mode: 'async', onRemoteLoss: 'block' },
+    remoteLossMs: 10_000,
   };
 }

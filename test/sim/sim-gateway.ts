@@ -4,6 +4,7 @@ import type { ImageStore } from '../../gateway/base/image.ts';
 import type { BlockCount, ByteCount } from '../../gateway/base/units.ts';
 import type { VolumeRef } from '../../gateway/cloud/version-log.ts';
 import type { OpenedRemote } from '../../gateway/replication/remote-volume.ts';
+import type { Replication, ReplicationReport } from '../../gateway/volume/replication-control.ts';
 import type { CloudFaults, CloudPorts } from './sim-cloud.ts';
 import type { Life } from './sim-clock.ts';
 import type { History } from './history.ts';
@@ -38,6 +39,9 @@ export interface RunningVolume {
   readonly underWay: () => Readonly<Record<'waiting' | 'reserved' | 'ahead' | 'dirty' | 'inFlight', number>>;
   /** In the table first, then in force. Rejects as the table does. */
   readonly changeQuota: (bytes: ByteCount | undefined) => Promise<void>;
+  readonly replication: () => ReplicationReport;
+  /** As changeQuota; rejects with `busy` too. */
+  readonly changeReplication: (replication: Replication) => Promise<void>;
   /** The newest count of mapped blocks that the remote has answered. */
   readonly seenCount: () => SeenCount | undefined;
   /** What the volume says is mapped; undefined: it has no quota, or does not know yet. */

@@ -88,7 +88,12 @@ async function openVolume(
       }
     },
   };
-  const settings = { rpoMs: plan.rpoSeconds * 1000, hydrate: plan.hydrate, heldBlocks: plan.heldBlocks };
+  const settings = {
+    rpoMs: plan.rpoSeconds * 1000,
+    hydrate: plan.hydrate,
+    heldBlocks: plan.heldBlocks,
+    remoteLossMs: plan.remoteLossMs,
+  };
   let volume: Volume;
   try {
     const deps = { disk, clock, random, log, cache, remote, settings, images };
@@ -128,6 +133,17 @@ async function openVolume(
       if (outcome === 'conflict') throw new FarshoreError('retry', 'the quota is changed by the next owner');
       volume.setQuota(bytes);
     },
+    replication: () => volume.status().replication,
+    changeReplication: async (replication) => {
+      const { epoch } = engine;
+      const { mode, onRemoteLoss } = replication;
+      const outcome =
+        epoch === undefined
+          ? 'conflict'
+          : await cloud.log.changeVolume(ref, epoch, { replication: mode, onRemoteLoss });
+      if (outcome === 'conflict') throw new FarshoreError('retry', 'the mode is changed by the next owner');
+      volume.setReplication(replication);
+    },
     seenCount: () => counts.seen,
     countedBlocks: () => {
       const bytes = volume.space()?.mappedBytes;
@@ -157,6 +173,7 @@ function observed(remote: RemoteVolume, { onOpened, takeover }: ProcessParts): R
     countMapped: () => remote.countMapped(),
     nextMapped: (from, limit) => remote.nextMapped(from, limit),
     rollBackTo: (n) => remote.rollBackTo(n),
+    provenThrough: () => remote.provenThrough(),
     fold: () => remote.fold(),
     verify: () => remote.verify(),
     versions: (limit) => remote.versions(limit),

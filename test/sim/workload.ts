@@ -1,7 +1,8 @@
+import { ON_REMOTE_LOSS, REPLICATION_MODES, type ReplicationMode } from '../../gateway/cloud/version-log.ts';
 import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError, isKind } from '../../gateway/base/errors.ts';
-import { BLOCK_SIZE, type ByteCount } from '../../gateway/base/units.ts';
+import { BLOCK_SIZE, type ByteCount, type VersionNumber } from '../../gateway/base/units.ts';
 import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, sizesOf, type VolumeShape } from './areas.ts';
 import { noteDurable, Violation, type History, type Op, type SectorSpan } from './history.ts';
 import type { Plan } from './plan.ts';
@@ -12,10 +13,13 @@ import type { SimRandom } from './sim-random.ts';
 import type { Sizes } from './sizes.ts';
 import { describeSector, readStamp, stampRange } from './stamp.ts';
 
-export function newCounts(): Record<Action | 'refused' | 'resized' | 'full', number> {
+/** Calls, and what came of them. */
+export type Counted = Action | 'refused' | 'resized' | 'full' | 'promised' | 'unreplicated';
+
+export function newCounts(): Record<Counted, number> {
   return {
     ...{ read: 0, scan: 0, write: 0, fua: 0, zero: 0, unmap: 0, wideUnmap: 0, flush: 0, flushRemote: 0 },
-    ...{ resize: 0, quota: 0, refused: 0, resized: 0, full: 0 },
+    ...{ resize: 0, quota: 0, mode: 0, refused: 0, resized: 0, full: 0, promised: 0, unreplicated: 0 },
   };
 }
 
@@ -28,9 +32,11 @@ export interface WorkloadWorld {
   note(text: string): void;
   /** Whether disks have refused reads, or given other bits than were written. */
   readonly mayLose: boolean;
-  readonly work: Record<Action | 'refused' | 'resized' | 'full', number>;
+  readonly work: Record<Counted, number>;
   readonly sizes: Sizes;
   readonly quotas: Quotas;
+  /** Identifiers of writes that nobody may ever see. */
+  readonly neverSeen: Set<number>;
   readonly plan: Pick<Plan, 'quotas'>;
   readonly shape: VolumeShape;
   /** Number of the volume in stamps. */
@@ -52,12 +58,24 @@ const TIRED = 50;
 const RETRY_MS = 500;
 
 export type Action =
-  'read' | 'scan' | 'write' | 'fua' | 'zero' | 'unmap' | 'wideUnmap' | 'flush' | 'flushRemote' | 'resize' | 'quota';
+  | 'read'
+  | 'scan'
+  | 'write'
+  | 'fua'
+  | 'zero'
+  | 'unmap'
+  | 'wideUnmap'
+  | 'flush'
+  | 'flushRemote'
+  | 'resize'
+  | 'quota'
+  | 'mode';
 
 /** The volume as the workload uses it. */
 export interface WorkloadDevice extends BlockDevice {
   flushRemote(): Promise<{ readonly n: number; readonly throughSeq: number }>;
   resize(bytes: ByteCount): Promise<void>;
+  status(): { readonly committedN: VersionNumber };
 }
 
 /** Initiators at work on one gateway's volume, from its opening to its end. Every call and answer goes through the history. */
@@ -75,6 +93,7 @@ export class Workload {
   readonly #epoch: number;
   readonly #locked = new Set<number>();
   #isChangingQuota = false;
+  #isChangingMode = false;
   #paused = false;
   #busy = 0;
   #calls = 0;
@@ -152,6 +171,8 @@ export class Workload {
         return this.#resize();
       case 'quota':
         return this.#changeQuota();
+      case 'mode':
+        return this.#changeMode();
     }
   }
 
@@ -218,6 +239,35 @@ export class Workload {
       end(isDone);
       this.#isChangingQuota = false;
     }
+  }
+
+  /** To another mode, and to another way of meeting a cloud that is away. */
+  async #changeMode(): Promise<void> {
+    const replication = {
+      mode: this.#random.pick(REPLICATION_MODES),
+      onRemoteLoss: this.#random.pick(ON_REMOTE_LOSS),
+    };
+    if (this.#isChangingMode) return;
+    this.#isChangingMode = true;
+    try {
+      await this.#running.changeReplication(replication);
+      this.#world.note(`replication is ${replication.mode} / ${replication.onRemoteLoss}`);
+    } catch (error) {
+      this.#refused('mode', error);
+    } finally {
+      this.#isChangingMode = false;
+    }
+  }
+
+  /** What was answered before `before` is in the cloud, if an ack means that at the moment: as if it had been asked for by a remote flush. */
+  #noteReplicated(by: readonly ReplicationMode[], before: number): void {
+    const { mode, standing } = this.#running.replication();
+    if (!by.includes(mode) || standing === 'degraded' || standing === 'catching-up') return;
+    const n = this.#device.status().committedN;
+    const { promises } = this.#history;
+    if (promises.at(-1)?.n === n) promises.pop();
+    promises.push({ n, before });
+    this.#world.work.promised++;
   }
 
   /** Whether the volume is so large now. */
@@ -341,6 +391,7 @@ export class Workload {
       this.#history.add(op);
       this.#world.note(`${action} ${op.id} ${op.spans.map(({ lba, sectors: count }) => `${lba}+${count}`).join(' ')}`);
     }
+    const wasFailing = this.#running.replication().standing === 'failing';
     try {
       await call(ops);
     } catch (error) {
@@ -349,10 +400,13 @@ export class Workload {
         this.#world.work.full++;
         this.#world.note(`${action} refused: full`);
       } else this.#refused(action, error);
+      this.#noteFailed(ops, error);
       if (this.stoppedBy === undefined) counted.refused();
       // A volume that goes on has not done it, or of several steps only some; of one that stopped only a restart tells.
       if (this.stoppedBy !== undefined) return;
-      await this.#settleRefused(ops);
+      // A flush that fails behind a write takes nothing back.
+      if (fua && isKind(error, 'unreplicated') && !wasFailing) for (const op of ops) op.ackedAt = this.#world.tick();
+      else await this.#settleRefused(ops);
       this.#unlock(ops);
       return;
     }
@@ -363,7 +417,17 @@ export class Workload {
       if (fua) noteDurable(op, this.#clock.monotonicMs());
       this.#world.note(`acked ${op.id}`);
     }
+    this.#noteReplicated(['sync'], this.#world.tick());
+    // What was answered while it was flushed is not in that.
+    if (fua) this.#noteReplicated(['flush'], invokedAt);
     this.#unlock(ops);
+  }
+
+  /** A synchronous write that fails is on neither side, now and for ever. (Of several steps some may be done.) */
+  #noteFailed(ops: readonly Op[], error: unknown): void {
+    const [op] = ops;
+    if (op === undefined || ops.length > 1 || !isKind(error, 'fenced', 'unreplicated')) return;
+    if (this.#running.replication().mode === 'sync' && !this.#isChangingMode) this.#world.neverSeen.add(op.id);
   }
 
   /** False, and nothing locked, when a call is under way to one of the sectors, or two of these ops share one. */
@@ -428,6 +492,7 @@ export class Workload {
     }
     this.#world.note('flushed');
     this.#history.flushed(before, this.#clock.monotonicMs());
+    this.#noteReplicated(['sync', 'flush'], before);
   }
 
   /** Whether it was done. */
@@ -451,6 +516,9 @@ export class Workload {
     switch (error.kind) {
       case 'busy':
       case 'retry':
+        return;
+      case 'unreplicated':
+        this.#world.work.unreplicated++;
         return;
       case 'fenced':
       case 'stopped':

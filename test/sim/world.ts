@@ -62,6 +62,8 @@ export class World implements WorkloadWorld {
   readonly work = newCounts();
   readonly sizes: Sizes;
   readonly quotas: Quotas;
+  /** Synchronous writes that were answered as failed. */
+  readonly neverSeen = new Set<number>();
   /** Disks have refused reads or given other bits than were written: blocks that no version had may be told to be lost. */
   mayLose = false;
   /** Of the volume, on the disk of the gateway that was started first. */
@@ -226,7 +228,9 @@ export class World implements WorkloadWorld {
 
   async restore(options: { readonly n?: number; readonly verify?: boolean } = {}): Promise<Restored> {
     this.counts.restores++;
-    return restoreVersion(this.restoreTools(), options);
+    const restored = await restoreVersion(this.restoreTools(), options);
+    this.#checkNeverSeen('a restore', restored.values);
+    return restored;
   }
 
   async #open(gateway: SimGateway, life: Life, takeover: boolean): Promise<void> {
@@ -336,6 +340,7 @@ export class World implements WorkloadWorld {
     gateway.epoch = opened.epoch;
     const shown = await this.#readAll(gateway, running.device, clock);
     if (shown === undefined) return;
+    this.#checkNeverSeen(life.name, shown);
     // Asked to, it also gives up an image that the disk refuses just then, and what it alone has.
     const gaveUp = takeover && isWithoutImage(this, gateway) && gateway.disk.troubledAtMs >= gateway.startedAtMs;
     if (gaveUp) before.severity = worse(before.severity, 'damaged');
@@ -481,13 +486,20 @@ export class World implements WorkloadWorld {
         );
   }
 
+  #checkNeverSeen(who: string, values: ReadonlyMap<number, number>): void {
+    for (const [sector, id] of values)
+      if (this.neverSeen.has(id))
+        throw new Violation(`${who} shows write ${id} in sector ${sector}, which was answered as failed for certain`);
+  }
+
   #volumeItem(): VolumeItem {
     return {
       ...REF,
       name: 'data',
       bytes: this.shape.blocks * BLOCK_SIZE,
       sectorSize: 512,
-      replication: 'async',
+      replication: this.plan.replication.mode,
+      onRemoteLoss: this.plan.replication.onRemoteLoss,
       targetName: 'iqn.2026-11.dev.farshore:data',
       naa: Buffer.alloc(16, 0x62),
       createdAt: this.clock.now(),

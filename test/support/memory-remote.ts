@@ -41,6 +41,8 @@ export class MemoryShore {
   /** While true, nothing is answered at all. */
   away = false;
   readonly batches: CommitBatch[] = [];
+  /** How far the log of each name was committed. */
+  readonly through = new Map<string, number>();
   /** Copied segments, by number: what each block was; undefined: lost. */
   readonly segments = new Map<number, ReadonlyMap<number, Buffer | undefined>>();
   /** Versions that were made of copied segments. */
@@ -256,6 +258,11 @@ export class MemoryRemote implements RemoteVolume {
     return { n: ++this.#shore.n, volumeBytes: this.#shore.item.bytes };
   }
 
+  async provenThrough(): Promise<number> {
+    await this.#wait();
+    return this.#shore.through.get(this.#logId) ?? 0;
+  }
+
   fold(): Promise<FoldOutcome> {
     return Promise.resolve({ n: this.#shore.n, versionsFolded: 0, shardsRewritten: 0, runs: 0 });
   }
@@ -300,6 +307,7 @@ export class MemoryRemote implements RemoteVolume {
       shore.lastData = { epoch: this.#epoch, logId: this.#logId, throughSeq: batch.throughSeq };
     } else shore.item = { ...shore.item, bytes: batch.volumeBytes };
     shore.batches.push(batch);
+    shore.through.set(this.#logId, batch.throughSeq);
     return {
       n: ++shore.n,
       throughSeq: batch.throughSeq,

@@ -11,6 +11,7 @@ import type { ScrubSettings } from '../../gateway/volume/scrubber.ts';
 import { prepareImage } from '../../gateway/volume/stored/prepare-image.ts';
 import { loadStoredState } from '../../gateway/volume/stored/stored-state.ts';
 import { Volume } from '../../gateway/volume/volume.ts';
+import type { Replication } from '../../gateway/volume/replication-control.ts';
 import { SimClock, type Life } from '../sim/sim-clock.ts';
 import { SimDisk, type CrashOptions } from '../sim/sim-disk.ts';
 import { SimRandom } from '../sim/sim-random.ts';
@@ -27,6 +28,7 @@ export interface BenchOptions {
   readonly sectorSize?: 512 | 4096;
   readonly volumeBlocks?: number;
   readonly rpoMs?: number;
+  readonly replication?: Partial<Replication>;
   readonly hydrate?: boolean;
   readonly maxWaitMs?: number;
   readonly heldBlocks?: number;
@@ -61,6 +63,8 @@ export class VolumeBench {
     this.clock = new SimClock(this.random.split('clock'));
     this.disk = new SimDisk('disk', this.clock, this.random.split('disk'));
     this.shore = new MemoryShore((options.volumeBlocks ?? 4096) * BLOCK_SIZE, options.sectorSize ?? 4096);
+    const { mode = 'async', onRemoteLoss = 'block' } = options.replication ?? {};
+    this.shore.item = { ...this.shore.item, replication: mode, onRemoteLoss };
   }
 
   get volume(): Volume {

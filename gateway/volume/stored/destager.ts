@@ -194,7 +194,7 @@ export class Destager {
 
   async #round(state: BlockState): Promise<void> {
     const { cache, log } = state;
-    const mark = log.appendedThrough;
+    const mark = state.visibleThrough;
     const writes = this.#writes;
     const unmaps = this.#unmaps;
     this.#writes = new BlockBits();

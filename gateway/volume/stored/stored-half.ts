@@ -146,7 +146,7 @@ export class StoredHalf implements SettleGate, ImageBlocks {
       committedThrough: () => sealer.committed.throughSeq,
       changes: () => this.#changes,
       markAll: async () => {
-        await this.destager.reach(blocks.log.appendedThrough);
+        await this.destager.reach(blocks.visibleThrough);
         await this.#overflow?.raise();
       },
       caughtUp: (committed, replicated, storedBytes) => this.#caughtUp(sealer, committed, replicated, storedBytes),
@@ -174,7 +174,7 @@ export class StoredHalf implements SettleGate, ImageBlocks {
       this.#throwIfClosing();
       if (after > before) await this.#image.requireRoomFor(after);
       // What lies beyond a smaller size, zeros by now, is not to be brought there after the image was cut off.
-      else if (blocks !== undefined) await this.destager.reach(blocks.log.appendedThrough);
+      else if (blocks !== undefined) await this.destager.reach(blocks.visibleThrough);
       await this.#save(() => ({ bytes: before, resizeTo: after }));
       if (after > before)
         await this.#image.grow(after, () => {
@@ -251,7 +251,7 @@ export class StoredHalf implements SettleGate, ImageBlocks {
     }
     try {
       if (this.#blocks !== undefined) {
-        await this.destager.reach(this.#blocks.log.appendedThrough);
+        await this.destager.reach(this.#blocks.visibleThrough);
         await this.destager.stop(new FarshoreError('stopped', 'the volume is closed'));
         const clean = await this.#image.finish();
         await this.#save(() => ({ clean }));

@@ -48,7 +48,7 @@ async function append(cache: CacheLog, log: VolumeLog, slots: number): Promise<v
     const data = [Buffer.alloc(slots * BLOCK_SIZE, 7)];
     const common = { log, owner, kind: KIND_WRITE, block: 0, slots, data, arrivedAt: 0, arrivedMs: 0, end } as const;
     void Promise.resolve(cache.reserve(slots, log)).then(() => {
-      cache.append(new LogOp({ ...common, seq: log.nextSeq(), ranges: undefined }));
+      cache.append(new LogOp({ ...common, seq: log.nextSeq(), isHeld: false, ranges: undefined }));
     });
   });
   await logged;
