@@ -9,6 +9,7 @@ import { GIB, KIB, MIB, type ByteCount } from './base/units.ts';
 import { formatDuration, parseDuration, parseSize } from './base/size.ts';
 import type { CloudSettings } from './cloud/aws-clients.ts';
 import { MAX_THREADS } from './threads/io-thread.ts';
+import { DEFAULT_REMOTE_LOSS_MS } from './volume/replication-control.ts';
 import type { ScrubSettings } from './volume/scrubber.ts';
 
 /** host:port as one listens on it. */
@@ -38,6 +39,8 @@ export interface Settings {
   /** What all volumes together may upload, in bits per second; undefined: no limit. */
   readonly uploadLimit: BitRate | undefined;
   readonly rpoSeconds: number;
+  /** The cloud counts as lost when it has not answered for so long while writes or flushes wait for it. */
+  readonly remoteLossSeconds: number;
   readonly scrub: ScrubSettings;
   /** An iSNS server (RFC 4171). */
   readonly isns: { readonly host: string; readonly port: number } | undefined;
@@ -95,7 +98,16 @@ const schema = z.strictObject({
     dynamodbEndpoint: z.string().optional(),
     uploadLimit: z.string().optional(),
   }),
-  replication: z.strictObject({ rpoSeconds: z.number().min(1).max(3600).default(5) }).default({ rpoSeconds: 5 }),
+  replication: z
+    .strictObject({
+      rpoSeconds: z.number().min(1).max(3600).default(5),
+      remoteLossSeconds: z
+        .number()
+        .min(1)
+        .max(3600)
+        .default(DEFAULT_REMOTE_LOSS_MS / 1000),
+    })
+    .default({ rpoSeconds: 5, remoteLossSeconds: DEFAULT_REMOTE_LOSS_MS / 1000 }),
   scrub: z
     .strictObject({
       enabled: z.boolean().default(true),
@@ -207,6 +219,7 @@ export function parseSettings(text: string, path: string): Settings {
         ? undefined
         : parseBitRate(config.cloud.uploadLimit, `${path}: cloud.uploadLimit`),
     rpoSeconds: config.replication.rpoSeconds,
+    remoteLossSeconds: config.replication.remoteLossSeconds,
     scrub: Object.freeze(scrub),
     isns: config.isns === undefined ? undefined : parseIsns(config.isns.server, path),
     accessKeyFile: config.access.keyFile === undefined ? undefined : resolve(config.access.keyFile),

@@ -21,6 +21,7 @@ import type { ObjectStore } from './cloud/object-store.ts';
 import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
 import { KEEP_DELETED_MS } from './maintenance/purge.ts';
+import { changeReplication } from './change-replication.ts';
 import { changeQuota } from './change-quota.ts';
 import { flushInTime, flushTelling } from './flush-in-time.ts';
 import { newVolumeItem } from './new-volume.ts';
@@ -81,6 +82,7 @@ const VOLUME_CHANGES: ReadonlySet<Operation> = new Set([
   'volume-forget',
   'volume-resize',
   'volume-quota',
+  'volume-set',
   'volume-move',
   'restore',
 ]);
@@ -132,6 +134,8 @@ export class Gateway implements GatewayApi {
     'volume-forget': ({ name }: Named) => this.#forget(name),
     'volume-resize': ({ name, bytes, force }: ArgumentsOf<'volume-resize'>) =>
       resizeServed(this.#deps, this.#require(name), bytes, force),
+    'volume-set': (args: ArgumentsOf<'volume-set'>) =>
+      changeReplication(this.#deps.table, this.#require(args.name), args),
     'volume-quota': ({ name, bytes }: ArgumentsOf<'volume-quota'>) =>
       changeQuota(this.#deps.table, this.#require(name), bytes),
     'volume-move': ({ name, thread }: ArgumentsOf<'volume-move'>) => this.#move(name, thread),

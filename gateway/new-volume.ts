@@ -27,6 +27,7 @@ export function newVolumeItem(
     physicalSize,
     removable,
     replication,
+    onRemoteLoss,
   }: ArgumentsOf<'volume-create'> & { readonly bytes: ByteCount },
 ): VolumeItem {
   if (physicalSize !== undefined && physicalSize < sectorSize)
@@ -35,12 +36,6 @@ export function newVolumeItem(
   if (quotaBytes !== undefined) {
     if (stored !== undefined) throw notStored();
     checkQuota(quotaBytes);
-  }
-  if (replication !== 'async') {
-    throw new FarshoreError(
-      'input',
-      `replication ${replication} is not in this release; create the volume with --replication async`,
-    );
   }
   const targetName = defaultTarget(settings.iqn, name);
   if (targets.isTaken(targetName)) {
@@ -60,6 +55,7 @@ export function newVolumeItem(
     ...(removable === undefined ? {} : { removable }),
     ...(quotaBytes === undefined ? {} : { quotaBytes }),
     replication,
+    ...(onRemoteLoss === undefined ? {} : { onRemoteLoss }),
     targetName,
     naa: newNaa(random),
     createdAt: clock.now(),

@@ -5,7 +5,8 @@ import { describeError, FarshoreError, isKind } from './base/errors.ts';
 import { inTime } from './base/in-time.ts';
 import type { Log } from './base/log.ts';
 import { BLOCK_SIZE, type Epoch, type VersionNumber } from './base/units.ts';
-import type { StoredReport, VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
+import type { AcksReport, StoredReport, VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
+import { replicationAlarm } from './change-replication.ts';
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
 import { ReadWindow } from './read-report.ts';
@@ -196,7 +197,8 @@ export class ServedVolume {
       id: item.volume,
       bytes: status.bytes,
       sectorSize: item.sectorSize,
-      replication: item.replication,
+      replication: status.replication.mode,
+      acks: acksReport(status.replication),
       target: item.targetName,
       thread: this.entry.thread ?? 0,
       state: status.state,
@@ -204,6 +206,7 @@ export class ServedVolume {
         status.state === 'fenced' && status.reason !== undefined
           ? this.#withRemedy(status.reason)
           : together(
+              replicationAlarm(status.replication),
               status.reason ?? status.replicationProblem ?? (await problemOf(remote, this.#deps.clock)),
               status.state === 'serving' ? this.#deps.targets.notReady(item) : undefined,
               unmended(status.scrub),
@@ -323,6 +326,7 @@ export class ServedVolume {
       bytes: 0,
       sectorSize: 512,
       replication: 'async',
+      acks: undefined,
       target: '',
       thread: this.entry.thread ?? 0,
       state: 'opening',
@@ -348,6 +352,10 @@ function unmended({ remote }: ScrubReport): string | undefined {
   const first = remote?.ranges[0];
   if (remote === null || first === undefined) return undefined;
   return `${remote.unrepairable} blocks of the newest version (block ${first.first}${remote.unrepairable > 1 ? ' and others' : ''}) cannot be read back from S3 as they should be, and could not be mended from the cache; write them again, or restore what lies there from a backup or an older version, then scrub again`;
+}
+
+function acksReport({ onRemoteLoss, standing, seconds, waiting }: VolumeStatus['replication']): AcksReport {
+  return { onRemoteLoss, standing, seconds, waiting };
 }
 
 function storedReport(status: VolumeStatus['stored']): StoredReport | undefined {

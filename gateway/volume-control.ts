@@ -2,6 +2,7 @@ import type { BlockDevice } from './base/block-device.ts';
 import type { ByteCount, Epoch, VersionNumber } from './base/units.ts';
 import type { VolumeItem } from './cloud/version-log.ts';
 import type { RemoteVolume } from './replication/remote-volume.ts';
+import type { Replication } from './volume/replication-control.ts';
 import type { ScrubSide } from './volume/scrub-pass.ts';
 import type { ScrubReport } from './volume/scrubber.ts';
 import type { VolumeStatus } from './volume/volume-status.ts';
@@ -33,6 +34,8 @@ export interface VolumeControl {
   resize(bytes: ByteCount): Promise<void>;
   /** See Volume.setQuota. */
   setQuota(bytes: ByteCount | undefined): Promise<void>;
+  /** See Volume.setReplication. */
+  setReplication(replication: Replication): Promise<void>;
   /** See Volume.scrub; told with what is reported of the scrub so far. */
   scrub(
     sides: readonly ScrubSide[],
@@ -65,6 +68,10 @@ export function directControl(volume: Volume, remote: VolumeControl['remote']): 
     resize: (bytes) => volume.resize(bytes),
     setQuota: (bytes) => {
       volume.setQuota(bytes);
+      return Promise.resolve();
+    },
+    setReplication: async (replication) => {
+      volume.setReplication(replication);
       return Promise.resolve();
     },
     scrub: (sides, fast, onProgress) =>

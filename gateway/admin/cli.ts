@@ -5,6 +5,7 @@ import { PHYSICAL_SIZES, type PhysicalSize } from '../base/block-device.ts';
 import { parseBitRate } from '../base/bit-rate.ts';
 import { describeError, EXIT_CODES, FarshoreError, isKind } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
+import { ON_REMOTE_LOSS, REPLICATION_MODES, type OnRemoteLoss, type ReplicationMode } from '../cloud/version-log.ts';
 import { MAX_THREADS } from '../threads/io-thread.ts';
 import { loadSettings, type Settings } from '../config.ts';
 import { addAccessCommands } from './access-commands.ts';
@@ -48,7 +49,8 @@ interface VolumeOptions {
   readonly size?: string;
   readonly stored?: string;
   readonly seed?: boolean;
-  readonly replication: 'async' | 'flush' | 'sync';
+  readonly replication: ReplicationMode;
+  readonly onRemoteLoss?: OnRemoteLoss;
   readonly sector: string;
   readonly physical?: string;
   readonly removable?: boolean;
@@ -195,8 +197,12 @@ function buildProgram(programs: Programs, version: string): Command {
       'keep the whole volume on site too, in this raw image, which is made, or on this block device',
     )
     .option('--seed', 'take over what is in the image or on the device: it is replicated while it is served')
+    .addOption(new Option('--replication <mode>', 'when a write is acked').choices(REPLICATION_MODES).default('async'))
     .addOption(
-      new Option('--replication <mode>', 'when a write is acked').choices(['async', 'flush', 'sync']).default('async'),
+      new Option(
+        '--on-remote-loss <what>',
+        'what becomes of writes (sync) and flushes (flush, sync) when the cloud does not answer (default: block)',
+      ).choices(ON_REMOTE_LOSS),
     )
     .addOption(new Option('--sector <bytes>', 'sector size the initiators see').choices(['512', '4096']).default('512'))
     .addOption(
@@ -220,6 +226,7 @@ function buildProgram(programs: Programs, version: string): Command {
           ...(options.removable === true ? { removable: true as const } : {}),
           ...(options.quota === undefined ? {} : { quotaBytes: parseSize(options.quota, '--quota') }),
           replication: options.replication,
+          ...(options.onRemoteLoss === undefined ? {} : { onRemoteLoss: options.onRemoteLoss }),
           ...(options.thread === undefined ? {} : { thread: options.thread }),
         },
         show.volume,
@@ -251,6 +258,16 @@ function buildProgram(programs: Programs, version: string): Command {
   ).action((name: string, size: string) =>
     tell('volume-quota', { name, ...(size === 'none' ? {} : { bytes: parseSize(size, 'SIZE') }) }, show.volume),
   );
+  command(volume, 'set <name>', 'change what acks of a volume mean, while it is served')
+    .addOption(new Option('--replication <mode>', 'when a write is acked').choices(REPLICATION_MODES))
+    .addOption(
+      new Option('--on-remote-loss <what>', 'what becomes of acks that wait when the cloud does not answer').choices(
+        ON_REMOTE_LOSS,
+      ),
+    )
+    .action((name: string, options: Partial<Pick<VolumeOptions, 'replication' | 'onRemoteLoss'>>) =>
+      tell('volume-set', { name, ...options }, show.volume),
+    );
   command(volume, 'move <name>', 'give a volume to another I/O thread; its initiators log in again')
     .requiredOption('--thread <number>', 'the I/O thread that is to have it', parseThread)
     .action((name: string, options: { thread: number }) =>

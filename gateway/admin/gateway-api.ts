@@ -8,7 +8,8 @@ import type { LunMap } from '../access/document.ts';
 import type { AccessReport } from '../access/report.ts';
 import type { ReservationReport } from '../scsi/reservations/report.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
-import type { ReplicationMode } from '../cloud/version-log.ts';
+import { ON_REMOTE_LOSS, REPLICATION_MODES, type OnRemoteLoss, type ReplicationMode } from '../cloud/version-log.ts';
+import type { Standing } from '../volume/replication-control.ts';
 import type { ProcessReport } from '../process-figures.ts';
 import type { ReadCounts } from '../volume/read-path.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
@@ -22,7 +23,10 @@ export interface VolumeReport {
   readonly id: string;
   readonly bytes: ByteCount;
   readonly sectorSize: 512 | 4096;
+  /** When writes and flushes are acked. */
   readonly replication: ReplicationMode;
+  /** How that stands; undefined while the volume is not open. */
+  readonly acks: AcksReport | undefined;
   readonly target: string;
   /** The I/O thread that has it; 0 is the main one. */
   readonly thread: number;
@@ -47,6 +51,15 @@ export interface VolumeReport {
   /** The same. */
   readonly reads: ReadsReport | undefined;
   readonly access: VolumeAccessReport;
+}
+
+export interface AcksReport {
+  readonly onRemoteLoss: OnRemoteLoss;
+  readonly standing: Standing;
+  /** For so long. */
+  readonly seconds: number;
+  /** Writes and flushes that wait for the cloud now. */
+  readonly waiting: number;
 }
 
 /** Blocks that were read since the volume was opened, by where they were; what share of them did not have to be fetched. */
@@ -243,7 +256,8 @@ export const ARGUMENTS = {
     sectorSize: z.union([z.literal(512), z.literal(4096)]),
     physicalSize: z.literal(PHYSICAL_SIZES).optional(),
     removable: z.literal(true).optional(),
-    replication: z.enum(['async', 'flush', 'sync']),
+    replication: z.enum(REPLICATION_MODES),
+    onRemoteLoss: z.enum(ON_REMOTE_LOSS).optional(),
     /** The I/O thread that is to have it; without it the one with the fewest. */
     thread: z.number().int().min(0).optional(),
   }),
@@ -275,6 +289,11 @@ export const ARGUMENTS = {
   'volume-resize': z.strictObject({ name, bytes: z.number().int().positive(), force: z.boolean() }),
   /** Without `bytes` it has none. */
   'volume-quota': z.strictObject({ name, bytes: z.number().int().positive().optional() }),
+  'volume-set': z.strictObject({
+    name,
+    replication: z.enum(REPLICATION_MODES).optional(),
+    onRemoteLoss: z.enum(ON_REMOTE_LOSS).optional(),
+  }),
   'target-create': z.strictObject({ name: iscsiName }),
   'target-list': z.strictObject({}),
   'target-delete': z.strictObject({ name: iscsiName }),
@@ -330,6 +349,7 @@ export interface Results {
   'volume-forget': { readonly salvage: string | undefined };
   'volume-resize': VolumeReport;
   'volume-quota': VolumeReport;
+  'volume-set': VolumeReport;
   'volume-move': VolumeReport;
   'target-create': TargetReport;
   'target-list': readonly TargetReport[];

@@ -81,7 +81,7 @@ export function volume(report: VolumeReport): string {
     ['target', `${report.target} LUN 0`],
     ...(report.thread === 0 ? [] : [['thread', String(report.thread)] as [string, string]]),
     ['state', report.reason === undefined ? report.state : `${report.state}: ${report.reason}`],
-    ['replication', report.replication],
+    ['replication', replicationOf(report)],
     [
       'committed',
       report.committedAt === undefined
@@ -108,6 +108,14 @@ export function volume(report: VolumeReport): string {
     for (const side of SCRUB_SIDES) rows.push([`scrub ${side}`, passOf(report.scrub, side)]);
   }
   return rows.map(([key, value]) => `${key.padEnd(12)} ${value}`).join('\n');
+}
+
+function replicationOf({ replication, acks }: VolumeReport): string {
+  if (acks === undefined || replication === 'async') return replication;
+  const waiting = acks.waiting === 0 ? '' : `, ${acks.waiting} waiting`;
+  const { standing, seconds, onRemoteLoss } = acks;
+  const stands = standing === 'in-force' ? standing : `${standing} for ${Math.floor(seconds)} s`;
+  return `${replication}, ${stands}${waiting}; on remote loss: ${onRemoteLoss}`;
 }
 
 function storedRows({ stored }: VolumeReport): [string, string][] {

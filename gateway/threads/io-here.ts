@@ -20,7 +20,7 @@ import type { CacheFigures, IoThread } from './io-thread.ts';
 
 export interface IoHereDeps {
   readonly number: number;
-  readonly settings: Pick<Settings, 'rpoSeconds' | 'scrub'>;
+  readonly settings: Pick<Settings, 'rpoSeconds' | 'remoteLossSeconds' | 'scrub'>;
   /** Identity of the gateway. */
   readonly gateway: string;
   /** The part of the state directory that is this thread's. */
@@ -101,7 +101,7 @@ function volumeOpener({ settings, gateway, disk, cache, replication, log }: IoHe
           cache,
           remote,
           images: IMAGES,
-          settings: { rpoMs: settings.rpoSeconds * 1000, hydrate: true, scrub: settings.scrub },
+          settings: { rpoMs: settings.rpoSeconds * 1000, hydrate: true, scrub: settings.scrub, remoteLossMs: settings.remoteLossSeconds * 1000 },
           ...(onState === undefined ? {} : { onStateChange: onState }),
         },
         { ref, gateway, takeover, rollBackTo },

@@ -8,6 +8,7 @@ import type { IscsiTargetServer } from '../iscsi/server.ts';
 import type { PortalSettings } from '../iscsi/portals.ts';
 import type { Answer, RpcPort } from '../replication/rpc.ts';
 import { serveCalls } from '../replication/rpc.ts';
+import type { Replication } from '../volume/replication-control.ts';
 import type { ScrubSide } from '../volume/scrub-pass.ts';
 import type { ImageRequest, PreparedImage } from '../volume/stored/prepare-image.ts';
 import type { VolumeControl } from '../volume-control.ts';
@@ -182,6 +183,8 @@ export class IoHost {
         return volume.resize(args[0] as number);
       case 'setQuota':
         return volume.setQuota(args[0] as number | undefined);
+      case 'setReplication':
+        return volume.setReplication(args[0] as Replication);
       case 'scrub': {
         const [sides, fast, watch] = args as [readonly ScrubSide[], boolean, number];
         return volume.scrub(sides, fast, (side, report) => {

@@ -174,6 +174,7 @@ function volumeProxy({ number, handle, item, epoch, watch, call, ask, forget }: 
     flushRemote: () => call<{ readonly n: VersionNumber }>(handle, 'flushRemote'),
     resize: (bytes) => call(handle, 'resize', bytes),
     setQuota: (bytes) => call(handle, 'setQuota', bytes),
+    setReplication: (replication) => call(handle, 'setReplication', replication),
     scrub: async (sides, fast, onProgress) => {
       const scrub = nextScrub;
       nextScrub += 1;

@@ -29,8 +29,8 @@ export type Standing = 'in-force' | 'blocked' | 'failing' | 'degraded' | 'catchi
 
 export interface ReplicationReport extends Replication {
   readonly standing: Standing;
-  /** Since when, on the monotonic clock. */
-  readonly sinceMs: number;
+  /** For so long. */
+  readonly seconds: number;
   /** Writes and flushes that wait for a version. */
   readonly waiting: number;
 }
@@ -84,7 +84,7 @@ export class ReplicationControl {
     return {
       ...this.#replication,
       standing: this.#standing,
-      sinceMs: this.#sinceMs,
+      seconds: (this.#deps.clock.monotonicMs() - this.#sinceMs) / 1000,
       waiting: this.#deps.state.pending.size + this.#flushes.size,
     };
   }

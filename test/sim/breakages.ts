@@ -8,8 +8,10 @@ import { PromisedEnd } from '../../gateway/cache/log-op.ts';
 import { placeOf } from '../../gateway/cache/layout.ts';
 import { PoolState } from '../../gateway/cache/pool-state.ts';
 import type { ObjectStore } from '../../gateway/cloud/object-store.ts';
-import type { VersionLog } from '../../gateway/cloud/version-log.ts';
+import type { ReplicationMode, VersionLog } from '../../gateway/cloud/version-log.ts';
 import type { RemoteBlocks, RemoteVolume } from '../../gateway/replication/remote-volume.ts';
+import { PendingWrites } from '../../gateway/volume/pending-writes.ts';
+import { ReplicationControl } from '../../gateway/volume/replication-control.ts';
 import { Sealer } from '../../gateway/volume/sealer.ts';
 import { Quota } from '../../gateway/volume/quota.ts';
 import { WritePath } from '../../gateway/volume/write-path.ts';
@@ -219,6 +221,36 @@ export const BREAKAGES = {
     install: replacing(Quota.prototype, 'committed', () => () => undefined),
     plan: (plan: Plan, random: SimRandom) => quietWithQuota(plan, random),
   },
+  'ack a synchronous write when the log has it': {
+    install: replacing(
+      PendingWrites.prototype,
+      'noteLogged',
+      (original) =>
+        function (this: PendingWrites, op) {
+          original.call(this, op);
+          op.end.writeEnded(undefined);
+        },
+    ),
+    plan: acking('sync', { loseGateway: 4, takeover: 4 }),
+  },
+  'answer a flush that is to wait for a version when the log has it': {
+    install: replacing(ReplicationControl.prototype, 'flush', () => () => undefined),
+    plan: acking('flush', { loseGateway: 4, takeover: 4 }),
+  },
+  'say of held writes that they have failed, without proof': {
+    remote: (remote: RemoteVolume) => ({ ...whole(remote), provenThrough: () => Promise.resolve(0) }),
+    plan: (plan: Plan) => ({
+      ...acking('sync', { takeover: 30, processCrash: 0, powerCut: 0 })(plan),
+      ...{ gateways: 3, steps: 16, stepMs: 200, cloud: { ...plan.cloud, delayMs: 30, lostResponse: 0.1 } },
+    }),
+  },
+  'let into the log what a held write will replace': {
+    install: replacing(PendingWrites.prototype, 'covers', () => () => false),
+    plan: (plan: Plan) => ({
+      ...acking('sync', { processCrash: 12, takeover: 8 })(plan),
+      ...{ hydrate: false, ramBlocks: 0, workload: { ...plan.workload, workers: 6, thinkMs: 5, eagerCalls: 400 } },
+    }),
+  },
   'clear marks before what is copied is noted durably': {
     parts: (parts: ProcessParts) => ({
       ...parts,
@@ -378,6 +410,15 @@ function replacing<T extends object, K extends keyof T>(
       prototype[name] = original;
     };
   };
+}
+
+/** Worlds of a cached volume whose acks always wait for versions, and in which this happens often. */
+function acking(mode: ReplicationMode, weights: Partial<Plan['weights']>): (plan: Plan) => Plan {
+  return (plan) => ({
+    ...withTrouble(weights)(plan),
+    ...{ image: 'none', replication: { mode, onRemoteLoss: 'block' } },
+    workload: { ...plan.workload, weights: { ...plan.workload.weights, mode: 0 } },
+  });
 }
 
 /** Worlds in which this happens often. */

@@ -46,6 +46,7 @@ describe('the configuration', () => {
         dynamodbEndpoint: 'http://127.0.0.1:8000',
       },
       rpoSeconds: 5,
+      remoteLossSeconds: 10,
       scrub: {
         enabled: true,
         localBytesPerSecond: 20 * 1024 ** 2,

@@ -11,7 +11,15 @@ const READS: ReadsReport = {
 const NOTHING = { checked: 0, found: 0, repaired: 0, unrepairable: 0 };
 
 const OFFICE: VolumeReport = {
-  ...{ name: 'office', id: 'v1', bytes: 1024 ** 3, sectorSize: 4096, replication: 'async', target: 'iqn.x:office' },
+  ...{
+    name: 'office',
+    id: 'v1',
+    bytes: 1024 ** 3,
+    sectorSize: 4096,
+    replication: 'async',
+    acks: undefined,
+    target: 'iqn.x:office',
+  },
   ...{
     state: 'serving',
     reason: undefined,
