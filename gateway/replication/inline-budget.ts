@@ -17,11 +17,11 @@ export const MAX_INLINE_BYTES: ByteCount = 64 * KIB;
  * second. A token bucket: what has no room in it goes to S3. Every version costs a unit, so that those do not use up what the table needs.
  */
 export class InlineBudget {
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
   #units = BURST_UNITS;
   #filledAt: number;
 
-  constructor(clock: Clock) {
+  constructor(clock: Pick<Clock, 'monotonicMs'>) {
     this.#clock = clock;
     this.#filledAt = clock.monotonicMs();
   }

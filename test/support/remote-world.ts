@@ -126,6 +126,7 @@ export function blockOf(block: number, value: number): Buffer {
 export interface TestBatch {
   readonly writes?: readonly (readonly [block: number, value: number])[];
   readonly unmaps?: readonly (readonly [block: number, count: number])[];
+  readonly isAwaited?: boolean;
 }
 
 let nextLog = 0;
@@ -172,7 +173,7 @@ export class TestGateway {
   }
 
   /** The batch as the volume would pass it. */
-  batch({ writes = [], unmaps = [] }: TestBatch): CommitBatch {
+  batch({ writes = [], unmaps = [], isAwaited = false }: TestBatch): CommitBatch {
     const ordered = [...new Map(writes)].sort((a, b) => a[0] - b[0]);
     this.#index += 1;
     const firstSeq = this.#seq + 1;
@@ -191,6 +192,7 @@ export class TestGateway {
       seqs: Float64Array.from(places),
       unmaps: Float64Array.from([...unmaps].sort((a, b) => a[0] - b[0]).flat()),
       newestWriteAt: 1_767_225_600_000 + this.#seq,
+      isAwaited,
     };
   }
 
