@@ -266,7 +266,15 @@ function buildProgram(programs: Programs, version: string): Command {
       ),
     )
     .action((name: string, options: Partial<Pick<VolumeOptions, 'replication' | 'onRemoteLoss'>>) =>
-      tell('volume-set', { name, ...options }, show.volume),
+      tell(
+        'volume-set',
+        {
+          name,
+          ...(options.replication === undefined ? {} : { replication: options.replication }),
+          ...(options.onRemoteLoss === undefined ? {} : { onRemoteLoss: options.onRemoteLoss }),
+        },
+        show.volume,
+      ),
     );
   command(volume, 'move <name>', 'give a volume to another I/O thread; its initiators log in again')
     .requiredOption('--thread <number>', 'the I/O thread that is to have it', parseThread)

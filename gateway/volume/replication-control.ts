@@ -217,11 +217,11 @@ export class ReplicationControl {
 
   /** Held writes are acked for what the log alone is worth, and so are flushes, if that is what acks mean now. */
   #release(): void {
-    const { sealer, publish, syncLocally } = this.#deps;
+    const { sealer } = this.#deps;
     this.isHolding = false;
     sealer.setPace(this.#pace);
-    publish(Infinity);
-    if (this.#acksLocally) for (const waiter of this.#takeFlushes()) waiter.resolve(syncLocally());
+    this.#deps.publish(Infinity);
+    if (this.#acksLocally) for (const waiter of this.#takeFlushes()) waiter.resolve(this.#deps.syncLocally());
   }
 
   get #pace(): SealerPace {

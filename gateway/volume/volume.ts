@@ -7,7 +7,6 @@ import type {
   SectorRange,
   SpaceLimit,
 } from '../base/block-device.ts';
-import { sleep } from '../base/clock.ts';
 import { describeError, FarshoreError, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import {
@@ -24,16 +23,10 @@ import {
 import type { LogOp, LogOpOwner } from '../cache/log-op.ts';
 import type { OpenedRemote } from '../replication/remote-volume.ts';
 import { BlockState } from './block-state.ts';
-import { geometryOf, VOLUME_LIMITS } from './device-shape.ts';
+import { geometryOf, identityOf, VOLUME_LIMITS } from './device-shape.ts';
+import { HeldWrites } from './held-writes.ts';
 import { Hydrator } from './hydrator.ts';
-import {
-  reconcileVolume,
-  startOver,
-  type ImageVerdict,
-  type LocalLog,
-  type OpenDeps,
-  type OpenVolumeRequest,
-} from './open-volume.ts';
+import { reconcileVolume, startOver, type ImageVerdict, type LocalLog, type OpenVolumeRequest } from './open-volume.ts';
 import { mendLost } from './mend-lost.ts';
 import { provisioningOf } from './provisioning.ts';
 import { Quota } from './quota.ts';
@@ -42,34 +35,14 @@ import { DEFAULT_REMOTE_LOSS_MS, ReplicationControl, type Replication } from './
 import { RecoveredDirt } from './recovered-dirt.ts';
 import { resizeVolume } from './resize.ts';
 import type { ScrubSide } from './scrub-pass.ts';
-import { DEFAULT_SCRUB, Scrubber, type ScrubReport, type ScrubSettings } from './scrubber.ts';
+import { DEFAULT_SCRUB, Scrubber, type ScrubReport } from './scrubber.ts';
 import { Sealer } from './sealer.ts';
 import { SpaceNotices } from './space-notices.ts';
 import { bindImage, findImage, letImageGo, type FoundImage } from './stored/open-image.ts';
 import { StoredHalf } from './stored/stored-half.ts';
+import type { VolumeDeps } from './volume-deps.ts';
 import { statusOf, type VolumeStatus } from './volume-status.ts';
 import { WritePath } from './write-path.ts';
-
-/** Between two questions what became of writes that were held when the volume was taken over. */
-const PROOF_PAUSE_MS = 1_000;
-
-export interface VolumeSettings {
-  /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
-  readonly rpoMs: number;
-  /** Fill the cache from the remote in the background after an open. */
-  readonly hydrate: boolean;
-  /** See DEFAULT_REMOTE_LOSS_MS. */
-  readonly remoteLossMs?: number | undefined;
-  /** See SealerSettings. */
-  readonly heldBlocks?: BlockCount | undefined;
-  /** Without it nothing is scrubbed unless somebody asks. */
-  readonly scrub?: ScrubSettings | undefined;
-}
-
-export interface VolumeDeps extends OpenDeps {
-  readonly settings: VolumeSettings;
-  readonly onStateChange?: (state: VolumeStatus['state'], reason: string | undefined) => void;
-}
 
 type State =
   | { readonly kind: 'serving' }
@@ -96,6 +69,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   readonly #writes: WritePath;
   readonly #quota: Quota;
   readonly #replication: ReplicationControl;
+  readonly #held: HeldWrites;
   readonly #sealer: Sealer;
   readonly #hydrator: Hydrator | undefined;
   readonly #scrubber: Scrubber;
@@ -172,7 +146,7 @@ export class Volume implements BlockDevice, LogOpOwner {
         if (late.volume !== undefined) late.volume.#quota.committed(count);
       },
       reached: (throughSeq) => {
-        if (late.volume !== undefined) late.volume.#publish(throughSeq);
+        if (late.volume !== undefined) late.volume.#held.publish(throughSeq);
       },
       advanced: () => {
         if (late.volume !== undefined) late.volume.#replication.advanced();
@@ -236,13 +210,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#deps = deps;
     this.#diary = deps.log.child({ volume: item.name });
     this.item = item;
-    this.identity = {
-      name: item.name,
-      naa: item.naa,
-      serial: item.naa.toString('hex'),
-      removable: item.removable === true,
-      history: `${deps.cache.poolId}.${blocks.log.number}`,
-    };
+    this.identity = identityOf(item, `${deps.cache.poolId}.${blocks.log.number}`);
     const { remote, clock } = deps;
     this.#quota = new Quota({ state: blocks, remote, clock, diary: this.#diary }, item.quotaBytes);
     this.lowSpace = new SpaceNotices(deps.cache.pressure.lowSpace, this.#quota);
@@ -253,13 +221,14 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#sealer = sealer;
     this.#reads = new ReadPath(blocks, stored?.source(deps.remote) ?? deps.remote, this.#diary);
     const admit = (block: BlockNumber, count: BlockCount): Promise<void> => this.#quota.admit(block, count);
+    this.#held = new HeldWrites({ blocks, stored, remote, clock, diary: this.#diary });
     const { replication: mode, onRemoteLoss = 'block' } = item;
     this.#replication = new ReplicationControl(
       {
         ...{ state: blocks, sealer, clock, diary: this.#diary, hasImage: stored !== undefined },
         remoteLossMs: deps.settings.remoteLossMs ?? DEFAULT_REMOTE_LOSS_MS,
         publish: (through) => {
-          this.#publish(through);
+          this.#held.publish(through);
         },
         syncLocally: () => deps.cache.sync(blocks.log),
       },
@@ -386,7 +355,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#become({ kind: 'fenced', error });
     this.#sealer.stop(error);
     this.#replication.close();
-    void this.#settleHeld(error);
+    void this.#held.settle(error);
     this.#stored?.stop(error);
     void this.#hydrator?.stop();
     void this.#scrubber.stop();
@@ -485,9 +454,7 @@ export class Volume implements BlockDevice, LogOpOwner {
       }
     }
     await remote.close();
-    // Nobody is told what became of them: the sessions have gone, and the next start finds it out.
-    for (let op = this.#blocks.pending.take(); op !== undefined; op = this.#blocks.pending.take())
-      op.end.writeEnded(error);
+    this.#held.close(error);
   }
 
   opLogged(op: LogOp): void {
@@ -508,41 +475,6 @@ export class Volume implements BlockDevice, LogOpOwner {
     if (op.isHeld) return;
     this.#blocks.opFailed(op);
     op.end.writeEnded(error);
-  }
-
-  /**
-   * Another gateway has the volume. What is held may be in its history, and is answered only when that is known for certain: as done if it is, as
-   * failed if it can't be any more.
-   */
-  async #settleHeld(error: FarshoreError): Promise<void> {
-    const { pending } = this.#blocks;
-    while (pending.size > 0 && !this.#isClosed) {
-      try {
-        const through = await this.#deps.remote.provenThrough();
-        for (let op = pending.take(); op !== undefined; op = pending.take())
-          op.end.writeEnded(op.seq <= through ? undefined : error);
-      } catch (failure) {
-        if (!isKind(failure, 'retry')) {
-          this.#diary.warn({ reason: describeError(failure) }, 'what became of the last writes is not known');
-          return;
-        }
-      }
-      await sleep(this.#deps.clock, PROOF_PAUSE_MS);
-    }
-  }
-
-  get #isClosed(): boolean {
-    return this.#state.kind === 'stopped' && this.#state.closed;
-  }
-
-  /** Held writes up to there take effect, and are acked. */
-  #publish(through: WriteSeq): void {
-    const { pending } = this.#blocks;
-    for (let op = pending.takeLogged(through); op !== undefined; op = pending.takeLogged(through)) {
-      this.#blocks.publish(op);
-      this.#stored?.opLogged(op);
-      op.end.writeEnded(undefined);
-    }
   }
 
   /** Why writes are refused now. */

@@ -1,9 +1,10 @@
-import { ON_REMOTE_LOSS, REPLICATION_MODES, type ReplicationMode } from '../../gateway/cloud/version-log.ts';
+import { Acks } from './acks.ts';
 import type { BlockDevice } from '../../gateway/base/block-device.ts';
 import { sleep, type Clock } from '../../gateway/base/clock.ts';
 import { FarshoreError, isKind } from '../../gateway/base/errors.ts';
 import { BLOCK_SIZE, type ByteCount, type VersionNumber } from '../../gateway/base/units.ts';
 import { SECTORS_PER_BLOCK, chooseSpan, clipToAreas, sizesOf, type VolumeShape } from './areas.ts';
+import { isWholeBlock, unmapSteps } from './unmap-steps.ts';
 import { noteDurable, Violation, type History, type Op, type SectorSpan } from './history.ts';
 import type { Plan } from './plan.ts';
 import { blocksOf, QuotaInForce, type QuotaBlocks, type Quotas } from './quotas.ts';
@@ -91,9 +92,9 @@ export class Workload {
   readonly #random: SimRandom;
   readonly #settings: WorkloadSettings;
   readonly #epoch: number;
+  readonly #acks: Acks;
   readonly #locked = new Set<number>();
   #isChangingQuota = false;
-  #isChangingMode = false;
   #paused = false;
   #busy = 0;
   #calls = 0;
@@ -116,6 +117,7 @@ export class Workload {
     this.#clock = clock;
     this.#random = random;
     this.#settings = settings;
+    this.#acks = new Acks(world, running, history);
   }
 
   /** Starts the workers; `fail` hears of the first broken promise. */
@@ -241,33 +243,12 @@ export class Workload {
     }
   }
 
-  /** To another mode, and to another way of meeting a cloud that is away. */
   async #changeMode(): Promise<void> {
-    const replication = {
-      mode: this.#random.pick(REPLICATION_MODES),
-      onRemoteLoss: this.#random.pick(ON_REMOTE_LOSS),
-    };
-    if (this.#isChangingMode) return;
-    this.#isChangingMode = true;
     try {
-      await this.#running.changeReplication(replication);
-      this.#world.note(`replication is ${replication.mode} / ${replication.onRemoteLoss}`);
+      await this.#acks.change(this.#random);
     } catch (error) {
       this.#refused('mode', error);
-    } finally {
-      this.#isChangingMode = false;
     }
-  }
-
-  /** What was answered before `before` is in the cloud, if an ack means that at the moment: as if it had been asked for by a remote flush. */
-  #noteReplicated(by: readonly ReplicationMode[], before: number): void {
-    const { mode, standing } = this.#running.replication();
-    if (!by.includes(mode) || standing === 'degraded' || standing === 'catching-up') return;
-    const n = this.#device.status().committedN;
-    const { promises } = this.#history;
-    if (promises.at(-1)?.n === n) promises.pop();
-    promises.push({ n, before });
-    this.#world.work.promised++;
   }
 
   /** Whether the volume is so large now. */
@@ -383,7 +364,7 @@ export class Workload {
     }));
     if (!this.#lock(ops)) return;
     const touched = steps.flatMap(({ kind, spans }) =>
-      spans.flatMap((span) => [...blocksOf(span)].filter((block) => kind !== 'unmap' || !isWhole(block, span))),
+      spans.flatMap((span) => [...blocksOf(span)].filter((block) => kind !== 'unmap' || !isWholeBlock(block, span))),
     );
     for (const block of touched) this.#world.quotas.touched.add(block);
     const counted = this.quota.writing(touched.length);
@@ -391,7 +372,7 @@ export class Workload {
       this.#history.add(op);
       this.#world.note(`${action} ${op.id} ${op.spans.map(({ lba, sectors: count }) => `${lba}+${count}`).join(' ')}`);
     }
-    const wasFailing = this.#running.replication().standing === 'failing';
+    const { isFailing: wasFailing } = this.#acks;
     try {
       await call(ops);
     } catch (error) {
@@ -400,7 +381,7 @@ export class Workload {
         this.#world.work.full++;
         this.#world.note(`${action} refused: full`);
       } else this.#refused(action, error);
-      this.#noteFailed(ops, error);
+      if (ops.length === 1) this.#acks.failed(ops[0], error);
       if (this.stoppedBy === undefined) counted.refused();
       // A volume that goes on has not done it, or of several steps only some; of one that stopped only a restart tells.
       if (this.stoppedBy !== undefined) return;
@@ -417,17 +398,10 @@ export class Workload {
       if (fua) noteDurable(op, this.#clock.monotonicMs());
       this.#world.note(`acked ${op.id}`);
     }
-    this.#noteReplicated(['sync'], this.#world.tick());
+    this.#acks.acked(['sync'], this.#world.tick());
     // What was answered while it was flushed is not in that.
-    if (fua) this.#noteReplicated(['flush'], invokedAt);
+    if (fua) this.#acks.acked(['flush'], invokedAt);
     this.#unlock(ops);
-  }
-
-  /** A synchronous write that fails is on neither side, now and for ever. (Of several steps some may be done.) */
-  #noteFailed(ops: readonly Op[], error: unknown): void {
-    const [op] = ops;
-    if (op === undefined || ops.length > 1 || !isKind(error, 'fenced', 'unreplicated')) return;
-    if (this.#running.replication().mode === 'sync' && !this.#isChangingMode) this.#world.neverSeen.add(op.id);
   }
 
   /** False, and nothing locked, when a call is under way to one of the sectors, or two of these ops share one. */
@@ -492,7 +466,7 @@ export class Workload {
     }
     this.#world.note('flushed');
     this.#history.flushed(before, this.#clock.monotonicMs());
-    this.#noteReplicated(['sync', 'flush'], before);
+    this.#acks.acked(['sync', 'flush'], before);
   }
 
   /** Whether it was done. */
@@ -550,23 +524,3 @@ export class Workload {
 }
 
 const isWrite = (action: Action): boolean => action === 'write' || action === 'fua' || action === 'zero';
-const isWhole = (block: number, { lba, sectors }: SectorSpan): boolean =>
-  block * SECTORS_PER_BLOCK >= lba && (block + 1) * SECTORS_PER_BLOCK <= lba + sectors;
-
-/** An unmap as the volume takes it: all whole blocks in one step, every part of a block in one of its own. */
-function unmapSteps(ranges: readonly SectorSpan[]): Pick<Op, 'kind' | 'spans'>[] {
-  const whole: SectorSpan[] = [];
-  const parts: SectorSpan[] = [];
-  for (const { lba, sectors } of ranges) {
-    const end = lba + sectors;
-    const firstWhole = Math.ceil(lba / SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK;
-    const endWhole = Math.floor(end / SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK;
-    const head = Math.min(end, firstWhole);
-    const tail = Math.max(head, endWhole);
-    if (head > lba) parts.push({ lba, sectors: head - lba });
-    if (tail > head) whole.push({ lba: head, sectors: tail - head });
-    if (end > tail) parts.push({ lba: tail, sectors: end - tail });
-  }
-  const steps = parts.map((span) => ({ kind: 'unmap' as const, spans: [span] }));
-  return whole.length === 0 ? steps : [...steps, { kind: 'unmap' as const, spans: whole }];
-}

@@ -280,6 +280,7 @@ export class World implements WorkloadWorld {
           case 'input':
           case 'not-found':
           case 'full':
+          case 'unreplicated':
             throw error;
         }
       }

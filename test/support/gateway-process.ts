@@ -82,6 +82,7 @@ export interface GatewayOptions {
   readonly cacheSize?: string;
   readonly ramSize?: string;
   readonly rpoSeconds?: number;
+  readonly remoteLossSeconds?: number;
   /** Threads that own volumes; their portals are on the ports behind the gateway's. */
   readonly threads?: number;
   /** For Node itself, like `--cpu-prof`. */
@@ -202,7 +203,7 @@ function configText(options: GatewayOptions, stateDirectory: string, port: numbe
     '  table: farshore',
     `  s3Endpoint: http://127.0.0.1:${options.cloud.s3Port}`,
     `  dynamodbEndpoint: http://127.0.0.1:${options.cloud.dynamodbPort}`,
-    `replication: { rpoSeconds: ${options.rpoSeconds ?? 5} }`,
+    `replication: { rpoSeconds: ${options.rpoSeconds ?? 5}, remoteLossSeconds: ${options.remoteLossSeconds ?? 10} }`,
     '',
   ].join('\n');
 }
