@@ -102,7 +102,7 @@ describe.each([{ stored: false }, { stored: true }])('sync (stored: $stored)', (
       for (const [index, { now }] of writes.entries())
         if (now === 'done') expect(shoreByte(bench, (index + 1) % 7)).toBeGreaterThanOrEqual(index + 1);
     }
-    expect(writes.filter(({ now }) => now === 'done').length).toBeGreaterThan(20);
+    expect(writes.filter(({ now }) => now === 'done').length).toBeGreaterThan(5);
     expect(writes.filter(({ now }) => now === 'waits').length).toBeGreaterThan(0);
   });
 
