@@ -28,6 +28,7 @@ import { newVolumeItem } from './new-volume.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
 import { sampleReads, sumOfReads } from './read-report.ts';
 import { resizeServed } from './resize-served.ts';
+import { salvageHere, salvageOperations, type SalvageDeps } from './salvage/salvage-operations.ts';
 import { SerialByKey } from './serial.ts';
 import { ServedVolume } from './served-volume.ts';
 import type { VolumeTargets } from './target-directory.ts';
@@ -47,6 +48,7 @@ export interface GatewayDeps {
   readonly store: ObjectStore;
   readonly targets: VolumeTargets;
   readonly access: AccessOperationsDeps;
+  readonly salvage: SalvageDeps;
   /** The threads that have the volumes. */
   readonly io: IoThreads;
   /** Names of other volumes that initiators find at a target of this one (by identifier). */
@@ -84,6 +86,9 @@ const VOLUME_CHANGES: ReadonlySet<Operation> = new Set([
   'volume-quota',
   'volume-set',
   'volume-move',
+  'salvage-export',
+  'salvage-import',
+  'salvage-remove',
   'restore',
 ]);
 
@@ -119,7 +124,12 @@ export class Gateway implements GatewayApi {
     });
     const requireOwned = (name: string): void => this.#served.get(name)?.requireOwned();
     const isElsewhere = (name: string): boolean => this.#served.get(name)?.isElsewhere() === true;
-    this.#handlers = { ...this.#volumeHandlers(), ...accessOperations(deps.access, requireOwned, isElsewhere) };
+    const salvage = salvageOperations(deps.salvage, {
+      served: (name) => this.#served.get(name),
+      reopen: (entry) => this.#serve(entry),
+      closing: this.#closing.signal,
+    });
+    this.#handlers = { ...this.#volumeHandlers(), ...salvage, ...accessOperations(deps.access, requireOwned, isElsewhere) };
   }
 
   readonly #volumeHandlers = () => ({
@@ -279,6 +289,7 @@ export class Gateway implements GatewayApi {
       access: { problems: this.#accessProblems() },
       isns: this.#deps.isnsReport(),
       volumes,
+      salvage: await salvageHere(this.#deps.salvage),
       reads: sumOfReads(volumes.flatMap(({ reads }) => reads ?? [])),
       process,
       ...(threads === undefined ? {} : { threads }),

@@ -28,6 +28,7 @@ import { cacheSettings } from './cache/settings.ts';
 import { Announcement } from './announcement.ts';
 import { Catalogue } from './catalogue.ts';
 import type { Portal, Settings } from './config.ts';
+import { loadCompression } from './format/compression.ts';
 import { credentialsOf, examine, timeOf } from './doctor.ts';
 import { Gateway } from './gateway.ts';
 import type { OpenPortal } from './iscsi/target-registry.ts';
@@ -254,6 +255,21 @@ async function start(
       targetsChanged: () => {
         announce.changed();
       },
+    },
+    salvage: {
+      maintenance: async () => ({
+        ...{ store: worker.store, versions: worker.table, compression: await loadCompression(), clock, random },
+        log: log.child({ part: 'salvage' }),
+      }),
+      table: worker.table,
+      catalogue,
+      iqn: settings.iqn,
+      disk,
+      diskAt: (directory) => new NodeDisk(directory),
+      images: new NodeImages(),
+      io,
+      openRemote: () => worker.openVolume(() => undefined),
+      isTaken: (name) => targets.isTaken(name),
     },
     io,
     sharesTarget: (volume) => sharesTarget(book.document, volume),

@@ -7,7 +7,7 @@ import type { AuditLog } from './access/audit-log.ts';
 import type { Catalogue, CatalogueVolume } from './catalogue.ts';
 import type { ObjectStore } from './cloud/object-store.ts';
 import type { VersionLog, VolumeItem, VolumeRef } from './cloud/version-log.ts';
-import { KEEP_DELETED_MS, purgeVolume } from './maintenance/purge.ts';
+import { KEEP_DELETED_MS, purgeVolume, PURGING } from './maintenance/purge.ts';
 import type { SerialByKey } from './serial.ts';
 
 export interface PurgerDeps {
@@ -27,9 +27,6 @@ export interface PurgerDeps {
 
 /** Deleted volumes are looked through this often for ones whose week is over. */
 const PURGE_INTERVAL_MS = 3600 * 1000;
-
-/** `retainedFrom` of a volume whose purge has begun: no version of it can be restored any more. */
-const PURGING = Number.MAX_SAFE_INTEGER;
 
 /** Removes deleted volumes for ever: when their week is over, or when told to. */
 export class Purger {

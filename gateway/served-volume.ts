@@ -298,7 +298,7 @@ export class ServedVolume {
 
   #withRemedy(reason: string): string {
     const { name } = this.entry;
-    return `${reason.replace(/\.$/, '')}; to drop what is kept of it here: farshore volume forget ${name}`;
+    return `${reason.replace(/\.$/, '')}; writes that only this gateway has are exported with: farshore salvage ${name}; to drop what is kept of it here: farshore volume forget ${name}`;
   }
 
   /** Of a volume that is served elsewhere it is what was known here. */

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, type CommandOptions, Option } from 'commander';
 import { PHYSICAL_SIZES, type PhysicalSize } from '../base/block-device.ts';
 import { parseBitRate } from '../base/bit-rate.ts';
 import { describeError, EXIT_CODES, FarshoreError, isKind } from '../base/errors.ts';
@@ -9,6 +9,7 @@ import { ON_REMOTE_LOSS, REPLICATION_MODES, type OnRemoteLoss, type ReplicationM
 import { MAX_THREADS } from '../threads/io-thread.ts';
 import { loadSettings, type Settings } from '../config.ts';
 import { addAccessCommands } from './access-commands.ts';
+import { addSalvageCommands } from './salvage-commands.ts';
 import { connectToGateway } from './control-client.ts';
 import {
   type ArgumentsOf,
@@ -123,9 +124,9 @@ function buildProgram(programs: Programs, version: string): Command {
     await ask(op, args, print);
   };
   // --config and --json are understood after the command too, and between the words of one that has two.
-  const command = (parent: Command, name: string, description: string): Command =>
+  const command = (parent: Command, name: string, description: string, options: CommandOptions = {}): Command =>
     parent
-      .command(name)
+      .command(name, options)
       .description(description)
       .addOption(new Option('--config <file>', 'gateway configuration'))
       .addOption(new Option('--json', 'print the result as JSON'))
@@ -289,6 +290,7 @@ function buildProgram(programs: Programs, version: string): Command {
     (name: string) => tell('volume-forget', { name }, show.forgotten(name)),
   );
   addAccessCommands(program, { command, tell, call, json });
+  addSalvageCommands(program, { command, tell });
 
   command(program, 'flush <name>', 'return once everything acked so far is a committed version').action(
     (name: string) => tell('flush', { name }, show.flushed(name)),

@@ -10,6 +10,8 @@ import type { ReservationReport } from '../scsi/reservations/report.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import { ON_REMOTE_LOSS, REPLICATION_MODES, type OnRemoteLoss, type ReplicationMode } from '../cloud/version-log.ts';
 import type { Standing } from '../volume/replication-control.ts';
+import type { SalvageReport } from '../salvage/salvage-files.ts';
+import type { TailOutcome } from '../salvage/commit-tail.ts';
 import type { ProcessReport } from '../process-figures.ts';
 import type { ReadCounts } from '../volume/read-path.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
@@ -147,6 +149,8 @@ export interface GatewayReport {
   /** undefined: no iSNS server is configured. */
   readonly isns: { readonly server: string; readonly state: string; readonly problem: string | undefined } | undefined;
   readonly volumes: readonly VolumeReport[];
+  /** Writes that were acked here and are in no version, in files of their own. */
+  readonly salvage: readonly SalvageReport[];
   /** Of all volumes that are open. */
   readonly reads: ReadsReport;
   readonly process: ProcessReport;
@@ -240,6 +244,10 @@ const chap = z.strictObject({ ...credential, mutual: z.strictObject(credential).
 /** Versions that one listing shows at most. */
 export const MAX_VERSIONS_LISTED = 10_000;
 
+const salvageFile = z.string().min(1).max(512);
+/** `file`: as it is listed, where a volume has several. `damaged`: records that do not fit their checksum are passed over, and told of. */
+const salvaged = { name, file: salvageFile.optional(), damaged: z.boolean() };
+
 /** What each operation takes; the server checks it, the command line is typed by it. */
 export const ARGUMENTS = {
   /** `newInterval`: the figures of the process begin anew with this answer. */
@@ -285,6 +293,22 @@ export const ARGUMENTS = {
   }),
   doctor: z.strictObject({}),
   'volume-forget': volume,
+  'salvage-list': z.strictObject({}),
+  /** `out`: absolute; `tailOnly`: without the version that the writes follow; `version`: that one. */
+  'salvage-export': z.strictObject({
+    ...salvaged,
+    out: z.string().min(1).max(4096).startsWith('/'),
+    tailOnly: z.boolean(),
+    version: z.number().int().min(1).optional(),
+  }),
+  'salvage-import': z.strictObject({
+    ...salvaged,
+    as: name,
+    version: z.number().int().min(1).optional(),
+    thread: z.number().int().min(0).optional(),
+  }),
+  /** `confirm`: the name once more. */
+  'salvage-remove': z.strictObject({ name, file: salvageFile.optional(), confirm: z.string() }),
   /** `force`: also to a smaller size. */
   'volume-resize': z.strictObject({ name, bytes: z.number().int().positive(), force: z.boolean() }),
   /** Without `bytes` it has none. */
@@ -330,6 +354,15 @@ export interface Warned {
   readonly warnings?: readonly string[];
 }
 
+/** What became of salvaged writes. */
+export interface SalvageOutcome extends Warned {
+  readonly file: string;
+  /** The version they follow; undefined: none was asked for. */
+  readonly n: VersionNumber | undefined;
+  /** undefined: an earlier call had done it already. */
+  readonly tail: TailOutcome | undefined;
+}
+
 export interface Results {
   status: GatewayReport;
   'volume-create': VolumeReport;
@@ -347,6 +380,10 @@ export interface Results {
   scrub: ScrubReport;
   doctor: readonly Finding[];
   'volume-forget': { readonly salvage: string | undefined };
+  'salvage-list': readonly SalvageReport[];
+  'salvage-export': SalvageOutcome & { readonly bytes: ByteCount };
+  'salvage-import': SalvageOutcome & { readonly volume: VolumeReport };
+  'salvage-remove': { readonly files: readonly string[] };
   'volume-resize': VolumeReport;
   'volume-quota': VolumeReport;
   'volume-set': VolumeReport;

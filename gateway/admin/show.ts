@@ -4,6 +4,7 @@ import type { CatalogueEntry, Finding, GatewayReport, Results, VolumeReport } fr
 import { lastCompleted, SCRUB_SIDES, type ScrubPass, type ScrubSide } from '../volume/scrub-pass.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
 import { formatTable, formatTime } from './output.ts';
+import { salvaged } from './show-salvage.ts';
 import { cacheLines, hitsOf, readsOf, scrubLines } from './show-cache.ts';
 
 /** What people read on their terminal; `--json` prints the values themselves. */
@@ -27,7 +28,11 @@ export function status(report: GatewayReport): string {
     '',
   ];
   if (report.volumes.length === 0)
-    return [...lines, 'no volumes yet; make one with: farshore volume create NAME --size 10G'].join('\n');
+    return [
+      ...lines,
+      'no volumes yet; make one with: farshore volume create NAME --size 10G',
+      ...salvaged(report.salvage),
+    ].join('\n');
   const rows = report.volumes.map((volume) => [
     volume.name,
     volume.bytes === 0 ? 'unknown' : formatSize(volume.bytes),
@@ -50,6 +55,7 @@ export function status(report: GatewayReport): string {
     ...lines,
     formatTable(['volume', 'size', 'state', 'lag', 'version', 'sessions', 'hits', 'access', 'target'], rows),
     ...reasons,
+    ...salvaged(report.salvage),
   ].join('\n');
 }
 

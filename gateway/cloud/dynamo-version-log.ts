@@ -15,6 +15,7 @@ import type { CallTools } from './cloud-call.ts';
 import {
   ITEM_FORMAT,
   NAMES_PARTITION,
+  VOLUME_SORT_PREFIX,
   accessKey,
   beatAttributes,
   decodeAccess,
@@ -29,6 +30,7 @@ import {
   encodeVersion,
   encodeVolume,
   gatewayKey,
+  lineagePartition,
   logPartition,
   nameKey,
   number,
@@ -97,6 +99,24 @@ export class DynamoVersionLog implements VersionLog {
       condition: 'attribute_not_exists(#pk)',
       names: names('pk'),
     });
+  }
+
+  async listVolumes(lineage: string): Promise<VolumeItem[]> {
+    const found: VolumeItem[] = [];
+    let start: Item | undefined;
+    for (let page = 0; page < MAX_NAME_PAGES; page += 1) {
+      const partition = lineagePartition(lineage);
+      const query = { partition, from: VOLUME_SORT_PREFIX, start };
+      const { items, next } = await this.#query(`list the volumes of lineage ${lineage}`, query);
+      for (const item of items) {
+        const sortKey = item['sk']?.S ?? '';
+        if (!sortKey.startsWith(VOLUME_SORT_PREFIX)) continue;
+        found.push(decodeVolume(item, { lineage, volume: sortKey.slice(VOLUME_SORT_PREFIX.length) }));
+      }
+      if (next === undefined) return found;
+      start = next;
+    }
+    throw new FarshoreError('input', `lineage ${lineage} holds more volumes than can be listed.`);
   }
 
   raiseEpoch(ref: VolumeRef, from: Epoch, to: Epoch, owner: string): Promise<Outcome> {

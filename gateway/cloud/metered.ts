@@ -59,6 +59,7 @@ export function meteredVersionLog(log: VersionLog, meter: CloudMeter): VersionLo
   return {
     getVolume: (ref) => read().getVolume(ref),
     createVolume: (item) => write().createVolume(item),
+    listVolumes: (lineage) => read().listVolumes(lineage),
     raiseEpoch: (ref, from, to, owner) => write().raiseEpoch(ref, from, to, owner),
     changeVolume: (ref, epoch, changes) => write().changeVolume(ref, epoch, changes),
     raiseMaintenanceEpoch: (ref, from) => write().raiseMaintenanceEpoch(ref, from),

@@ -123,6 +123,8 @@ export interface VersionLog {
   getVolume(ref: VolumeRef): Promise<VolumeItem | undefined>;
   /** 'exists' may be our own earlier attempt: read it. */
   createVolume(item: VolumeItem): Promise<'ok' | 'conflict'>;
+  /** Every volume of the lineage, the deleted ones included: who collects or purges its segments must ask all of them. */
+  listVolumes(lineage: string): Promise<VolumeItem[]>;
   /** Compare-and-set of the epoch: from → to, and the owner. */
   raiseEpoch(ref: VolumeRef, from: Epoch, to: Epoch, owner: string): Promise<'ok' | 'conflict'>;
   /** Conditional on the volume's epoch being `epoch`. */

@@ -1,8 +1,8 @@
 import { FarshoreError, invariant } from '../base/errors.ts';
 import { BLOCK_SIZE } from '../base/units.ts';
-import type { BlockNumber } from '../base/units.ts';
+import type { BlockNumber, Epoch } from '../base/units.ts';
 import { putOnce } from '../cloud/put-once.ts';
-import type { VolumeItem } from '../cloud/version-log.ts';
+import type { VolumeRef } from '../cloud/version-log.ts';
 import { decodeFrame, encodeFrame, MAX_FRAME_BLOCKS } from '../format/frame.ts';
 import { segmentKey } from '../format/keys.ts';
 import type { MapEntry } from '../format/map-entry.ts';
@@ -17,6 +17,9 @@ import type { InlineImages } from './inline-images.ts';
 import { isInline } from './inline-images.ts';
 import type { MaintenanceDeps } from './maintenance-deps.ts';
 
+/** The volume and epoch that numbers are entered for in the ledger. */
+export type NumbersOwner = VolumeRef & { readonly epoch: Epoch };
+
 /** The version whose place the segments of a fold take in their headers: the last one folded. */
 export type FoldIdentity = Omit<SegmentIdentity, 'number'>;
 
@@ -26,7 +29,7 @@ export type FoldIdentity = Omit<SegmentIdentity, 'number'>;
  */
 export async function relocateInline(
   deps: MaintenanceDeps,
-  item: VolumeItem,
+  item: NumbersOwner,
   identity: FoldIdentity,
   changes: ChangeMap,
   images: InlineImages,

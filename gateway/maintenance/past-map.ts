@@ -1,9 +1,10 @@
 import { FarshoreError, isKind } from '../base/errors.ts';
-import type { ByteCount, VersionNumber } from '../base/units.ts';
+import type { ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
 import type { VolumeItem } from '../cloud/version-log.ts';
 import type { Checkpoint } from '../format/checkpoint.ts';
 import { checkpointKey, parseKey } from '../format/keys.ts';
 import { chainAfter, EMPTY_CHAIN } from '../format/version-record.ts';
+import { relocateInline, type NumbersOwner } from './fold-inline.ts';
 import { InlineImages } from './inline-images.ts';
 import { loadMap } from './load-map.ts';
 import type { MaintenanceDeps } from './maintenance-deps.ts';
@@ -27,6 +28,18 @@ export interface PastMap {
   readonly baseChain: Buffer;
   /** Size of the volume then. */
   readonly volumeBytes: ByteCount;
+  /** What the log says of version n; undefined before the first version. */
+  readonly end: PastEnd | undefined;
+}
+
+/** A version as what follows it has to know it. */
+export interface PastEnd {
+  readonly epoch: Epoch;
+  readonly chain: Buffer;
+  readonly newestWriteAt: WallMillis;
+  readonly sealedAt: WallMillis;
+  /** Origin of the newest data through it. */
+  readonly lastData: Checkpoint['lastData'];
 }
 
 /**
@@ -46,7 +59,49 @@ export async function loadPastMap(deps: MaintenanceDeps, item: VolumeItem, n: Ve
   const base = new CheckpointMap(source, checkpoint);
   const map = await loadMap(source, base, records, images, PAST_SHARD_CACHE_BYTES);
   const volumeBytes = records.at(-1)?.record.volumeBytes ?? checkpoint?.bytes ?? item.bytes;
-  return { map, images, records, baseChain, volumeBytes };
+  return { map, images, records, baseChain, volumeBytes, end: endOf(checkpoint, records) };
+}
+
+function endOf(checkpoint: Checkpoint | undefined, records: readonly TailRecord[]): PastEnd | undefined {
+  const last = records.at(-1);
+  if (last === undefined) return checkpoint;
+  const { epoch, newestWriteAt, sealedAt } = last.record;
+  const data = records.findLast(({ record }) => record.kind === 'write' || record.kind === 'restore')?.record;
+  const lastData =
+    data === undefined ? checkpoint?.lastData : { epoch: data.epoch, logId: data.logId, throughSeq: data.throughSeq };
+  return { epoch, chain: last.item.chain, newestWriteAt, sealedAt, lastData };
+}
+
+/** Moves what lies inline in the map as of then into segments, because what is made of the map can only point into those. */
+export async function relocatePast(
+  deps: MaintenanceDeps,
+  past: PastMap,
+  { owner, volume, signal }: { readonly owner: NumbersOwner; readonly volume: string; readonly signal: AbortSignal },
+): Promise<void> {
+  const { map, images, records, baseChain } = past;
+  const at = records.findLastIndex(({ record }) => record.payload.kind === 'inline');
+  const record = records[at]?.record;
+  if (record === undefined) return;
+  const { n, epoch, logId, throughSeq, newestWriteAt, sealedAt, volumeBytes } = record;
+  const identity = {
+    lineage: owner.lineage,
+    volume,
+    n,
+    epoch,
+    kind: 'moved' as const,
+    previousChain: records[at - 1]?.item.chain ?? baseChain,
+    logId,
+    firstSeq: throughSeq,
+    throughSeq,
+    newestWriteAt,
+    sealedAt,
+    volumeBytes,
+  };
+  const last = records.at(-1)?.record.n ?? n;
+  for (const changes of map.changeMaps) {
+    const moved = await relocateInline(deps, owner, identity, changes, images, signal);
+    for (const [block, [high, low]] of moved) changes.set(block, high, low, last);
+  }
 }
 
 /** Checkpoints rise with their keys, so the place is found by halving; damaged ones and those that are not of this history are passed over. */
@@ -107,7 +162,10 @@ async function isHistory(deps: MaintenanceDeps, item: VolumeItem, checkpoint: Ch
   if (pointer?.sequence === checkpoint.sequence && pointer.maintenanceEpoch === checkpoint.maintenanceEpoch)
     return true;
   const there = await deps.versions.getVersion(item.volume, checkpoint.n);
-  return there?.epoch === checkpoint.epoch && there.chain.equals(checkpoint.chain);
+  if (there !== undefined) return there.epoch === checkpoint.epoch && there.chain.equals(checkpoint.chain);
+  // The log of a clone begins behind its first checkpoint, and says what it follows.
+  const next = await deps.versions.getVersion(item.volume, checkpoint.n + 1);
+  return next !== undefined && chainAfter(checkpoint.chain, next.record).equals(next.chain);
 }
 
 async function historyUpTo(

@@ -257,7 +257,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
     this.#open?.frames.setCache(frameCacheBytes);
   }
 
-  async #takeOver({ ref, takeover, gateway, logId }: OpenRequest): Promise<OpenedRemote> {
+  async #takeOver({ ref, takeover, gateway, logId, isUnfinished = false }: OpenRequest): Promise<OpenedRemote> {
     let tail: TailRecord[] = [];
     let item: VolumeItem | undefined;
     const guard = guardOwner(this.#maintenance.versions, gateway);
@@ -282,7 +282,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
     guard.lower();
     try {
       this.#throwIfEnded();
-      if (writer.item.deletedAt !== undefined) {
+      if (writer.item.deletedAt !== undefined && !isUnfinished) {
         const { name } = writer.item;
         throw new FarshoreError(
           'input',

@@ -78,6 +78,8 @@ export interface OpenRequest {
   readonly lastEpoch: Epoch;
   /** Identity of the local log this start will write (see LogOrigin). */
   readonly logId: string;
+  /** The volume is still being made: it is marked as deleted until it is whole, and opened nevertheless. */
+  readonly isUnfinished?: boolean;
 }
 
 /** Who wrote the last data in the log, and how far of that writer's local log it reaches. */

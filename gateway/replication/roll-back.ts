@@ -5,12 +5,10 @@ import { entrySegment } from '../format/map-entry.ts';
 import { SHARD_BLOCKS } from '../format/run.ts';
 import type { RunSection } from '../format/run.ts';
 import type { TakeoverProof } from '../format/version-identity.ts';
-import { relocateInline } from '../maintenance/fold-inline.ts';
 import { isInline } from '../maintenance/inline-images.ts';
 import type { MaintenanceDeps } from '../maintenance/maintenance-deps.ts';
 import { lowest } from '../maintenance/map-reader.ts';
-import type { PastMap } from '../maintenance/past-map.ts';
-import { loadPastMap } from '../maintenance/past-map.ts';
+import { loadPastMap, relocatePast } from '../maintenance/past-map.ts';
 import type { RunReader } from '../maintenance/run-reader.ts';
 import type { VolumeMap } from '../maintenance/volume-map.ts';
 import { commitManifest } from './commit-manifest.ts';
@@ -57,7 +55,8 @@ export async function rollBack(deps: MaintenanceDeps, request: RollBackRequest, 
     );
   }
   const past = await loadPastMap(deps, writer.item, n);
-  await relocatePast(deps, writer, past, request.signal);
+  // A manifest can only point into segments.
+  await relocatePast(deps, past, { owner: writer.item, volume: writer.item.volume, signal: request.signal });
   const sections = await differences(past.map, map, ref);
   const { volumeBytes } = past;
   const { n: made, run } = await commitManifest(deps, {
@@ -69,40 +68,6 @@ export async function rollBack(deps: MaintenanceDeps, request: RollBackRequest, 
     newestWriteAt: 0,
   });
   return { n: made, volumeBytes, run };
-}
-
-/** A manifest can only point into segments. */
-async function relocatePast(
-  deps: MaintenanceDeps,
-  writer: VersionWriter,
-  past: PastMap,
-  signal: AbortSignal,
-): Promise<void> {
-  const { map, images, records, baseChain } = past;
-  const at = records.findLastIndex(({ record }) => record.payload.kind === 'inline');
-  const record = records[at]?.record;
-  if (record === undefined) return;
-  const { lineage, volume } = writer.item;
-  const { n, epoch, logId, throughSeq, newestWriteAt, sealedAt, volumeBytes } = record;
-  const identity = {
-    lineage,
-    volume,
-    n,
-    epoch,
-    kind: 'moved' as const,
-    previousChain: records[at - 1]?.item.chain ?? baseChain,
-    logId,
-    firstSeq: throughSeq,
-    throughSeq,
-    newestWriteAt,
-    sealedAt,
-    volumeBytes,
-  };
-  const last = records.at(-1)?.record.n ?? n;
-  for (const changes of map.changeMaps) {
-    const moved = await relocateInline(deps, writer.item, identity, changes, images, signal);
-    for (const [block, [high, low]] of moved) changes.set(block, high, low, last);
-  }
 }
 
 /** Per shard the blocks whose entry now is not the one of then, with the one of then. */

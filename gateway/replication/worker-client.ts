@@ -27,6 +27,7 @@ const ANSWER_WITHIN_MS = 3_000;
 const TABLE_METHODS: readonly (keyof VersionLog)[] = [
   'getVolume',
   'createVolume',
+  'listVolumes',
   'raiseEpoch',
   'changeVolume',
   'raiseMaintenanceEpoch',

@@ -13,7 +13,7 @@ import type { ReplicationWorker } from '../replication/worker-client.ts';
 import type { OpenVolume } from '../served-volume.ts';
 import { sessionsHere } from '../sessions-control.ts';
 import { directControl } from '../volume-control.ts';
-import { forgetVolume, surrenderVolume } from '../volume/open-volume.ts';
+import { copyTail, forgetVolume, surrenderVolume } from '../volume/open-volume.ts';
 import { prepareImage } from '../volume/stored/prepare-image.ts';
 import { Volume } from '../volume/volume.ts';
 import type { CacheFigures, IoThread } from './io-thread.ts';
@@ -46,6 +46,7 @@ export function ioHere(deps: IoHereDeps): IoThread {
     keeps: (volumes) => Promise.resolve(volumes.filter((volume) => cache.numbersOf(volume).length > 0)),
     forgetVolume: (ref) => forgetVolume(disk, cache, ref),
     surrenderVolume: (ref) => surrenderVolume(deps, ref),
+    copyTail: (ref) => copyTail(deps, ref),
     cache: () => Promise.resolve(cacheFigures(cache)),
     figures: (newInterval) => Promise.resolve(processFigures.report(newInterval)),
   };

@@ -122,6 +122,8 @@ export class IoHost {
         return io.forgetVolume(args[0] as VolumeRef);
       case 'surrenderVolume':
         return io.surrenderVolume(args[0] as VolumeRef);
+      case 'copyTail':
+        return io.copyTail(args[0] as VolumeRef);
       case 'cache':
         return io.cache();
       case 'figures':

@@ -96,6 +96,7 @@ export function ioProxy(number: number, client: RpcClient, port: RpcPort, clock:
     keeps: (volumes) => call<readonly string[]>(THREAD, 'keeps', volumes),
     forgetVolume: (ref: VolumeRef) => call(THREAD, 'forgetVolume', ref),
     surrenderVolume: (ref) => call<string | undefined>(THREAD, 'surrenderVolume', ref),
+    copyTail: (ref) => call<string | undefined>(THREAD, 'copyTail', ref),
     cache: () => ask<CacheFigures>(THREAD, 'cache'),
     figures: (newInterval) => ask<ProcessReport>(THREAD, 'figures', newInterval),
   };

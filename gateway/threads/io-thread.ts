@@ -28,6 +28,8 @@ export interface IoThread extends SessionsControl {
   forgetVolume(ref: VolumeRef): Promise<void>;
   /** The same for a volume that another gateway has; what may be in no version is kept first. Resolves with where, undefined when there was nothing. */
   surrenderVolume(ref: VolumeRef): Promise<string | undefined>;
+  /** Copies that into a salvage file, and gives nothing up (see copyTail). */
+  copyTail(ref: VolumeRef): Promise<string | undefined>;
   cache(): Promise<CacheFigures>;
   /** What the thread has cost itself; `newInterval`: its figures begin anew. */
   figures(newInterval: boolean): Promise<ProcessReport>;

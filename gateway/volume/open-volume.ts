@@ -89,7 +89,7 @@ export async function reconcileVolume(
     const committedThrough = Math.max(decision.through, firstSeq - 1);
     log = { number, firstSeq, lastSeq: recovered.lastSeq, committedThrough, versionThrough: decision.through };
   } else {
-    if (recovered !== undefined) await salvage(deps, request, opened, recovered, decision);
+    if (recovered !== undefined) await salvage(deps, request, recovered, decision);
     else await salvageOrphans(deps, ref, opened.epoch);
     if (request.rollBackTo !== undefined) {
       const made = await remote.rollBackTo(request.rollBackTo);
@@ -118,7 +118,7 @@ export async function startOver(deps: OpenDeps, request: OpenVolumeRequest, befo
   if (state === undefined) throw new FarshoreError('bug', 'an opened volume has a state file');
   const recovered = { state, lastSeq: before.local.lastSeq };
   const decision: Reconciliation = { kind: 'resume', through: before.local.committedThrough };
-  await salvage(deps, request, before.opened, recovered, decision);
+  await salvage(deps, request, recovered, decision);
   const log = await newLog(deps, request.ref, recovered, before.opened);
   await saveVolumeState(deps.disk, request.ref, { ...state, localNumber: log.number, firstSeq: log.firstSeq });
   await releaseOthers(deps.cache, request.ref, log.number);
@@ -140,20 +140,26 @@ export async function forgetVolume(disk: Disk, cache: CacheLog, ref: VolumeRef):
  * much than too little) is kept in a salvage file first; resolves with its path, undefined when there was nothing.
  */
 export async function surrenderVolume(
+  deps: Pick<OpenDeps, 'disk' | 'cache' | 'log'>,
+  ref: VolumeRef,
+): Promise<string | undefined> {
+  const path = await copyTail(deps, ref);
+  await forgetVolume(deps.disk, deps.cache, ref);
+  return path;
+}
+
+/** The first half of that: everything else stays, so that the volume goes on where it was when it turns out that nobody wrote to it elsewhere. */
+export async function copyTail(
   { disk, cache, log }: Pick<OpenDeps, 'disk' | 'cache' | 'log'>,
   ref: VolumeRef,
 ): Promise<string | undefined> {
   const state = await loadVolumeState(disk, ref);
-  let path: string | undefined;
-  if (state === undefined) path = (await salvageOrphans({ disk, cache, log }, ref, 0)).join(', ') || undefined;
-  else if (cache.numbersOf(ref.volume).includes(state.localNumber)) {
-    const { localNumber, firstSeq, logId, epoch, base } = state;
-    await cache.recover(localNumber, firstSeq);
-    const after = Math.max(base?.throughSeq ?? firstSeq - 1, cache.committedAtLeast(localNumber));
-    path = (await salvageTail(disk, cache, { ref, epoch, logId, localNumber, after }))?.path;
-  }
-  await forgetVolume(disk, cache, ref);
-  return path;
+  if (state === undefined) return (await salvageOrphans({ disk, cache, log }, ref, 0)).join(', ') || undefined;
+  if (!cache.numbersOf(ref.volume).includes(state.localNumber)) return undefined;
+  const { localNumber, firstSeq, logId, epoch, base } = state;
+  await cache.recover(localNumber, firstSeq);
+  const after = Math.max(base?.throughSeq ?? firstSeq - 1, cache.committedAtLeast(localNumber));
+  return (await salvageTail(disk, cache, { ref, epoch, logId, localNumber, after }))?.path;
 }
 
 async function recoverLocal(deps: OpenDeps, { ref, takeover }: OpenVolumeRequest): Promise<RecoveredLocal | undefined> {
@@ -180,16 +186,15 @@ async function recoverLocal(deps: OpenDeps, { ref, takeover }: OpenVolumeRequest
 async function salvage(
   deps: OpenDeps,
   { ref }: OpenVolumeRequest,
-  opened: OpenedRemote,
   { state }: RecoveredLocal,
   decision: Reconciliation,
 ): Promise<void> {
   const { cache, disk, log } = deps;
   if (!cache.numbersOf(ref.volume).includes(state.localNumber)) return;
-  const { localNumber, logId } = state;
+  const { localNumber, logId, epoch } = state;
   const after = salvageAfter(decision, state, cache.committedAtLeast(localNumber));
   if (after === undefined) return;
-  const saved = await salvageTail(disk, cache, { ref, epoch: opened.epoch, logId, localNumber, after });
+  const saved = await salvageTail(disk, cache, { ref, epoch, logId, localNumber, after });
   if (saved === undefined) return;
   log.warn(
     { volume: ref.volume, reason: decision.kind, ...saved },

@@ -5,16 +5,19 @@ import type { CacheLog } from '../cache/cache-log.ts';
 import type { TailOp } from '../cache/tail-reader.ts';
 import type { VolumeRef } from '../cloud/version-log.ts';
 
-const DIRECTORY = 'salvage';
+/** Where salvage files are, in the part of the state directory that is the thread's. */
+export const SALVAGE_DIRECTORY = 'salvage';
+const DIRECTORY = SALVAGE_DIRECTORY;
 
 /**
  * A salvage file: magic (8), length of the header (4) and its CRC-32 (4), the header as JSON, then records. A record is 32 bytes, little-endian:
  * CRC-32 of the other 28 and of what follows (4), kind (4: 1 write, 2 unmap, 3 write whose data is lost, 4 unmap whose ranges are lost,
- * 0 end), sequence (8), block (8), count of blocks (8); a write is followed by its data. The end record counts the others.
+ * 0 end), sequence (8), block (8), count of blocks (8); a write is followed by its data. The end record has the last sequence, how many blocks were
+ * written, and how many operations there are.
  */
-const MAGIC = Buffer.from('FSSALV01');
-const RECORD_BYTES = 32;
-const KINDS = { end: 0, write: 1, unmap: 2, lostWrite: 3, lostUnmap: 4 } as const;
+export const MAGIC = Buffer.from('FSSALV01');
+export const RECORD_BYTES = 32;
+export const KINDS = { end: 0, write: 1, unmap: 2, lostWrite: 3, lostUnmap: 4 } as const;
 
 /** Gathered before it is written. */
 const FLUSH_BYTES: ByteCount = 4 * 1024 * 1024;
@@ -26,8 +29,8 @@ export interface Salvage {
 }
 
 /**
- * Writes what only this gateway has of the volume, everything after `after`, to `salvage/<volume>-<epoch>.fsv`, durably. undefined when there
- * is nothing. An older file of the same name is from an attempt that did not finish.
+ * Writes what only this gateway has of the volume, everything after `after`, to `salvage/<volume>-<epoch>.fsv`, durably; the epoch is that in which it was
+ * written. undefined when there is nothing. An older file of the same name has the same, or less: it is from an attempt that did not finish.
  */
 export async function salvageTail(
   disk: Disk,
@@ -70,6 +73,7 @@ class SalvageWriter {
   #pending: ByteCount = 0;
   operations = 0;
   blocks: BlockCount = 0;
+  #lastSeq: WriteSeq = 0;
 
   private constructor(file: DiskFile) {
     this.#file = file;
@@ -91,6 +95,7 @@ class SalvageWriter {
 
   async add(op: TailOp): Promise<void> {
     this.operations++;
+    this.#lastSeq = op.seq;
     if (op.kind === 'unmap') {
       if (op.ranges === undefined) await this.#record(KINDS.lostUnmap, op.seq, 0, 0);
       for (const { block, count } of op.ranges ?? []) await this.#record(KINDS.unmap, op.seq, block, count);
@@ -104,7 +109,7 @@ class SalvageWriter {
   }
 
   async finish(): Promise<void> {
-    await this.#record(KINDS.end, 0, 0, this.operations);
+    await this.#record(KINDS.end, this.#lastSeq, this.blocks, this.operations);
     await this.#flush();
     await this.#file.sync();
   }

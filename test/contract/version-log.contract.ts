@@ -332,6 +332,25 @@ export function versionLogContract(name: string, open: () => Promise<OpenedVersi
       });
     });
 
+    describe('the volumes of a lineage', () => {
+      it('are all listed, the deleted ones too, and nothing else of the lineage or of another', async () => {
+        const first = await create();
+        const lineage = first.lineage;
+        ref = { lineage, volume: fresh('v') };
+        const clone = await create({ deletedAt: 5 });
+        const own = ref;
+        ref = freshRef();
+        await create();
+        ref = own;
+        await log.allocateNumbers(ref, 1, 5);
+        await log.putAccess(ref, { epoch: 1, revision: 1, body: Buffer.from('x') });
+        const listed = await log.listVolumes(first.lineage);
+        expect(listed.map(({ volume }) => volume).sort()).toEqual([first.volume, clone.volume].sort());
+        expect(listed.find(({ volume }) => volume === clone.volume)).toEqual(clone);
+        expect(await log.listVolumes(fresh('l'))).toEqual([]);
+      });
+    });
+
     describe('segment numbers', () => {
       it('starts at 1 and never gives a number twice', async () => {
         expect(await log.allocateNumbers(ref, 1, 64)).toEqual({ from: 1, to: 65 });

@@ -53,6 +53,10 @@ export class MemoryTable {
     return 'ok';
   }
 
+  listVolumes(lineage: string): VolumeItem[] {
+    return [...this.#volumes.values()].filter((item) => item.lineage === lineage);
+  }
+
   raiseEpoch(ref: VolumeRef, from: number, to: number, owner: string): Outcome {
     invariant(to > from, 'an epoch only rises');
     return this.#update(ref, (item) => item.epoch === from && { epoch: to, owner });

@@ -191,6 +191,7 @@ function logOver(call: Call, table: MemoryTable): VersionLog {
   return {
     getVolume: (ref) => call('getVolume', () => table.getVolume(ref)),
     createVolume: (item) => call(`createVolume ${item.volume}`, () => table.createVolume(item)),
+    listVolumes: (lineage) => call('listVolumes', () => table.listVolumes(lineage)),
     raiseEpoch: (ref, from, to, owner) =>
       call(`raiseEpoch ${from}>${to}`, () => table.raiseEpoch(ref, from, to, owner)),
     changeVolume: (ref, epoch, changes) => call('changeVolume', () => table.changeVolume(ref, epoch, changes)),

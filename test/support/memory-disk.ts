@@ -28,9 +28,8 @@ export class MemoryDisk implements Disk {
   }
 
   async list(path: string): Promise<string[]> {
-    return [...this.files.keys()]
-      .filter((name) => name.startsWith(`${path}/`))
-      .map((name) => name.slice(path.length + 1));
+    const below = [...this.files.keys()].filter((name) => name.startsWith(`${path}/`));
+    return [...new Set(below.map((name) => name.slice(path.length + 1).split('/')[0] ?? ''))];
   }
 
   async open(path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile> {

@@ -96,8 +96,8 @@ describe('a start', () => {
     await other.stop();
     await bench.start();
     expect([await bench.byteOf(1), await bench.byteOf(7)]).toEqual([3, 0]);
-    expect(salvageFiles(bench)).toEqual(['salvage/vol-3.fsv']);
-    const file = bench.disk.file('salvage/vol-3.fsv');
+    expect(salvageFiles(bench)).toEqual(['salvage/vol-1.fsv']);
+    const file = bench.disk.file('salvage/vol-1.fsv');
     const content = Buffer.alloc(file?.size ?? 0);
     file?.read(content, 0);
     expect(content.subarray(0, 8).toString()).toBe('FSSALV01');
