@@ -2,14 +2,7 @@ import { z } from 'zod';
 import { crc32 } from '../base/crc32.ts';
 import type { Disk, DiskFile } from '../base/disk.ts';
 import { describeError, FarshoreError } from '../base/errors.ts';
-import {
-  BLOCK_SIZE,
-  type BlockCount,
-  type BlockNumber,
-  type ByteCount,
-  type Epoch,
-  type WriteSeq,
-} from '../base/units.ts';
+import { BLOCK_SIZE, type BlockCount, type BlockNumber, type ByteCount, type WriteSeq } from '../base/units.ts';
 import { KINDS, MAGIC, RECORD_BYTES } from './salvage.ts';
 
 const PREFIX_BYTES = 16;

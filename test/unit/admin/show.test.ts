@@ -40,6 +40,7 @@ function pressureLine(cache: Partial<GatewayReport['cache']>): string | undefine
     access: { problems: [] },
     isns: undefined,
     volumes: [],
+    salvage: [],
     reads: { ...NO_READS, recent: { ...NO_READS, seconds: 0 } },
     process: {},
   };

@@ -193,7 +193,7 @@ describe('an import of salvaged writes', () => {
           if (requests >= at) throw new Error('crash');
         };
         const first = await imported(there).catch((error: unknown) => error);
-        delete there.world.faults[when];
+        there.world.faults[when] = () => undefined;
         if (requests < at) {
           expect(at).toBeGreaterThan(20);
           return;
