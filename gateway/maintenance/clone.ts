@@ -74,11 +74,12 @@ export async function cloneVolume(deps: MaintenanceDeps, request: CloneRequest):
 }
 
 /** What a clone has in common with its source for good. */
-function cloned({ lineage, sectorSize, physicalSize, removable, replication }: VolumeItem) {
+function cloned({ lineage, sectorSize, physicalSize, removable, replication, onRemoteLoss }: VolumeItem) {
   return {
     ...{ lineage, sectorSize, replication },
     ...(physicalSize === undefined ? {} : { physicalSize }),
     ...(removable === undefined ? {} : { removable }),
+    ...(onRemoteLoss === undefined ? {} : { onRemoteLoss }),
   };
 }
 

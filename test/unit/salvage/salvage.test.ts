@@ -19,6 +19,8 @@ import { SalvageFile } from '../../../gateway/volume/salvage-reader.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { blockOf, REF, RemoteWorld } from '../../support/remote-world.ts';
 
+/** Room for the last of BLOCKS, and little more: whole images are read. */
+const VOLUME_BYTES = 2 ** 27;
 const PATH = 'salvage/vol-1.fsv';
 const BLOCKS = [1, 2, 3, 4, 5, 9, 20_000];
 
@@ -51,7 +53,7 @@ interface Scene {
 
 /** A gateway commits four writes and is taken over by another one, which writes over everything; the tail is in a salvage file. */
 async function scene(tail = TAIL): Promise<Scene> {
-  const world = new RemoteWorld();
+  const world = new RemoteWorld(VOLUME_BYTES);
   const loser = world.gateway('loser');
   await loser.open();
   await loser.commit({
@@ -215,7 +217,7 @@ describe('an import of salvaged writes', () => {
       { kind: 'write', seq: 7, block: 3, data: [undefined] },
       { kind: 'write', seq: 8, block: 3, data: [blockOf(3, 73)] },
       { kind: 'unmap', seq: 9, ranges: undefined },
-      { kind: 'write', seq: 10, block: 2 ** 30 / BLOCK_SIZE, data: [blockOf(0, 1)] },
+      { kind: 'write', seq: 10, block: VOLUME_BYTES / BLOCK_SIZE, data: [blockOf(0, 1)] },
     ]);
     const { item, outcome } = await imported(there);
     expect(outcome).toMatchObject({ lost: [1], lostUnmaps: 1, beyond: 1 });
@@ -343,9 +345,9 @@ describe('an export of salvaged writes', () => {
   it('is the last common version with the writes over it, of the size that the volume had, and takes no room for what is empty', async () => {
     const small = await scene();
     const outcome = await exported(small);
-    expect(outcome).toMatchObject({ bytes: 2 ** 30, lost: [], beyond: 0 });
+    expect(outcome).toMatchObject({ bytes: VOLUME_BYTES, lost: [], beyond: 0 });
     const { size, blocks } = statSync(join(directory, 'rescued.img'));
-    expect(size).toBe(2 ** 30);
+    expect(size).toBe(VOLUME_BYTES);
     expect(blocks * 512).toBeLessThan(2 ** 24);
     expect(inImage()).toEqual(SALVAGED);
   });
