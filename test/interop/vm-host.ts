@@ -143,6 +143,15 @@ async function perform(site: Site, volume: string, word: string, outageSeconds: 
     case 'outage':
       outages.set(site, await Outage.begin(site, volume, outageSeconds));
       return String(outageSeconds);
+    case 'away':
+      await site.cloud.end('SIGKILL');
+      console.log(`[host] the cloud is away for ${outageSeconds} s`);
+      setTimeout(() => {
+        void site.cloud.start().then(() => {
+          console.log(`[host] the cloud is back: ${gateway.cli('volume', 'show', volume)}`);
+        });
+      }, outageSeconds * 1000);
+      return String(outageSeconds);
     case 'wall': {
       const outage = outages.get(site);
       if (outage === undefined) throw new Error('there was no outage');

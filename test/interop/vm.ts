@@ -11,8 +11,8 @@ import { VmHost } from './vm-host.ts';
 const USAGE = `npm run interop:vm -- [options] [WORD ...]
   WORD ...    the tests whose title contains one of the words; without, every test, a machine each
   --short     one machine, as in npm test
-  --outage    the cloud is away until the cache has been full for a minute, then for ten; with 60 (seconds) only the first
-              (npm run interop:outage)
+  --outage    the cloud is away until the cache has been full for a minute, then for ten, then under a synchronous volume; with 60
+              (seconds) only the first (npm run interop:outage)
   --help      this
 It needs qemu, a kernel package, and about a minute a machine under emulation.`;
 
@@ -27,7 +27,9 @@ interface VmTest {
   readonly guests?: readonly string[];
   /** Access control for the volume. */
   readonly prepare?: (site: Site, volume: string) => void;
-  /** How long the cloud stays away once the cache is full. */
+  /** Options of `volume create`. */
+  readonly volume?: readonly string[];
+  /** How long the cloud stays away, once the cache is full if it is filled. */
   readonly outageSeconds?: number;
 }
 
@@ -100,6 +102,13 @@ const OUTAGES: readonly VmTest[] = [
     environment: TRUE_CLOCK,
     guests: ['long-timeouts.sh', 'outage.sh'],
   },
+  {
+    title: 'synchronous replication without a cloud for 45 s',
+    volume: ['--replication', 'sync'],
+    outageSeconds: 45,
+    environment: TRUE_CLOCK,
+    guests: ['sync-outage.sh'],
+  },
 ];
 /** The smallest there may be. */
 const OUTAGE_CACHE = '256M';
@@ -113,7 +122,7 @@ function guestProgram(guests: readonly string[]): string {
 
 async function runTest(site: Site, volume: string, test: VmTest): Promise<boolean> {
   const { gateway } = site;
-  const target = gateway.createVolume(volume, '512M');
+  const target = gateway.createVolume(volume, '512M', 512, ...(test.volume ?? []));
   test.prepare?.(site, volume);
   const words = [SCRIPT, gateway.host, String(gateway.port), target];
   if (test.guests !== undefined) {
