@@ -129,7 +129,11 @@ export class Gateway implements GatewayApi {
       reopen: (entry) => this.#serve(entry),
       closing: this.#closing.signal,
     });
-    this.#handlers = { ...this.#volumeHandlers(), ...salvage, ...accessOperations(deps.access, requireOwned, isElsewhere) };
+    this.#handlers = {
+      ...this.#volumeHandlers(),
+      ...salvage,
+      ...accessOperations(deps.access, requireOwned, isElsewhere),
+    };
   }
 
   readonly #volumeHandlers = () => ({

@@ -35,7 +35,8 @@ const key = (pk: string, sk: string): ItemKey => ({ pk: text(pk), sk: text(sk) }
 export const lineagePartition = (lineage: string): string => `lineage#${lineage}`;
 /** What the sort keys of volume items begin with; nothing else of a lineage sorts behind them. */
 export const VOLUME_SORT_PREFIX = 'volume#';
-export const volumeKey = ({ lineage, volume }: VolumeRef): ItemKey => key(lineagePartition(lineage), `${VOLUME_SORT_PREFIX}${volume}`);
+export const volumeKey = ({ lineage, volume }: VolumeRef): ItemKey =>
+  key(lineagePartition(lineage), `${VOLUME_SORT_PREFIX}${volume}`);
 export const accessKey = ({ lineage, volume }: VolumeRef): ItemKey => key(`lineage#${lineage}`, `access#${volume}`);
 export const numbersKey = (lineage: string): ItemKey => key(`lineage#${lineage}`, 'numbers');
 export const rangeKey = (lineage: string, from: number): ItemKey =>

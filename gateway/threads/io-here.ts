@@ -102,7 +102,12 @@ function volumeOpener({ settings, gateway, disk, cache, replication, log }: IoHe
           cache,
           remote,
           images: IMAGES,
-          settings: { rpoMs: settings.rpoSeconds * 1000, hydrate: true, scrub: settings.scrub, remoteLossMs: settings.remoteLossSeconds * 1000 },
+          settings: {
+            rpoMs: settings.rpoSeconds * 1000,
+            hydrate: true,
+            scrub: settings.scrub,
+            remoteLossMs: settings.remoteLossSeconds * 1000,
+          },
           ...(onState === undefined ? {} : { onStateChange: onState }),
         },
         { ref, gateway, takeover, rollBackTo },

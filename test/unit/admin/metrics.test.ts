@@ -57,8 +57,7 @@ const REPORT: GatewayReport = {
     ...{ reachable: undefined, detail: 'not asked yet', uploads: { limit: undefined, waiting: 0 } },
     requests: {} as GatewayReport['cloud']['requests'], // nobody here looks at them
   },
-  ...{ access: { problems: [] }, isns: undefined,
-    salvage: [], volumes: [OFFICE, CLOSED], reads: READS },
+  ...{ access: { problems: [] }, isns: undefined, salvage: [], volumes: [OFFICE, CLOSED], reads: READS },
   process: {} as GatewayReport['process'], // the same
 };
 
