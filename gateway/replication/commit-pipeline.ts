@@ -171,7 +171,7 @@ export class CommitPipeline {
 
   async #seal(batch: CommitBatch): Promise<Sealed> {
     await this.#hooks.room();
-    const memory = await this.#deps.segmentsInMemory.take(batch.blocks.length);
+    const memory = await this.#deps.segmentsInMemory.take(batch.blocks.length, batch.isAwaited);
     let uploading = false;
     try {
       this.#throwIfFailed();

@@ -10,6 +10,8 @@ export const READ_SLICE_BLOCKS = 256;
 const MEMORY_BYTES: ByteCount = (READ_SLICE_BLOCKS + MAX_FRAME_BLOCKS) * BLOCK_SIZE + MAX_SEGMENT_BYTES;
 /** Shorter batches get memory that is just large enough, and nobody's again. */
 const LEAST_BLOCKS: BlockCount = READ_SLICE_BLOCKS;
+/** Short ones that somebody waits for: they do not stand behind megabytes that nobody does. */
+const SHORT_AT_ONCE = 16;
 /** Kept for the next segments while others are under way. */
 const MAX_SPARE = 2;
 
@@ -50,6 +52,7 @@ export class SegmentMemory {
  */
 export class SegmentMemories {
   readonly #permits: Semaphore;
+  readonly #short = new Semaphore(SHORT_AT_ONCE);
   readonly #spare: Buffer[] = [];
   #out = 0;
 
@@ -58,8 +61,8 @@ export class SegmentMemories {
   }
 
   /** For a batch of so many blocks, until its `end`. */
-  async take(blocks: BlockCount): Promise<SegmentMemory> {
-    const giveBack = await this.#permits.acquire();
+  async take(blocks: BlockCount, isAwaited = false): Promise<SegmentMemory> {
+    const giveBack = await (isAwaited && blocks < LEAST_BLOCKS ? this.#short : this.#permits).acquire();
     this.#out += 1;
     const bytes = blocks < LEAST_BLOCKS ? undefined : (this.#spare.pop() ?? Buffer.allocUnsafeSlow(MEMORY_BYTES));
     return new SegmentMemory(bytes, (reusable) => {

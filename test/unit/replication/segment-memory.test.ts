@@ -55,3 +55,22 @@ test('what is taken does not overlap, also when there is more of it than was tho
     expect(piece.every((byte) => byte === at)).toBe(true);
   });
 });
+
+test('a short one that somebody waits for does not stand behind long ones', async () => {
+  const memories = new SegmentMemories(1);
+  const upload = await memories.take(large);
+  const short = await memories.take(large - 1, true);
+  const order: string[] = [];
+  const long = memories.take(large, true).then(() => order.push('long'));
+  const leisurely = memories.take(1).then((memory) => {
+    order.push('leisurely');
+    memory.end(false);
+  });
+  short.end(false);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(order).toEqual([]);
+  upload.end(false);
+  await long;
+  expect(order).toEqual(['long']);
+  void leisurely;
+});
