@@ -1,4 +1,4 @@
-import { invariant } from '../base/errors.ts';
+import { invariant, isKind } from '../base/errors.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber } from '../base/units.ts';
 import { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
 import type { RemoteBlocks } from '../replication/remote-volume.ts';
@@ -80,7 +80,16 @@ export class MissReads {
   async #copyWhenRead(miss: Miss, from: number, count: BlockCount, into: Buffer, attempt: number): Promise<void> {
     this.waitedFor++;
     try {
-      const stale = copyBlocks(await miss.answer, miss.first, from, count, into);
+      let answer: RemoteBlocks;
+      try {
+        answer = await miss.answer;
+      } catch (error) {
+        // What came along could not be had. What was asked for may need nothing from afar: blocks that nobody ever wrote, beside some that are here.
+        if (!isKind(error, 'retry') || this.#state.hasImage || count === miss.count) throw error;
+        copyBlocks(await this.#source.read(miss.first + from, count), miss.first + from, 0, count, into);
+        return;
+      }
+      const stale = copyBlocks(answer, miss.first, from, count, into);
       for (const at of stale) {
         invariant(attempt < MAX_ATTEMPTS, `block ${miss.first + from + at} of the image comes to rest`);
         const again = into.subarray(at * BLOCK_SIZE, (at + 1) * BLOCK_SIZE);

@@ -40,6 +40,8 @@ export class MemoryShore {
   holdCommits = false;
   /** While true, nothing is answered at all. */
   away = false;
+  /** The maps are known, and the objects with the blocks cannot be had. */
+  objectsAway = false;
   readonly batches: CommitBatch[] = [];
   /** How far the log of each name was committed. */
   readonly through = new Map<string, number>();
@@ -217,6 +219,9 @@ export class MemoryRemote implements RemoteVolume {
     this.#shore.mostReads = Math.max(this.#shore.mostReads, this.#readsUnderWay);
     await this.#wait();
     this.#readsUnderWay--;
+    for (let at = block; at < block + count; at++)
+      if (this.#shore.objectsAway && this.#shore.blocks.has(at))
+        throw new FarshoreError('retry', `the object of block ${at} cannot be had`);
     for (let at = block; at < block + count; at++)
       if (this.#shore.unreadable.has(at)) throw new FarshoreError('damaged', `the object of block ${at} is damaged`);
     const present = new Uint8Array(count);

@@ -11,6 +11,17 @@ describe('a volume', () => {
     await bench.stop();
   });
 
+  test('reads zeros where nothing was written also while what is written beside it cannot be fetched', async () => {
+    const bench = new VolumeBench();
+    await bench.start();
+    for (const block of [3, 4, 6]) await bench.write(block, 7);
+    await bench.flushRemote();
+    bench.shore.objectsAway = true;
+    expect(await bench.byteOf(5)).toBe(0);
+    expect(await bench.byteOf(4)).toBe(7);
+    await bench.stop();
+  });
+
   test('keeps acked writes over a crash of the process', async () => {
     const bench = new VolumeBench();
     bench.shore.away = false;
