@@ -433,16 +433,19 @@ async function checkCloud(worker: ReplicationWorker, stop: Promise<unknown> | un
 
 /** From the lease and the counters there are anyway: asking for the status costs no request. */
 async function cloudReport(worker: ReplicationWorker, limit: UploadLimit): Promise<GatewayReport['cloud']> {
-  const answers = await Promise.all([worker.health(), worker.traffic(), worker.uploads()]).catch((error: unknown) => {
-    if (isKind(error, 'retry')) return error;
-    throw error;
-  });
+  const answers = await Promise.all([worker.health(), worker.traffic(), worker.uploads(), worker.circuits()]).catch(
+    (error: unknown) => {
+      if (isKind(error, 'retry')) return error;
+      throw error;
+    },
+  );
   if (answers instanceof FarshoreError) {
     const { message: detail } = answers;
-    return { reachable: undefined, detail, requests: newMeter(), uploads: { limit: limit.current, waiting: 0 } };
+    const uploads = { limit: limit.current, waiting: 0 };
+    return { reachable: undefined, detail, requests: newMeter(), circuits: undefined, uploads };
   }
-  const [{ answeredAt, problem }, requests, { waiting }] = answers;
-  const told = { requests, uploads: { limit: limit.current, waiting } };
+  const [{ answeredAt, problem }, requests, { waiting }, circuits] = answers;
+  const told = { requests, circuits, uploads: { limit: limit.current, waiting } };
   const ago = answeredAt === undefined ? undefined : formatDuration(Math.max(0, systemClock.now() - answeredAt));
   if (problem !== undefined) {
     return {

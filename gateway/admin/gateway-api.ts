@@ -15,6 +15,7 @@ import type { TailOutcome } from '../salvage/commit-tail.ts';
 import type { ProcessReport } from '../process-figures.ts';
 import type { ReadCounts } from '../volume/read-path.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
+import type { CloudCircuits } from '../replication/replication-host.ts';
 import type { FoldOutcome, VerifyReport, VersionSummary } from '../replication/remote-volume.ts';
 
 /** Where a volume of this gateway stands. */
@@ -139,6 +140,8 @@ export interface GatewayReport {
     readonly reachable: boolean | undefined;
     readonly detail: string;
     readonly requests: Readonly<CloudMeter>;
+    /** Whether requests to S3 and DynamoDB are made as they come, and since when and why not; undefined: it cannot be told now. */
+    readonly circuits: CloudCircuits | undefined;
     /** What all volumes together may upload, in bits per second (0: paused; undefined: no limit), and how many uploads wait for it. */
     readonly uploads: { readonly limit: BitRate | undefined; readonly waiting: number };
   };

@@ -1,4 +1,5 @@
 import { SCRUB_SIDES, lastCompleted } from '../volume/scrub-pass.ts';
+import type { CircuitReport } from '../cloud/circuit.ts';
 import type { GatewayReport, VolumeReport } from './gateway-api.ts';
 
 type Kind = 'counter' | 'gauge';
@@ -42,6 +43,39 @@ function gatewayMetrics({ gateway, version, startedAt, cache, cloud }: GatewayRe
     single('read_ahead_used_blocks_total', 'counter', 'Those that met a reader in RAM or on their way.', ahead.used),
     single('read_ahead_unused_blocks_total', 'counter', 'Those that left RAM unread.', ahead.wasted),
     single('cloud_reachable', 'gauge', 'Whether the cloud answered last.', flag(cloud.reachable)),
+    ...circuitMetrics(cloud.circuits),
+  ];
+}
+
+function circuitMetrics(circuits: GatewayReport['cloud']['circuits']): string[] {
+  if (circuits === undefined) return [];
+  const each = (value: (circuit: CircuitReport) => number | undefined): Sample[] =>
+    (['s3', 'dynamodb'] as const).map((service) => ({ labels: { service }, value: value(circuits[service]) }));
+  return [
+    family(
+      'cloud_circuit_open',
+      'gauge',
+      'Whether only probes are sent to the service, because nothing succeeds there.',
+      each(({ state }) => flag(state !== 'closed')),
+    ),
+    family(
+      'cloud_circuit_since_seconds',
+      'gauge',
+      'Since when it is open or closed, since 1970.',
+      each(({ since }) => since / 1000),
+    ),
+    family(
+      'cloud_circuit_openings_total',
+      'counter',
+      'How often it has opened.',
+      each(({ openings }) => openings),
+    ),
+    family(
+      'cloud_failed_attempts_total',
+      'counter',
+      'Attempts of requests that failed, repeated or not.',
+      each(({ failures }) => failures),
+    ),
   ];
 }
 

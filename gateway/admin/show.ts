@@ -20,6 +20,7 @@ export function status(report: GatewayReport): string {
     ...cacheLines(report),
     ...scrubLines(report.volumes),
     `cloud     ${cloud.detail}${uploads(cloud.uploads)}`,
+    ...circuits(cloud.circuits),
     ...(report.isns === undefined
       ? []
       : [
@@ -64,6 +65,16 @@ function threads({ threads: all }: GatewayReport): string[] {
   return (all ?? []).map(({ thread, volumes, cache, problem }) => {
     const state = problem ?? cache?.state ?? 'serving';
     return `thread ${thread}  ${volumes.length === 0 ? 'no volumes' : volumes.join(', ')}${state === 'serving' ? '' : `; ${state}`}`;
+  });
+}
+
+/** Of each service that is not asked as ever. */
+function circuits(all: GatewayReport['cloud']['circuits']): string[] {
+  return (['s3', 'dynamodb'] as const).flatMap((service) => {
+    const { state = 'closed', since = 0, reason = '' } = all?.[service] ?? {};
+    if (state === 'closed') return [];
+    const name = service === 's3' ? 'S3' : 'DynamoDB';
+    return [`circuit   ${name} ${state}: nothing has succeeded since ${formatTime(since)} UTC; ${reason}`];
   });
 }
 

@@ -41,6 +41,10 @@ const CONNECTION_TIMEOUT_MS = 5_000;
 /** Silence on a socket while a request is under way; the whole request has its own deadline in cloud-call. */
 const SOCKET_TIMEOUT_MS = 20_000;
 
+/** It would tell the console of uploads that broke off; callers are told by an error. */
+const nothing = (): void => undefined;
+const SILENT = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+
 /**
  * The two clients, over kept-alive connections in bounded number. The SDK makes one attempt per call: repeating is decided in
  * cloud-call. `environment` is the process's.
@@ -56,6 +60,7 @@ export function createAwsClients(
     return {
       region: settings.region,
       maxAttempts: 1,
+      logger: SILENT,
       requestHandler: new NodeHttpHandler({
         connectionTimeout: CONNECTION_TIMEOUT_MS,
         socketTimeout: SOCKET_TIMEOUT_MS,

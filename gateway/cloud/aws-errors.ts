@@ -90,6 +90,8 @@ const ADVICE: Readonly<Record<string, (context: CallContext) => string>> = {
     `table ${resource} does not exist at ${place}; create it or correct cloud.table and cloud.region`,
   PermanentRedirect: ({ resource }) => `bucket ${resource} is in another region; correct cloud.region`,
   AuthorizationHeaderMalformed: ({ resource }) => `bucket ${resource} is in another region; correct cloud.region`,
+  RequestTimeTooSkewed: ({ place }) =>
+    `the clock of this machine is not that of ${place}; the next attempt is signed with the time there, but run NTP (chrony)`,
   InvalidAccessKeyId: ({ place }) => `${place} does not know the access key; check the AWS credentials of this process`,
   UnrecognizedClientException: ({ place }) =>
     `${place} does not know the access key; check the AWS credentials of this process`,
@@ -123,6 +125,17 @@ function statusOf(error: object): number | undefined {
   return typeof status === 'number' ? status : undefined;
 }
 
+/**
+ * Whether the service refused the time that the request was signed at, whose form differs: DynamoDB calls it a wrong signature, and the answer to a
+ * HEAD has no name for it. The SDK has put its clock right by that answer, and says so.
+ */
+function isSkewed(error: object, code: string): boolean {
+  const metadata: unknown = Reflect.get(error, '$metadata');
+  if (typeof metadata === 'object' && metadata !== null && Reflect.get(metadata, 'clockSkewCorrected') === true)
+    return true;
+  return code === 'InvalidSignatureException' && /signature (expired|not yet current)/i.test(describeError(error));
+}
+
 /** Sorts whatever an SDK client threw. */
 export function classifyFailure(error: unknown): Failure {
   if (error instanceof FarshoreError)
@@ -135,6 +148,9 @@ export function classifyFailure(error: unknown): Failure {
   const code = status === undefined ? (textAt(error, 'code') ?? name) : name;
   const as = (kind: ErrorKind, applied: 'never' | 'unknown' = 'unknown'): Failure => ({ code, status, kind, applied });
 
+  if (isSkewed(error, code)) return { code: 'RequestTimeTooSkewed', status, kind: 'retry', applied: 'never' };
+  // The answer broke off: its status says nothing of what the rest would have been.
+  if (status !== undefined && BROKEN_OFF.has(textAt(error, 'code') ?? '')) return as('retry');
   if (REFUSED_FOR_NOW.has(code)) return as('retry', 'never');
   if (UNREACHED.has(code)) return as('retry', 'never');
   if (BROKEN_OFF.has(code) || BROKEN_OFF.has(name)) return as('retry');

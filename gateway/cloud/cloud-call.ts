@@ -3,6 +3,7 @@ import type { Clock, Random } from '../base/clock.ts';
 import { FarshoreError, invariant } from '../base/errors.ts';
 import { classifyFailure, toFarshoreError } from './aws-errors.ts';
 import type { CallContext } from './aws-errors.ts';
+import type { Circuit } from './circuit.ts';
 
 /** Attempts of one call, the first included. Longer patience is the caller's, who knows what it is waiting for. */
 export const MAX_ATTEMPTS = 4;
@@ -13,6 +14,8 @@ const LONGEST_PAUSE_MS = 2_000;
 export interface CallTools {
   readonly clock: Clock;
   readonly random: Random;
+  /** Of the service that is called; without one every attempt is made. */
+  readonly circuit?: Circuit | undefined;
 }
 
 export interface CallOptions extends CallContext {
@@ -42,11 +45,15 @@ export async function callCloud<T>(
   attempt: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   for (let failures = 0; ;) {
+    const turn = await tools.circuit?.enter(`${options.what} (${options.service})`);
     try {
-      return await withDeadline(tools.clock, options, attempt);
+      const answer = await withDeadline(tools.clock, options, attempt);
+      turn?.succeeded();
+      return answer;
     } catch (error) {
       failures += 1;
       const { kind, applied } = classifyFailure(error);
+      turn?.failed(kind, toFarshoreError(error, options).message);
       const worthwhile = kind === 'retry' || kind === 'damaged';
       const allowed = options.repeat === 'always' || applied === 'never';
       if (!worthwhile || !allowed || failures >= MAX_ATTEMPTS) throw toFarshoreError(error, options);

@@ -57,7 +57,9 @@ export class S3ObjectStore implements ObjectStore {
         IfNoneMatch: '*',
       });
       try {
-        await this.#options.client.send(command, { abortSignal: signal });
+        const { ETag: tag } = await this.#options.client.send(command, { abortSignal: signal });
+        // Every S3 names what it has stored; a network that wants somebody to sign in says 200 to anything.
+        if (tag === undefined) throw incomplete(this.#context(`put ${key}`), 'the answer is not that of an S3 service');
         return 'created';
       } catch (error) {
         if (classifyFailure(error).status === 412) return 'exists';

@@ -1,6 +1,7 @@
 import { FarshoreError, invariant } from '../base/errors.ts';
 import type { BlockCount, ByteCount } from '../base/units.ts';
 import { MIB } from '../base/units.ts';
+import type { CircuitReport } from '../cloud/circuit.ts';
 import { meteredObjectStore, meteredVersionLog, newMeter } from '../cloud/metered.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
@@ -40,7 +41,16 @@ export interface HostSettings {
   readonly uploadRate?: UploadRate;
 }
 
-export type HostDeps = Omit<EngineDeps, 'segmentsInMemory' | 'onFenced'>;
+/** How the two services stand, from all attempts of this process. */
+export interface CloudCircuits {
+  readonly s3: CircuitReport;
+  readonly dynamodb: CircuitReport;
+}
+
+export interface HostDeps extends Omit<EngineDeps, 'segmentsInMemory' | 'onFenced'> {
+  /** Absent where no real service is called. */
+  readonly circuits?: () => CloudCircuits;
+}
 
 interface Member {
   readonly engine: RemoteVolumeEngine;
@@ -130,6 +140,8 @@ export class ReplicationHost {
         return { ...this.#meter };
       case 'health':
         return this.#lease.health;
+      case 'circuits':
+        return this.#deps.circuits?.();
       case 'uploads':
         return { waiting: this.#throttle.waiting };
       case 'limitUploads':

@@ -12,6 +12,7 @@ import { writeTold } from './port-log.ts';
 import { portProxy, remoteVolumeProxy } from './remote-volume-proxy.ts';
 import type { RemoteVolume } from './remote-volume.ts';
 import { BUCKET, FIRST_VOLUME, HOST, TABLE } from './replication-host.ts';
+import type { CloudCircuits } from './replication-host.ts';
 import type { RpcPort } from './rpc.ts';
 import { RpcClient, serveCalls } from './rpc.ts';
 import { newUnheard, type Unheard } from './told-bounded.ts';
@@ -69,6 +70,8 @@ export interface ReplicationWorker {
   traffic(): Promise<CloudMeter>;
   /** What the last lease renewal said of the cloud; asking makes no request. */
   health(): Promise<CloudHealth>;
+  /** How S3 and DynamoDB stand; asking makes no request. */
+  circuits(): Promise<CloudCircuits | undefined>;
   /** Uploads that wait because of the limit. */
   uploads(): Promise<UploadState>;
   /** All volumes together, from now on; see UploadThrottle. */
@@ -177,6 +180,7 @@ export function connectReplication(
     store: portProxy<ObjectStore>(client, BUCKET, BUCKET_METHODS),
     traffic: async () => (await ask('traffic')) as CloudMeter,
     health: async () => (await ask('health')) as CloudHealth,
+    circuits: async () => (await ask('circuits')) as CloudCircuits | undefined,
     uploads: async () => (await ask('uploads')) as UploadState,
     isThere: async () => {
       await client.call(HOST, 'ping', []);

@@ -6,6 +6,7 @@ import { collectAtRest } from '../base/rest-collection.ts';
 import { standBack } from '../base/thread-priority.ts';
 import { openLogReader } from '../cache/log-reader.ts';
 import { createAwsClients } from '../cloud/aws-clients.ts';
+import { Circuit } from '../cloud/circuit.ts';
 import { DynamoVersionLog } from '../cloud/dynamo-version-log.ts';
 import { S3ObjectStore } from '../cloud/s3-object-store.ts';
 import { loadCompression } from '../format/compression.ts';
@@ -23,12 +24,24 @@ const settings = workerData as WorkerSettings; // as startReplicationWorker pass
 if (settings.standsBack !== false) standBack();
 const clients = createAwsClients(settings.cloud);
 const tools = { clock: systemClock, random: systemRandom };
+const circuits = {
+  s3: new Circuit(tools.clock, tools.random),
+  dynamodb: new Circuit(tools.clock, tools.random),
+};
 const host = new ReplicationHost(
   {
     ...tools,
-    store: new S3ObjectStore({ ...tools, client: clients.s3, bucket: settings.cloud.bucket, place: clients.s3Place }),
+    circuits: () => ({ s3: circuits.s3.report, dynamodb: circuits.dynamodb.report }),
+    store: new S3ObjectStore({
+      ...tools,
+      circuit: circuits.s3,
+      client: clients.s3,
+      bucket: settings.cloud.bucket,
+      place: clients.s3Place,
+    }),
     versions: new DynamoVersionLog({
       ...tools,
+      circuit: circuits.dynamodb,
       client: clients.dynamo,
       table: settings.cloud.table,
       place: clients.dynamoPlace,

@@ -56,6 +56,10 @@ const REPORT: GatewayReport = {
   cloud: {
     ...{ reachable: undefined, detail: 'not asked yet', uploads: { limit: undefined, waiting: 0 } },
     requests: {} as GatewayReport['cloud']['requests'], // nobody here looks at them
+    circuits: {
+      s3: { state: 'open', since: 1_700_000_000_000, reason: 'it is "away"', openings: 1, failures: 7 },
+      dynamodb: { state: 'closed', since: 1_600_000_000_000, reason: undefined, openings: 0, failures: 2 },
+    },
   },
   ...{ access: { problems: [] }, isns: undefined, salvage: [], volumes: [OFFICE, CLOSED], reads: READS },
   process: {} as GatewayReport['process'], // the same
@@ -96,6 +100,19 @@ describe('metrics of a status', () => {
     ]);
   });
 
+  it('say which service is asked by probes alone, since when', () => {
+    expect(lines.filter((line) => line.startsWith('farshore_cloud_'))).toEqual([
+      'farshore_cloud_circuit_open{service="s3"} 1',
+      'farshore_cloud_circuit_open{service="dynamodb"} 0',
+      'farshore_cloud_circuit_since_seconds{service="s3"} 1700000000',
+      'farshore_cloud_circuit_since_seconds{service="dynamodb"} 1600000000',
+      'farshore_cloud_circuit_openings_total{service="s3"} 1',
+      'farshore_cloud_circuit_openings_total{service="dynamodb"} 0',
+      'farshore_cloud_failed_attempts_total{service="s3"} 7',
+      'farshore_cloud_failed_attempts_total{service="dynamodb"} 2',
+    ]);
+  });
+
   it('escape what stands in labels, and leave out what is not known', () => {
     expect(lines).toContain('farshore_info{gateway="a \\"b\\"\\\\c",version="1.2.3"} 1');
     expect(text).not.toContain('cloud_reachable');
@@ -120,5 +137,12 @@ describe('status for people', () => {
       'scrub     cache 4.00 MiB checked, 3 damaged, 2 repaired, 1 not repairable; S3 0 checked, 0 damaged, 0 repaired, 0 not repairable; office: local runs at 1.00 MiB/s',
     );
     expect(told).toMatch(/^office .* 50\.0 % /m);
+  });
+
+  it('says of a service that is away since when, and why', () => {
+    const told = status(REPORT).split('\n');
+    expect(told.filter((line) => line.startsWith('circuit'))).toEqual([
+      'circuit   S3 open: nothing has succeeded since 2023-11-14 22:13:20 UTC; it is "away"',
+    ]);
   });
 });

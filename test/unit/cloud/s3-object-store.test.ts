@@ -34,11 +34,12 @@ function storeAt(endpoint: string, clock: Clock = hastyClock()): S3ObjectStore {
 }
 const store = (clock?: Clock): S3ObjectStore => storeAt(server.endpoint, clock);
 const BODY = Buffer.from('some bytes');
+const stored = reply(200, '', { ETag: '"one"' });
 const put = () => store().put('a/key', [BODY], crc32(BODY));
 
 describe('a put', () => {
   it('carries the condition, the length and the given checksum, and does not hash the body again', async () => {
-    server.script(reply(200));
+    server.script(stored);
     const pieces = [Buffer.alloc(400_000, 1), Buffer.alloc(400_000, 2)];
     const whole = Buffer.concat(pieces);
     expect(await store().put('a/key', pieces, crc32(whole))).toBe('created');
@@ -56,6 +57,14 @@ describe('a put', () => {
     expect(request?.body.equals(whole)).toBe(true);
   });
 
+  it('takes a page of some other server for no answer', async () => {
+    server.script(reply(200, '<html>Please sign in.</html>', { 'Content-Type': 'text/html' }));
+    await expect(put()).rejects.toMatchObject({
+      kind: 'retry',
+      message: 'S3: could not put a/key: the answer is not that of an S3 service.',
+    });
+  });
+
   it('says that an object is there already', async () => {
     server.script(s3Error(412, 'PreconditionFailed'));
     expect(await put()).toBe('exists');
@@ -67,7 +76,7 @@ describe('a put', () => {
     ['403 RequestTimeTooSkewed', s3Error(403, 'RequestTimeTooSkewed')],
     ['400 ExpiredToken', s3Error(400, 'ExpiredToken')],
   ])('is repeated after %s, since nothing can have happened', async (_, refusal) => {
-    server.script(refusal, refusal, reply(200));
+    server.script(refusal, refusal, stored);
     expect(await put()).toBe('created');
     expect(server.received).toHaveLength(3);
   });
@@ -85,7 +94,7 @@ describe('a put', () => {
     ['a proxy that answers 502 with a page', reply(502, '<html>Bad gateway</html>', { 'Content-Type': 'text/html' })],
     ['RequestTimeout', s3Error(400, 'RequestTimeout')],
   ])('is not repeated after %s: its outcome is unknown, and the caller is told so', async (_, failure) => {
-    server.script(failure, reply(200));
+    server.script(failure, stored);
     await expect(put()).rejects.toMatchObject({ kind: 'retry' });
     expect(server.received).toHaveLength(1);
   });
@@ -101,7 +110,7 @@ describe('a put', () => {
   it('says that bytes were damaged on the way, each time', async () => {
     server.script(s3Error(400, 'BadDigest'));
     await expect(put()).rejects.toMatchObject({ kind: 'damaged' });
-    server.script(s3Error(400, 'BadDigest'), reply(200));
+    server.script(s3Error(400, 'BadDigest'), stored);
     expect(await put()).toBe('created');
   });
 

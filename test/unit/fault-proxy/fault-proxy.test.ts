@@ -25,17 +25,8 @@ let versions = 0;
 /** The embedded cloud verifies signatures here, which a proxy that changes anything would break. */
 beforeAll(async () => {
   cloud = await startLocalCloud(KEYS);
-  const portOf = (endpoint: string): number => Number(new URL(endpoint).port);
-  proxy = await startFaultProxy({
-    s3Port: portOf(cloud.cloud.s3Endpoint),
-    dynamodbPort: portOf(cloud.cloud.dynamodbEndpoint),
-  });
-  clients = createAwsClients({
-    region: 'us-east-1',
-    s3Endpoint: `http://127.0.0.1:${proxy.s3Port}`,
-    dynamodbEndpoint: `http://127.0.0.1:${proxy.dynamodbPort}`,
-    credentials: KEYS,
-  });
+  proxy = await startFaultProxy(portsOf(cloud));
+  clients = clientsOf(proxy);
   far = adaptersOn(clients, BUCKET, TABLE);
 });
 
@@ -47,6 +38,17 @@ afterAll(async () => {
 
 beforeEach(() => proxy.setPlan({}));
 
+const portsOf = ({ cloud: { s3Endpoint, dynamodbEndpoint } }: LocalCloud) => ({
+  s3Port: Number(new URL(s3Endpoint).port),
+  dynamodbPort: Number(new URL(dynamodbEndpoint).port),
+});
+const clientsOf = ({ s3Port, dynamodbPort }: FaultProxy): AwsClients =>
+  createAwsClients({
+    region: 'us-east-1',
+    s3Endpoint: `http://127.0.0.1:${s3Port}`,
+    dynamodbEndpoint: `http://127.0.0.1:${dynamodbPort}`,
+    credentials: KEYS,
+  });
 const content = (bytes: number): Buffer => Buffer.alloc(bytes, 'an object ');
 const put = async (bytes: number): Promise<{ readonly key: string; readonly outcome: string }> => {
   objects += 1;
@@ -196,5 +198,29 @@ describe('the fault proxy, between the real clients and the embedded cloud', () 
     );
     server.close();
     server.closeAllConnections();
+  });
+});
+
+describe('the clock of a cloud that is not ours', () => {
+  it.each([-3_600_000, 3_600_000])('is %d ms from it: the SDK goes by it after the first refusal', async (skewMs) => {
+    const skewed = await startLocalCloud();
+    const line = await startFaultProxy(portsOf(skewed));
+    const own = clientsOf(line);
+    const { store, log } = adaptersOn(own, BUCKET, TABLE);
+    try {
+      await line.setPlan({ clockSkewMs: skewMs });
+      // Nothing whose outcome is unknown is repeated here: it is known that a refused request was not done.
+      expect(await store.put('skewed', [content(10)], crc32(content(10)))).toBe('created');
+      expect(await log.putVersion('volume', version(), 1)).toBe('ok');
+      await line.setPlan({});
+      // An answer to HEAD does not say why.
+      expect((await store.head('skewed'))?.bytes).toBe(10);
+      expect(await log.putVersion('volume', version(), 1)).toBe('ok');
+      expect((await line.report()).operations.s3).toMatchObject({ PutObject: { requests: 2 } });
+    } finally {
+      own.close();
+      await line.close();
+      await skewed.close();
+    }
   });
 });
