@@ -99,6 +99,29 @@ export class OpHistory {
    * what they must not. What was found is what has to stay from now on.
    */
   settle(found: ArrayLike<number>, guarantee: Guarantee): string[] {
+    const { wrong } = this.#compare(found, (op) => this.#isKept(op, guarantee), 'acked');
+    for (let sector = 0; sector < this.sectors; sector += 1) this.#base[sector] = Math.max(0, found[sector] ?? 0);
+    this.#ops = [];
+    this.#bySector = new Map();
+    return wrong;
+  }
+
+  /**
+   * Whether the disk may have held this at one moment since the last check: some of the operations, of which `known` must be part, and whatever
+   * was acked before any of them began. Changes nothing. `inside`: those that must have happened by then, for the next moment.
+   */
+  heldOnce(
+    found: ArrayLike<number>,
+    known: ReadonlySet<StampedOp>,
+  ): { readonly wrong: string[]; readonly inside: ReadonlySet<StampedOp> } {
+    return this.#compare(found, (op) => known.has(op), 'in an earlier version');
+  }
+
+  #compare(
+    found: ArrayLike<number>,
+    isKept: (op: StampedOp) => boolean,
+    keptAs: string,
+  ): { readonly wrong: string[]; readonly inside: ReadonlySet<StampedOp> } {
     const wrong: string[] = [];
     const seen: (readonly Explanation[])[] = [];
     for (let sector = 0; sector < this.sectors; sector += 1) {
@@ -108,7 +131,7 @@ export class OpHistory {
       }
       seen.push(explanations);
     }
-    const happened = this.#happened(seen, guarantee);
+    const happened = this.#happened(seen, isKept);
     for (let sector = 0; sector < this.sectors && wrong.length < MAX_COMPLAINTS; sector += 1) {
       const explanations = seen[sector] ?? [];
       const over = this.#over(sector);
@@ -117,24 +140,22 @@ export class OpHistory {
       if (must === undefined) continue;
       if (!explanations.some(({ acked }) => acked >= must.submitted)) {
         wrong.push(
-          `sector ${sector} holds ${describe(found[sector] ?? FOREIGN)}, but ${must.kind} ${must.number} came after that and is ${guarantee === 'acked' && must.acked < Infinity ? 'acked' : 'part of what is there'}`,
+          `sector ${sector} holds ${describe(found[sector] ?? FOREIGN)}, but ${must.kind} ${must.number} came after that and is ${isKept(must) ? keptAs : 'part of what is there'}`,
         );
       }
     }
     wrong.push(...this.#mixes(seen));
-    for (let sector = 0; sector < this.sectors; sector += 1) this.#base[sector] = Math.max(0, found[sector] ?? 0);
-    this.#ops = [];
-    this.#bySector = new Map();
-    return wrong.slice(0, MAX_COMPLAINTS);
+    return { wrong: wrong.slice(0, MAX_COMPLAINTS), inside: happened };
+  }
+
+  #isKept(op: StampedOp, guarantee: Guarantee): boolean {
+    if (guarantee === 'acked' || op.durable) return op.acked < Infinity;
+    return op.acked < this.#flushedThrough;
   }
 
   /** The operations that must have happened, given what is seen. */
-  #happened(seen: readonly (readonly Explanation[])[], guarantee: Guarantee): ReadonlySet<StampedOp> {
-    const happened = new Set<StampedOp>();
-    for (const op of this.#ops) {
-      const kept = guarantee === 'acked' ? op.acked < Infinity : op.acked < this.#flushedThrough;
-      if (kept || (op.durable && op.acked < Infinity)) happened.add(op);
-    }
+  #happened(seen: readonly (readonly Explanation[])[], isKept: (op: StampedOp) => boolean): ReadonlySet<StampedOp> {
+    const happened = new Set<StampedOp>(this.#ops.filter(isKept));
     for (const explanations of seen) {
       const [only] = explanations;
       if (explanations.length === 1 && only?.op !== undefined) happened.add(only.op);

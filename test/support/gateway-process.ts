@@ -27,8 +27,14 @@ export function removeSiteDirectory(directory: string): void {
   removeTemporaryDirectory(directory);
 }
 
+/** Where a gateway finds its cloud, on this machine. */
+export interface CloudPorts {
+  readonly s3Port: number;
+  readonly dynamodbPort: number;
+}
+
 /** `farshore cloud` as a process of its own. */
-export class CloudProcess {
+export class CloudProcess implements CloudPorts {
   readonly s3Port: number;
   readonly dynamodbPort: number;
   private readonly directory: string;
@@ -76,7 +82,7 @@ export class CloudProcess {
 
 export interface GatewayOptions {
   readonly directory: string;
-  readonly cloud: CloudProcess;
+  readonly cloud: CloudPorts;
   /** Tells the gateways of one site apart. */
   readonly name?: string;
   readonly cacheSize?: string;

@@ -33,6 +33,26 @@ describe('what a crash may leave', () => {
     expect(told.history.settle(told.found, 'acked')).toEqual([]);
   });
 
+  test('at an earlier moment: some of the writes, with all that came before them, and each moment what the one before had', () => {
+    const told = new Told();
+    const [one, two] = [told.acked(0, 8), told.acked(8, 8)];
+    const three = told.begun(16, 8);
+    const nothing = told.history.heldOnce(told.found, new Set());
+    expect([nothing.wrong, [...nothing.inside]]).toEqual([[], []]);
+    told.shows(three, 16, 8);
+    const third = told.history.heldOnce(told.found, new Set());
+    expect(third.wrong).toContain('sector 0 holds zeros, but write 1 came after that and is part of what is there');
+    told.shows(one, 0, 8);
+    told.shows(two, 8, 8);
+    const all = told.history.heldOnce(told.found, new Set());
+    expect([all.wrong, all.inside]).toEqual([[], new Set([one, two, three])]);
+    told.found.fill(0, 16, 24);
+    expect(told.history.heldOnce(told.found, new Set()).wrong).toEqual([]);
+    expect(told.history.heldOnce(told.found, all.inside).wrong).toContain(
+      'sector 16 holds zeros, but write 3 came after that and is in an earlier version',
+    );
+  });
+
   test('not the loss of an acked write', () => {
     const told = new Told();
     told.acked(3, 1);
