@@ -220,9 +220,32 @@ function adjustRequests(client: S3Client): void {
     },
     { step: 'build', name: 'farshoreHeaders' },
   );
+  client.middlewareStack.add(
+    (next, context) => async (args) => {
+      const answered = await next(args);
+      refuseWebPage(answered.response, context.commandName ?? 'a request');
+      return answered;
+    },
+    // Before anything is made of the answer.
+    { step: 'deserialize', priority: 'low', name: 'farshoreWebPage' },
+  );
 }
 
-function hasHeaders(request: unknown): request is { headers: Record<string, string> } {
+/**
+ * A network that wants somebody to sign in says 200 to anything, with a page of its own: taken for S3's answer, an object would be there, have
+ * other bytes than were put, or a list be empty. No object of ours is a web page.
+ */
+function refuseWebPage(response: unknown, command: string): void {
+  if (!hasHeaders(response) || response.headers['content-type']?.startsWith('text/html') !== true) return;
+  const status: unknown = Reflect.get(response, 'statusCode');
+  if (typeof status !== 'number' || status >= 300) return;
+  const body: unknown = Reflect.get(response, 'body');
+  if (body instanceof Readable) body.on('error', () => undefined).resume();
+  const name = command.replace(/Command$/, '');
+  throw new FarshoreError('retry', `S3: ${name} was answered with a web page: does this network want a sign-in?`);
+}
+
+function hasHeaders(request: unknown): request is { headers: Partial<Record<string, string>> } {
   return typeof request === 'object' && request !== null && 'headers' in request && typeof request.headers === 'object';
 }
 

@@ -57,11 +57,28 @@ describe('a put', () => {
     expect(request?.body.equals(whole)).toBe(true);
   });
 
-  it('takes a page of some other server for no answer', async () => {
-    server.script(reply(200, '<html>Please sign in.</html>', { 'Content-Type': 'text/html' }));
+  it('takes an answer without what every S3 says of an object for none', async () => {
+    server.script(reply(200));
     await expect(put()).rejects.toMatchObject({
       kind: 'retry',
       message: 'S3: could not put a/key: the answer is not that of an S3 service.',
+    });
+  });
+
+  it.each(['put', 'head', 'get', 'list', 'delete'] as const)('takes a web page for no answer to %s', async (method) => {
+    server.script(
+      reply(200, '<html>Please sign in.</html>', { 'Content-Type': 'text/html; charset=utf-8', ETag: '"x"' }),
+    );
+    const calls = {
+      put,
+      head: () => store().head('a/key'),
+      get: () => store().get('a/key'),
+      list: () => store().list('a/', 10),
+      delete: () => store().delete(['a/key']),
+    };
+    await expect(calls[method]()).rejects.toMatchObject({
+      kind: 'retry',
+      message: expect.stringContaining('was answered with a web page') as unknown,
     });
   });
 
