@@ -143,7 +143,7 @@ class FireSite {
         const states = circuitStates(cloud);
         if ('faults' in until) return (await this.#troubles()) - before >= until.faults ? states : undefined;
         if ('versions' in until) return volume.committedN - committedBefore >= until.versions ? states : undefined;
-        return states.every((state) => state !== 'closed') ? states : undefined;
+        return ['open', 'half-open'].includes(cloud.circuits?.[until.open].state ?? '') ? states : undefined;
       },
       FIRE_LIMIT_MS,
       () => `${name} did not come about as it should`,

@@ -4,8 +4,8 @@ import type { Fault, FaultPlan, FaultRule } from '../support/fault-proxy/plan.ts
 export interface FireCase {
   readonly name: string;
   readonly plan: FaultPlan;
-  /** Goes on until so many requests have met a fault (counted by the proxy), or, without rules, so many versions were committed under it. */
-  readonly until: { readonly faults: number } | { readonly versions: number } | { readonly circuits: 'not closed' };
+  /** Goes on until so many requests have met a fault (counted by the proxy), or so many versions were committed under it, or a circuit is not closed. */
+  readonly until: { readonly faults: number } | { readonly versions: number } | { readonly open: 's3' | 'dynamodb' };
 }
 
 const HOUR_MS = 3_600_000;
@@ -77,7 +77,9 @@ export const FIRE_CASES: readonly FireCase[] = [
   { name: 'a clock an hour behind', plan: { clockSkewMs: HOUR_MS }, until: { versions: 2 } },
   { name: 'a clock an hour ahead', plan: { clockSkewMs: -HOUR_MS }, until: { versions: 2 } },
   { name: 'a page that asks to sign in', plan: { rules: [both(PORTAL, 0.6)] }, until: SOME },
-  { name: 'a cloud that is away', plan: { rules: [both(RESET, 1)] }, until: { circuits: 'not closed' } },
+  // One at a time: without the table nobody gets as far as asking S3.
+  { name: 'a bucket that is away', plan: { rules: [s3(RESET, 1)] }, until: { open: 's3' } },
+  { name: 'a table that is away', plan: { rules: [table(RESET, 1)] }, until: { open: 'dynamodb' } },
 ];
 
 /** Everything at once, as much as lets something through, and what must not be mixed with others. */
@@ -94,5 +96,5 @@ export const SHORT_CASES: readonly FireCase[] = [
     },
     until: { faults: 20 },
   },
-  ...FIRE_CASES.filter(({ name }) => name === 'expired credentials' || name === 'a cloud that is away'),
+  ...FIRE_CASES.filter(({ name }) => name === 'expired credentials' || name === 'a bucket that is away'),
 ];

@@ -86,7 +86,10 @@ export async function exchange(
 
   let answer: IncomingMessage | undefined;
   if (fault.deliver === 'never') {
-    if (fault.answer !== 'reset') count.upBytes += await carry(request, nowhere(), there);
+    if (fault.answer !== 'reset') {
+      const carried = await carry(request, nowhere(), there);
+      count.upBytes += carried;
+    }
   } else if (
     service === 's3' &&
     (fault.deliver === 'once' || fault.deliver === 'half' || fault.deliver === 'corrupt')
@@ -108,7 +111,9 @@ export async function exchange(
     const most = how === 'half' ? Math.floor(bytes / 2) : Infinity;
     try {
       const source = how === 'corrupt' ? corrupted(request) : request;
-      count.upBytes += await carry(source, sending, there, most);
+      const carried = await carry(source, sending, there, most);
+      // Not in one expression: the sum would be that from before the wait.
+      count.upBytes += carried;
     } catch (error) {
       sending.destroy();
       // The service may have answered before it had all of the body.
@@ -200,7 +205,8 @@ export async function exchange(
     down.send(HEAD_BYTES);
     response.writeHead(from.statusCode ?? 500, headers);
     const most = how === 'half' ? Math.floor(Number(from.headers['content-length'] ?? 0) / 2) : Infinity;
-    count.downBytes += await carry(how === 'corrupt' ? corrupted(from) : from, response, back, most);
+    const carried = await carry(how === 'corrupt' ? corrupted(from) : from, response, back, most);
+    count.downBytes += carried;
     if (how !== 'half') return;
     response.flushHeaders();
     socket.end();

@@ -90,6 +90,8 @@ describe('the fault proxy, between the real clients and the embedded cloud', () 
     expect(operations.s3['PutObject']).toMatchObject({ requests: 1, faults: 0, upBytes: 3 * MEBIBYTE });
     expect(operations.s3['GetObject']?.downBytes).toBeGreaterThan(3 * MEBIBYTE);
     expect(operations.dynamodb).toMatchObject({ PutItem: { requests: 1 }, GetItem: { requests: 1 } });
+    await Promise.all(Array.from({ length: 8 }, () => put(1000)));
+    expect((await proxy.report()).operations.s3['PutObject']?.upBytes).toBe(3 * MEBIBYTE + 8000);
   });
 
   it('takes its time: a round trip, and the bytes of a narrow line', async () => {
