@@ -10,7 +10,7 @@ const VOLUME = 'bench';
 /** What the cache is full of when the comparison begins. */
 const OLDER_VOLUME = 'older';
 /** The cap of the comparison: 200 Mbit/s, in bits per second. */
-const CAP = 200_000_000;
+const CAP = '200Mbit/s';
 /** The embedded cloud keeps every segment; past this (beside what it was filled with) the site is made anew, so that nothing is filled up. */
 const RENEW_AFTER_BYTES = 2.5e9;
 /** Memory that is there for the cloud's objects where it has its directory in memory. */
@@ -67,8 +67,8 @@ export class FarshoreSite {
   }
 
   async limitUploads(mode: UploadMode): Promise<void> {
-    const limit = { capped: CAP, uncapped: undefined, paused: 0 }[mode];
-    await this.running.gateway.call('upload-limit', limit === undefined ? {} : { limit });
+    const plan = { capped: CAP, uncapped: 'none', paused: 'pause' }[mode];
+    await this.running.gateway.call('limit', { set: { direction: 'upload', plan } });
   }
 
   /** Without a limit, so that the next round does not wait for what this one left. */

@@ -29,7 +29,7 @@ const NAMES = ['first', 'second'];
 const LUN_BYTES = 256 * MIB;
 /** What a round may write to each volume, so that what has to be uploaded has a bound. */
 const MAX_WRITE_BYTES = 100 * MIB;
-const CAP = 200_000_000;
+const CAP = '200Mbit/s';
 const RAMP_MS = 300;
 const DEFAULT_CASES = [
   'random-read-4k-qd32',
@@ -75,9 +75,9 @@ async function startSite(directory: string, threads: number): Promise<Site> {
 }
 
 async function drain({ gateway }: Site): Promise<void> {
-  await gateway.call('upload-limit', {});
+  await gateway.call('limit', { set: { direction: 'upload', plan: 'none' } });
   for (const name of NAMES) await gateway.call('flush', { name });
-  await gateway.call('upload-limit', { limit: CAP });
+  await gateway.call('limit', { set: { direction: 'upload', plan: CAP } });
 }
 
 async function measure(

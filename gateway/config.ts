@@ -3,11 +3,14 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
-import { parseBitRate, type BitRate } from './base/bit-rate.ts';
 import { describeError, FarshoreError } from './base/errors.ts';
 import { GIB, KIB, MIB, type ByteCount } from './base/units.ts';
 import { formatDuration, parseDuration, parseSize } from './base/size.ts';
+import { NO_LIMIT } from './base/rate-plan.ts';
 import type { CloudSettings } from './cloud/aws-clients.ts';
+import { parseProxy } from './cloud/proxy.ts';
+import { parsePlanFor, type RatePlans } from './rate-limits.ts';
+import type { Direction } from './replication/throttle.ts';
 import { MAX_THREADS } from './threads/io-thread.ts';
 import { DEFAULT_REMOTE_LOSS_MS } from './volume/replication-control.ts';
 import type { ScrubSettings } from './volume/scrubber.ts';
@@ -36,8 +39,8 @@ export interface Settings {
   /** Threads that own volumes, the main one included. */
   readonly threads: number;
   readonly cloud: FarShoreSettings;
-  /** What all volumes together may upload, in bits per second; undefined: no limit. */
-  readonly uploadLimit: BitRate | undefined;
+  /** What all volumes together may upload and download, over the week. */
+  readonly limitPlans: RatePlans;
   readonly rpoSeconds: number;
   /** The cloud counts as lost when it has not answered for so long while writes or flushes wait for it. */
   readonly remoteLossSeconds: number;
@@ -68,6 +71,10 @@ const MAX_PORT = 65_535;
 /** The port of iSNS (RFC 4171). */
 const ISNS_DEFAULT_PORT = 3205;
 
+const ratePlan = z.union([
+  z.string(),
+  z.strictObject({ default: z.string().optional(), schedule: z.record(z.string(), z.string()).optional() }),
+]);
 const limit = z.number().int().min(1).max(65_535).optional();
 const size = z.union([z.string(), z.number().int().nonnegative()]);
 const schema = z.strictObject({
@@ -96,7 +103,10 @@ const schema = z.strictObject({
     table: z.string().min(1),
     s3Endpoint: z.string().optional(),
     dynamodbEndpoint: z.string().optional(),
-    uploadLimit: z.string().optional(),
+    proxy: z.string().min(1).optional(),
+    caFile: z.string().min(1).optional(),
+    uploadLimit: ratePlan.optional(),
+    downloadLimit: ratePlan.optional(),
   }),
   replication: z
     .strictObject({
@@ -198,6 +208,13 @@ export function parseSettings(text: string, path: string): Settings {
   if (scrub.intervalMs < MIN_SCRUB_INTERVAL_MS) {
     fail(`scrub.interval must be at least ${formatDuration(MIN_SCRUB_INTERVAL_MS)}`);
   }
+  const { proxy } = config.cloud;
+  if (proxy !== undefined && proxy !== 'none') parseProxy(proxy, `${path}: cloud.proxy`);
+  const plan = (direction: Direction): RatePlans[Direction] => {
+    const key = `${direction}Limit` as const;
+    const given = config.cloud[key];
+    return given === undefined ? NO_LIMIT : parsePlanFor(direction, given, `${path}: cloud.${key}`);
+  };
   const portals = config.portals.map((portal) => portalOf(portal, path));
   refuseOverlap(portals, threads, fail);
   return Object.freeze({
@@ -213,11 +230,10 @@ export function parseSettings(text: string, path: string): Settings {
       table: config.cloud.table,
       s3Endpoint,
       dynamodbEndpoint,
+      proxy,
+      caFile: config.cloud.caFile === undefined ? undefined : resolve(config.cloud.caFile),
     }),
-    uploadLimit:
-      config.cloud.uploadLimit === undefined
-        ? undefined
-        : parseBitRate(config.cloud.uploadLimit, `${path}: cloud.uploadLimit`),
+    limitPlans: Object.freeze({ upload: plan('upload'), download: plan('download') }),
     rpoSeconds: config.replication.rpoSeconds,
     remoteLossSeconds: config.replication.remoteLossSeconds,
     scrub: Object.freeze(scrub),
@@ -324,7 +340,9 @@ function explain(issue: z.core.$ZodIssue | undefined): string {
     case 'invalid_union':
       return path.startsWith('portals')
         ? `${path} must be like 127.0.0.1:3260, or { address: "10.1.1.5:3260", advertise: "203.0.113.9:3260" }`
-        : `${path} must be a size like 20G`;
+        : path.endsWith('Limit')
+          ? `${path} must be like 200Mbit/s, or { default: none, schedule: { "Mon-Fri 08:00-18:00": 20Mbit/s } }`
+          : `${path} must be a size like 20G`;
     case 'too_small':
       return issue.origin === 'number' ? `${path} must be at least ${issue.minimum}` : `${path} is empty`;
     case 'too_big':

@@ -10,8 +10,10 @@ import type { AccessDocument } from './access/document.ts';
 import { rightsOf } from './access/report.ts';
 import type { Finding } from './admin/gateway-api.ts';
 import { type CloudSettings, createAwsClients } from './cloud/aws-clients.ts';
+import { askCloudTime } from './cloud/cloud-time.ts';
 import { DynamoVersionLog } from './cloud/dynamo-version-log.ts';
 import type { ObjectStore } from './cloud/object-store.ts';
+import { proxyRule } from './cloud/proxy.ts';
 import { S3ObjectStore } from './cloud/s3-object-store.ts';
 import type { VersionLog } from './cloud/version-log.ts';
 import type { Settings } from './config.ts';
@@ -49,6 +51,7 @@ export async function examine(deps: DoctorDeps): Promise<Finding[]> {
   return [
     configuration(deps),
     ...threadPorts(deps),
+    ...proxies(deps),
     ...accessControl(deps),
     await disk(deps),
     await room(deps),
@@ -77,6 +80,23 @@ function threadPorts({ settings: { portals, threads } }: DoctorDeps): Finding[] 
       `${threads}; initiators are sent to ${ranges.join(', ')}: let all of these ports through`,
     ),
   ];
+}
+
+/** Through what requests go, where they don't go directly; whether it lets them shows in the checks of bucket and table. */
+function proxies({ settings: { cloud } }: DoctorDeps): Finding[] {
+  const rule = proxyRule(cloud.proxy, process.env);
+  const endpoints = [
+    cloud.s3Endpoint ?? `https://s3.${cloud.region}.amazonaws.com`,
+    cloud.dynamodbEndpoint ?? `https://dynamodb.${cloud.region}.amazonaws.com`,
+  ].map((endpoint) => new URL(endpoint));
+  const names = endpoints.flatMap(({ protocol, hostname, port }) => {
+    const isSecure = protocol === 'https:';
+    const number = Number(port === '' ? (isSecure ? 443 : 80) : port);
+    return rule(isSecure ? 'https:' : 'http:', hostname, number)?.name ?? [];
+  });
+  return names.length === 0
+    ? []
+    : [finding('proxy', 'pass', `requests to the cloud go through ${[...new Set(names)].join(' and ')}`)];
 }
 
 function accessControl({ settings, access }: DoctorDeps): Finding[] {
@@ -237,22 +257,6 @@ export async function credentialsOf(settings: CloudSettings): Promise<string> {
   }
 }
 
-/** The Date header of whatever the S3 endpoint answers; undefined when it is out of reach (the bucket check says so in more words). */
-export async function timeOf({ s3Endpoint, region }: CloudSettings): Promise<number | undefined> {
-  const endpoint = s3Endpoint ?? `https://s3.${region}.amazonaws.com`;
-  try {
-    const { headers } = await fetch(endpoint, {
-      method: 'HEAD',
-      redirect: 'manual',
-      signal: AbortSignal.timeout(5000),
-    });
-    const date = Date.parse(headers.get('date') ?? '');
-    return Number.isNaN(date) ? undefined : date;
-  } catch {
-    return undefined;
-  }
-}
-
 /** The same checks where no gateway runs: of a configuration that does not start, above all. */
 export async function examineAlone(settings: Settings): Promise<Finding[]> {
   const tools = { clock: systemClock, random: systemRandom };
@@ -266,7 +270,7 @@ export async function examineAlone(settings: Settings): Promise<Finding[]> {
       disk: new NodeDisk(settings.stateDir),
       store: new S3ObjectStore({ ...tools, client: clients.s3, bucket: bucketName, place: clients.s3Place }),
       table: new DynamoVersionLog({ ...tools, client: clients.dynamo, table: tableName, place: clients.dynamoPlace }),
-      cloudTime: () => timeOf(settings.cloud),
+      cloudTime: () => askCloudTime(settings.cloud),
       credentials: () => credentialsOf(settings.cloud),
       cacheAllocatedBytes: () => Promise.resolve(0),
       access: () => undefined,

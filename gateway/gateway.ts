@@ -26,7 +26,8 @@ import { changeQuota } from './change-quota.ts';
 import { flushInTime, flushTelling } from './flush-in-time.ts';
 import { newVolumeItem } from './new-volume.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
-import { sampleReads, sumOfReads } from './read-report.ts';
+import { parsePlanFor, type RateLimits } from './rate-limits.ts';
+import { sampleVolumes, sumOfReads } from './read-report.ts';
 import { resizeServed } from './resize-served.ts';
 import { salvageHere, salvageOperations, type SalvageDeps } from './salvage/salvage-operations.ts';
 import { SerialByKey } from './serial.ts';
@@ -34,7 +35,6 @@ import { ServedVolume } from './served-volume.ts';
 import type { VolumeTargets } from './target-directory.ts';
 import type { IoThreads } from './threads/io-threads.ts';
 import { moveVolume } from './threads/move-volume.ts';
-import type { UploadLimit } from './upload-limit.ts';
 import { VERSION } from './version.ts';
 import { claimName, itemOf, requireVersion, resolveVolume, unlessFenced } from './volume-lookup.ts';
 
@@ -56,7 +56,7 @@ export interface GatewayDeps {
   /** Of an image or device that a volume is to be seeded from. */
   readonly sizeOfImage: (path: string) => Promise<ByteCount>;
   readonly cloudReport: () => Promise<GatewayReport['cloud']>;
-  readonly uploadLimit: UploadLimit;
+  readonly limits: RateLimits;
   readonly isnsReport: () => GatewayReport['isns'];
   readonly portals: () => readonly string[];
   readonly examine: () => Promise<Finding[]>;
@@ -155,8 +155,7 @@ export class Gateway implements GatewayApi {
     'volume-move': ({ name, thread }: ArgumentsOf<'volume-move'>) => this.#move(name, thread),
     flush: ({ name }: Named, onProgress: OnProgress) =>
       flushTelling(this.#deps.clock, this.#require(name).serving(), onProgress),
-    'upload-limit': ({ limit }: ArgumentsOf<'upload-limit'>, _: OnProgress, caller: Caller) =>
-      this.#limitUploads(limit, caller),
+    limit: (args: ArgumentsOf<'limit'>, _: OnProgress, caller: Caller) => this.#limit(args, caller),
     versions: ({ name, limit }: ArgumentsOf<'versions'>) => this.#require(name).serving().remote.versions(limit),
     fold: ({ name }: Named) => this.#require(name).serving().remote.fold(),
     restore: ({ name, version }: ArgumentsOf<'restore'>) => this.#restore(name, version),
@@ -223,7 +222,7 @@ export class Gateway implements GatewayApi {
     ]);
     patience.abort();
     void this.#purger.runOnSchedule(this.#closing.signal);
-    void sampleReads(this.#deps.clock, () => this.#served.values(), this.#closing.signal);
+    void sampleVolumes(this.#deps.clock, () => this.#served.values(), this.#closing.signal);
   }
 
   /**
@@ -250,10 +249,17 @@ export class Gateway implements GatewayApi {
     entry: CatalogueVolume,
     how: { readonly takeover?: boolean; readonly rollBackTo?: VersionNumber } = {},
   ): ServedVolume {
-    const { clock, log, catalogue, io, targets } = this.#deps;
+    const { clock, log, catalogue, io, targets, store, settings } = this.#deps;
     this.#requireRunning(`volume ${entry.name} was not opened`);
     const { openVolume } = io.of(entry);
-    const served = new ServedVolume({ clock, log, openVolume, targets, gateway: catalogue.gateway }, entry, how);
+    const served = new ServedVolume(
+      {
+        ...{ clock, log, openVolume, targets, gateway: catalogue.gateway, rpoSeconds: settings.rpoSeconds },
+        list: (prefix, limit, startAfter) => store.list(prefix, limit, startAfter),
+      },
+      entry,
+      how,
+    );
     this.#served.set(entry.name, served);
     return served;
   }
@@ -268,10 +274,15 @@ export class Gateway implements GatewayApi {
   }
 
   /** Until the next start; recorded, since a gateway that does not upload keeps the only copy. */
-  async #limitUploads(limit: number | undefined, caller: Caller): Promise<Results['upload-limit']> {
-    await this.#deps.access.audit.change({ event: 'upload-limit', by: caller.by, limit: limit ?? null });
-    await this.#deps.uploadLimit.set(limit);
-    return { limit };
+  async #limit({ set }: ArgumentsOf<'limit'>, caller: Caller): Promise<Results['limit']> {
+    const { limits, access } = this.#deps;
+    if (set !== undefined) {
+      const { direction, plan } = set;
+      const parsed = plan === undefined ? undefined : parsePlanFor(direction, plan, `the ${direction} limit`);
+      await access.audit.change({ event: 'limit', by: caller.by, direction, plan: plan ?? 'configured' });
+      await limits.set(direction, parsed);
+    }
+    return { upload: limits.report('upload'), download: limits.report('download') };
   }
 
   async #status(newInterval: boolean): Promise<GatewayReport> {

@@ -29,11 +29,15 @@ import { Announcement } from './announcement.ts';
 import { Catalogue } from './catalogue.ts';
 import type { Portal, Settings } from './config.ts';
 import { loadCompression } from './format/compression.ts';
-import { credentialsOf, examine, timeOf } from './doctor.ts';
+import { askCloudTime } from './cloud/cloud-time.ts';
+import { proxyRule } from './cloud/proxy.ts';
+import { trustedRoots } from './cloud/trusted-roots.ts';
+import { credentialsOf, examine } from './doctor.ts';
 import { Gateway } from './gateway.ts';
 import type { OpenPortal } from './iscsi/target-registry.ts';
 import { IscsiTargetServer } from './iscsi/server.ts';
 import { ProcessFigures } from './process-figures.ts';
+import type { Direction } from './replication/throttle.ts';
 import { type ReplicationWorker, startReplicationWorker } from './replication/worker-client.ts';
 import { sizeOfImage } from './volume/stored/prepare-image.ts';
 import { VolumeTargets } from './target-directory.ts';
@@ -53,7 +57,7 @@ import {
   reportDirty,
   threadDirectory,
 } from './threads/thread-parts.ts';
-import { UploadLimit, uploadRateOf } from './upload-limit.ts';
+import { lineRateNow, RateLimits } from './rate-limits.ts';
 import { VERSION } from './version.ts';
 
 export interface RunningGateway {
@@ -150,6 +154,9 @@ async function start(
     await disk.syncDirectory('');
   }
   await clearRetired(settings, threads, { disk, catalogue, diskAt, log });
+  // Mistakes are told here, where somebody reads them; the worker would end by them.
+  proxyRule(settings.cloud.proxy, process.env);
+  trustedRoots(settings.cloud.caFile, process.env);
   const worker = startReplicationWorker(
     {
       cloud: settings.cloud,
@@ -159,7 +166,10 @@ async function start(
       version: VERSION,
       shardCacheBytes: SHARD_CACHE_BYTES,
       frameCacheBytes: FRAME_CACHE_BYTES,
-      uploadRate: uploadRateOf(settings.uploadLimit),
+      rates: {
+        upload: lineRateNow(settings.limitPlans.upload, clock),
+        download: lineRateNow(settings.limitPlans.download, clock),
+      },
       standsBack: leavesAProcessor(threads),
       watchMain: onHung !== undefined,
       links: links.map(({ far, stateDir }) => ({ port: far, stateDir })),
@@ -167,7 +177,11 @@ async function start(
     log.child({ part: 'replication' }),
   );
   cleanups.push(() => worker.close());
-  const uploadLimit = new UploadLimit(worker, settings.uploadLimit);
+  const apply = worker.limit.bind(worker);
+  const limits = new RateLimits({ clock, log, apply }, settings.limitPlans);
+  cleanups.push(() => {
+    limits.close();
+  });
   await checkCloud(worker, stop, log);
   // Before any volume is taken over: a mistyped address must not cost them an epoch.
   for (let number = 0; number < threads; number += 1)
@@ -275,8 +289,8 @@ async function start(
     sharesTarget: (volume) => sharesTarget(book.document, volume),
     sizeOfImage: (path) => sizeOfImage(new NodeImages(), path),
     isnsReport: () => announce.report(),
-    cloudReport: () => cloudReport(worker, uploadLimit),
-    uploadLimit,
+    cloudReport: () => cloudReport(worker, limits),
+    limits,
     portals: () => portals,
     examine: () =>
       examine({
@@ -286,7 +300,7 @@ async function start(
         disk,
         store: worker.store,
         table: worker.table,
-        cloudTime: () => timeOf(settings.cloud),
+        cloudTime: () => askCloudTime(settings.cloud),
         credentials: () => credentialsOf(settings.cloud),
         cacheAllocatedBytes: () => io.allocatedBytes(),
         access: () => ({ document: book.document, problems: accessControl.problems(), auditProblem: audit.problem }),
@@ -432,8 +446,8 @@ async function checkCloud(worker: ReplicationWorker, stop: Promise<unknown> | un
 }
 
 /** From the lease and the counters there are anyway: asking for the status costs no request. */
-async function cloudReport(worker: ReplicationWorker, limit: UploadLimit): Promise<GatewayReport['cloud']> {
-  const answers = await Promise.all([worker.health(), worker.traffic(), worker.uploads(), worker.circuits()]).catch(
+async function cloudReport(worker: ReplicationWorker, limits: RateLimits): Promise<GatewayReport['cloud']> {
+  const answers = await Promise.all([worker.health(), worker.traffic(), worker.waiting(), worker.circuits()]).catch(
     (error: unknown) => {
       if (isKind(error, 'retry')) return error;
       throw error;
@@ -441,11 +455,11 @@ async function cloudReport(worker: ReplicationWorker, limit: UploadLimit): Promi
   );
   if (answers instanceof FarshoreError) {
     const { message: detail } = answers;
-    const uploads = { limit: limit.current, waiting: 0 };
-    return { reachable: undefined, detail, requests: newMeter(), circuits: undefined, uploads };
+    const told = lines(limits, { upload: 0, download: 0 });
+    return { reachable: undefined, detail, requests: newMeter(), circuits: undefined, ...told };
   }
-  const [{ answeredAt, problem }, requests, { waiting }, circuits] = answers;
-  const told = { requests, circuits, uploads: { limit: limit.current, waiting } };
+  const [{ answeredAt, problem }, requests, waiting, circuits] = answers;
+  const told = { requests, circuits, ...lines(limits, waiting) };
   const ago = answeredAt === undefined ? undefined : formatDuration(Math.max(0, systemClock.now() - answeredAt));
   if (problem !== undefined) {
     return {
@@ -457,6 +471,16 @@ async function cloudReport(worker: ReplicationWorker, limit: UploadLimit): Promi
   return ago === undefined
     ? { reachable: undefined, detail: 'not asked yet', ...told }
     : { reachable: true, detail: `answered ${ago} ago`, ...told };
+}
+
+function lines(
+  limits: RateLimits,
+  { upload, download }: Readonly<Record<Direction, number>>,
+): Pick<GatewayReport['cloud'], 'uploads' | 'downloads'> {
+  return {
+    uploads: { ...limits.report('upload'), waiting: upload },
+    downloads: { ...limits.report('download'), waiting: download },
+  };
 }
 
 /** Opens the portal and closes it again. Rejects with `in-use`, or `input` when the address is not this machine's. */

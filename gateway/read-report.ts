@@ -33,13 +33,13 @@ export class ReadWindow {
 }
 
 /** Has every volume note its counts now and then, until the signal aborts. */
-export async function sampleReads(
+export async function sampleVolumes(
   clock: Clock,
-  volumes: () => Iterable<{ sampleReads(): Promise<void> }>,
+  volumes: () => Iterable<{ sample(): Promise<void> }>,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
-    await Promise.all([...volumes()].map((volume) => volume.sampleReads()));
+    await Promise.all([...volumes()].map((volume) => volume.sample()));
     await sleep(clock, READ_SAMPLE_MS, signal);
   }
 }

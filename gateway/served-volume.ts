@@ -5,11 +5,23 @@ import { describeError, FarshoreError, isKind } from './base/errors.ts';
 import { inTime } from './base/in-time.ts';
 import type { Log } from './base/log.ts';
 import { BLOCK_SIZE, type Epoch, type VersionNumber } from './base/units.ts';
-import type { AcksReport, StoredReport, VolumeAccessReport, VolumeReport, VolumeState } from './admin/gateway-api.ts';
+import type {
+  AcksReport,
+  StandingReport,
+  StoredReport,
+  VolumeAccessReport,
+  VolumeReport,
+  VolumeState,
+} from './admin/gateway-api.ts';
 import { replicationAlarm } from './change-replication.ts';
 import type { CatalogueVolume } from './catalogue.ts';
 import type { VolumeItem, VolumeRef } from './cloud/version-log.ts';
+import type { ObjectStore } from './cloud/object-store.ts';
 import { ReadWindow } from './read-report.ts';
+import { missesTarget, replicationState } from './replication-standing.ts';
+import type { RemoteStatus } from './replication/remote-volume.ts';
+import { StoredSize } from './stored-size.ts';
+import { UsageWindow } from './usage.ts';
 import type { VolumeControl } from './volume-control.ts';
 import type { ScrubReport } from './volume/scrubber.ts';
 import type { VolumeStatus } from './volume/volume-status.ts';
@@ -55,6 +67,10 @@ export interface ServedVolumeDeps {
   readonly openVolume: OpenVolume;
   readonly targets: TargetDirectory;
   readonly gateway: string;
+  /** Of the bucket: what is stored of the volume. */
+  readonly list: ObjectStore['list'];
+  /** The target: see SealerSettings. */
+  readonly rpoSeconds: number;
 }
 
 /** While the cloud is away an open is tried again after this long. */
@@ -67,7 +83,13 @@ const REMOTE_ANSWERS_WITHIN_MS = 3_000;
 
 type State =
   | { readonly kind: 'opening'; readonly reason: string | undefined }
-  | { readonly kind: 'open'; readonly opened: VolumeControl; readonly reads: ReadWindow }
+  | {
+      readonly kind: 'open';
+      readonly opened: VolumeControl;
+      readonly reads: ReadWindow;
+      readonly usage: UsageWindow;
+      readonly stored: StoredSize;
+    }
   | { readonly kind: 'failed'; readonly state: Extract<VolumeState, 'fenced' | 'stopped'>; readonly reason: string }
   | { readonly kind: 'closed' };
 
@@ -80,6 +102,8 @@ export class ServedVolume {
   readonly #closing = new AbortController();
   readonly #opening: Promise<void>;
   #state: State = { kind: 'opening', reason: undefined };
+  /** The log was told that the target is missed. */
+  #targetMissed = false;
 
   constructor(
     deps: ServedVolumeDeps,
@@ -192,6 +216,9 @@ export class ServedVolume {
       };
     }
     const sessions = await counted;
+    const far = await remoteStatus(remote, this.#deps.clock);
+    noteUsage(state.usage, status, far);
+    const standing = this.#standing(status, state.usage);
     return {
       name: this.entry.name,
       id: item.volume,
@@ -207,7 +234,7 @@ export class ServedVolume {
           ? this.#withRemedy(status.reason)
           : together(
               replicationAlarm(status.replication),
-              status.reason ?? status.replicationProblem ?? (await problemOf(remote, this.#deps.clock)),
+              status.reason ?? status.replicationProblem ?? far?.problem,
               status.state === 'serving' ? this.#deps.targets.notReady(item) : undefined,
               unmended(status.scrub),
             ),
@@ -216,6 +243,8 @@ export class ServedVolume {
       committedAt: status.committedAt,
       lagSeconds: status.lagSeconds,
       lagBytes: status.lagBytes,
+      standing,
+      usage: state.usage.report(state.stored.bytes),
       hydration: status.hydration,
       stored: storedReport(status.stored),
       quota: status.quota,
@@ -226,15 +255,49 @@ export class ServedVolume {
     };
   }
 
-  /** Called now and then: what was read by then is where a window of the reports may begin. */
-  async sampleReads(): Promise<void> {
+  /** Called now and then: what was by then is where a window of the reports may begin; tells the log when the target is missed, or met again. */
+  async sample(): Promise<void> {
     const state = this.#state;
     if (state.kind !== 'open') return;
+    void state.stored.look(this.#closing.signal);
     try {
-      state.reads.note((await state.opened.status()).reads);
+      const status = await state.opened.status();
+      state.reads.note(status.reads);
+      noteUsage(state.usage, status, await remoteStatus(state.opened.remote, this.#deps.clock));
+      this.#watchTarget(status);
     } catch (error) {
       if (!(error instanceof FarshoreError)) throw error; // its thread is gone
     }
+  }
+
+  #standing(status: VolumeStatus, usage: UsageWindow): StandingReport {
+    const { rpoSeconds } = this.#deps;
+    const { lagSeconds, lagBytes, committedBytes } = status;
+    const { standing: acks } = status.replication;
+    const facts = {
+      isFenced: status.state === 'fenced',
+      isBlocked: acks === 'blocked' || acks === 'failing',
+      isDegraded: acks === 'degraded',
+      isCatchingUp: acks === 'catching-up' || status.stored?.catchUp !== undefined,
+      ...{ lagSeconds, rpoSeconds },
+    };
+    return {
+      state: replicationState(facts),
+      rpoSeconds,
+      targetMissed: missesTarget(facts),
+      drainSeconds: usage.drainSeconds(lagBytes, committedBytes),
+    };
+  }
+
+  #watchTarget({ state, lagSeconds, lagBytes }: VolumeStatus): void {
+    const { rpoSeconds, log } = this.#deps;
+    const isMissed = missesTarget({ isFenced: state === 'fenced', lagSeconds, rpoSeconds });
+    if (isMissed === this.#targetMissed) return;
+    this.#targetMissed = isMissed;
+    const fields = { volume: this.entry.name, lagSeconds, lagBytes, rpoSeconds };
+    if (isMissed)
+      log.warn(fields, 'the volume lags behind its target: the loss of the site would cost more than it allows');
+    else log.info(fields, 'the volume is within its target again');
   }
 
   /** Stops serving; everything acked is in the local log, synced. Answers whether it is in a version too (see VolumeControl.close). */
@@ -265,7 +328,10 @@ export class ServedVolume {
       try {
         const opened = await openVolume(this.entry, { ...how, signal });
         await this.#adopt(opened, signal, { isRolledBack: how.rollBackTo !== undefined });
-        this.#state = { kind: 'open', opened, reads: new ReadWindow(clock) };
+        this.#state = {
+          ...{ kind: 'open', opened, reads: new ReadWindow(clock), usage: new UsageWindow(clock) },
+          stored: new StoredSize(clock, this.#deps.list, opened.item.lineage),
+        };
         try {
           await this.offer();
         } catch (error) {
@@ -336,6 +402,8 @@ export class ServedVolume {
       committedAt: undefined,
       lagSeconds: 0,
       lagBytes: 0,
+      standing: undefined,
+      usage: undefined,
       hydration: undefined,
       stored: undefined,
       quota: undefined,
@@ -379,13 +447,21 @@ function together(...reasons: readonly (string | undefined)[]): string | undefin
   return known.length === 0 ? undefined : known.join('; ');
 }
 
-/** What the remote half has to say; one that doesn't answer has its own way to say so. */
-async function problemOf(remote: VolumeControl['remote'], clock: Clock): Promise<string | undefined> {
+/** What the remote half has to say; undefined: it does not answer, which has its own way to be told. */
+async function remoteStatus(remote: VolumeControl['remote'], clock: Clock): Promise<RemoteStatus | undefined> {
   const late = (): FarshoreError => new FarshoreError('retry', 'the remote half does not answer');
   try {
-    return (await inTime(clock, REMOTE_ANSWERS_WITHIN_MS, remote.status(), late)).problem;
+    return await inTime(clock, REMOTE_ANSWERS_WITHIN_MS, remote.status(), late);
   } catch (error) {
     if (!(error instanceof FarshoreError)) throw error;
     return undefined;
   }
+}
+
+function noteUsage(window: UsageWindow, status: VolumeStatus, far: RemoteStatus | undefined): void {
+  const { writtenBytes, committedBytes } = status;
+  const usage = far && {
+    ...{ writtenBytes, sentBytes: far.uploadedBytes, fetchedBytes: far.downloadedBytes, requests: far.requests },
+  };
+  window.note(usage, committedBytes);
 }

@@ -2,13 +2,13 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command, CommanderError, type CommandOptions, Option } from 'commander';
 import { PHYSICAL_SIZES, type PhysicalSize } from '../base/block-device.ts';
-import { parseBitRate } from '../base/bit-rate.ts';
 import { describeError, EXIT_CODES, FarshoreError, isKind } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import { ON_REMOTE_LOSS, REPLICATION_MODES, type OnRemoteLoss, type ReplicationMode } from '../cloud/version-log.ts';
 import { MAX_THREADS } from '../threads/io-thread.ts';
 import { loadSettings, type Settings } from '../config.ts';
 import { addAccessCommands } from './access-commands.ts';
+import { addLimitCommands } from './limit-commands.ts';
 import { addSalvageCommands } from './salvage-commands.ts';
 import { connectToGateway } from './control-client.ts';
 import {
@@ -175,14 +175,7 @@ function buildProgram(programs: Programs, version: string): Command {
   command(program, 'metrics', 'the same in figures, as Prometheus reads them').action(() =>
     tell('status', {}, (report) => metricsText(report).trimEnd()),
   );
-  command(
-    program,
-    'upload-limit <rate>',
-    'limit uploads to a rate like 200Mbit/s, `none` or `pause`, until the next start',
-  ).action(async (rate: string) => {
-    const limit = rate === 'none' ? undefined : rate === 'pause' ? 0 : parseBitRate(rate, 'the rate');
-    await tell('upload-limit', limit === undefined ? {} : { limit }, show.uploadLimit);
-  });
+  addLimitCommands(program, { command, tell });
   command(program, 'doctor', 'check configuration, disk, clock, credentials, bucket and table').action(async () => {
     const findings = await examineAnyhow(settings(), programs);
     process.stdout.write(`${json() ? toJson(findings) : show.findings(inVisibleText(findings))}\n`);

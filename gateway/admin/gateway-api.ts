@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import type { SpaceLimit } from '../base/block-device.ts';
 import { PHYSICAL_SIZES } from '../base/block-device.ts';
-import type { BitRate } from '../base/bit-rate.ts';
 import type { BlockCount, ByteCount, Epoch, VersionNumber, WallMillis } from '../base/units.ts';
 import type { InitiatorReport, TargetReport } from '../access/access-admin.ts';
 import type { LunMap } from '../access/document.ts';
@@ -10,9 +9,12 @@ import type { ReservationReport } from '../scsi/reservations/report.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import { ON_REMOTE_LOSS, REPLICATION_MODES, type OnRemoteLoss, type ReplicationMode } from '../cloud/version-log.ts';
 import type { Standing } from '../volume/replication-control.ts';
+import type { ReplicationState } from '../replication-standing.ts';
+import type { UsageReport } from '../usage.ts';
 import type { SalvageReport } from '../salvage/salvage-files.ts';
 import type { TailOutcome } from '../salvage/commit-tail.ts';
 import type { ProcessReport } from '../process-figures.ts';
+import type { LimitReport } from '../rate-limits.ts';
 import type { ReadCounts } from '../volume/read-path.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
 import type { CloudCircuits } from '../replication/replication-host.ts';
@@ -42,6 +44,10 @@ export interface VolumeReport {
   readonly committedAt: WallMillis | undefined;
   readonly lagSeconds: number;
   readonly lagBytes: ByteCount;
+  /** undefined while the volume is not open. */
+  readonly standing: StandingReport | undefined;
+  /** The same. */
+  readonly usage: UsageReport | undefined;
   readonly hydration:
     { readonly done: BlockCount; readonly total: BlockCount | undefined; readonly finished: boolean } | undefined;
   /** Of a volume with a raw image on site; undefined: it is cached. */
@@ -63,6 +69,16 @@ export interface AcksReport {
   readonly seconds: number;
   /** Writes and flushes that wait for the cloud now. */
   readonly waiting: number;
+}
+
+/** How its replication stands, counted from committed versions alone. */
+export interface StandingReport {
+  readonly state: ReplicationState;
+  /** The most that the loss of the site may cost, by age, and whether it would cost more now. */
+  readonly rpoSeconds: number;
+  readonly targetMissed: boolean;
+  /** Until what lags now is in a version, at the pace of the last minute: 0 when nothing lags; undefined when nothing is committed. */
+  readonly drainSeconds: number | undefined;
 }
 
 /** Blocks that were read since the volume was opened, by where they were; what share of them did not have to be fetched. */
@@ -142,8 +158,9 @@ export interface GatewayReport {
     readonly requests: Readonly<CloudMeter>;
     /** Whether requests to S3 and DynamoDB are made as they come, and since when and why not; undefined: it cannot be told now. */
     readonly circuits: CloudCircuits | undefined;
-    /** What all volumes together may upload, in bits per second (0: paused; undefined: no limit), and how many uploads wait for it. */
-    readonly uploads: { readonly limit: BitRate | undefined; readonly waiting: number };
+    /** What all volumes together may upload and download, and how many transfers wait for that. */
+    readonly uploads: LimitReport & { readonly waiting: number };
+    readonly downloads: LimitReport & { readonly waiting: number };
   };
   readonly access: {
     /** What keeps somebody out who should be let in, or cannot be recorded; one sentence each. */
@@ -244,6 +261,15 @@ const secret = z.string().max(1024);
 const credential = { user: z.string().max(1024), secret };
 const chap = z.strictObject({ ...credential, mutual: z.strictObject(credential).optional() });
 
+/** As in the configuration. */
+const RATE_PLAN = z.union([
+  z.string().max(64),
+  z.strictObject({
+    default: z.string().max(64).optional(),
+    schedule: z.record(z.string().max(64), z.string().max(64)).optional(),
+  }),
+]);
+
 /** Versions that one listing shows at most. */
 export const MAX_VERSIONS_LISTED = 10_000;
 
@@ -279,8 +305,10 @@ export const ARGUMENTS = {
   'volume-undelete': volume,
   'volume-purge': z.strictObject({ name, confirm: z.string() }),
   flush: volume,
-  /** Bits per second; 0 pauses uploads; without one there is no limit. */
-  'upload-limit': z.strictObject({ limit: z.number().int().min(0).optional() }),
+  /** Without `set` nothing is changed; `plan` as in the configuration (see parseRatePlan), until the next start; without one what is configured holds. */
+  limit: z.strictObject({
+    set: z.strictObject({ direction: z.enum(['upload', 'download']), plan: RATE_PLAN.optional() }).optional(),
+  }),
   versions: z.strictObject({ name, limit: z.number().int().min(1).max(MAX_VERSIONS_LISTED) }),
   fold: volume,
   restore: z.strictObject({ name, version: z.number().int().min(0).optional() }),
@@ -375,7 +403,7 @@ export interface Results {
   'volume-undelete': VolumeReport;
   'volume-purge': { readonly objects: number };
   flush: { readonly n: VersionNumber };
-  'upload-limit': { readonly limit: BitRate | undefined };
+  limit: Readonly<Record<'upload' | 'download', LimitReport>>;
   versions: readonly VersionSummary[];
   fold: FoldOutcome;
   restore: VolumeReport;

@@ -1,3 +1,5 @@
+import { REQUEST_KINDS } from '../cost.ts';
+import { REPLICATION_STATES } from '../replication-standing.ts';
 import { SCRUB_SIDES, lastCompleted } from '../volume/scrub-pass.ts';
 import type { CircuitReport } from '../cloud/circuit.ts';
 import type { GatewayReport, VolumeReport } from './gateway-api.ts';
@@ -14,12 +16,18 @@ interface Sample {
  * (those of a volume from when it was opened) and begin anew with it.
  */
 export function metricsText(report: GatewayReport): string {
-  return [...gatewayMetrics(report), ...volumeMetrics(report.volumes), ...scrubMetrics(report.volumes)].join('');
+  return [
+    ...gatewayMetrics(report),
+    ...volumeMetrics(report.volumes),
+    ...replicationMetrics(report.volumes),
+    ...scrubMetrics(report.volumes),
+  ].join('');
 }
 
 function gatewayMetrics({ gateway, version, startedAt, cache, cloud }: GatewayReport): string[] {
   const { counts } = cache;
   const ahead = counts.readAhead;
+  const lines = [['upload', cloud.uploads] as const, ['download', cloud.downloads] as const];
   return [
     family('info', 'gauge', 'This gateway; always 1.', [{ labels: { gateway, version }, value: 1 }]),
     single('start_time_seconds', 'gauge', 'When it was started, since 1970.', startedAt / 1000),
@@ -43,6 +51,18 @@ function gatewayMetrics({ gateway, version, startedAt, cache, cloud }: GatewayRe
     single('read_ahead_used_blocks_total', 'counter', 'Those that met a reader in RAM or on their way.', ahead.used),
     single('read_ahead_unused_blocks_total', 'counter', 'Those that left RAM unread.', ahead.wasted),
     single('cloud_reachable', 'gauge', 'Whether the cloud answered last.', flag(cloud.reachable)),
+    family(
+      'line_limit_bits_per_second',
+      'gauge',
+      'What all volumes may upload and download now; 0: paused; absent: no limit.',
+      lines.map(([direction, { limit }]) => ({ labels: { direction }, value: limit })),
+    ),
+    family(
+      'line_waiting_transfers',
+      'gauge',
+      'Transfers that wait for that.',
+      lines.map(([direction, { waiting }]) => ({ labels: { direction }, value: waiting })),
+    ),
     ...circuitMetrics(cloud.circuits),
   ];
 }
@@ -101,7 +121,7 @@ function volumeMetrics(volumes: readonly VolumeReport[]): string[] {
       'volume_alarm',
       'gauge',
       'Whether status has something to say of it.',
-      each(({ reason }) => flag(reason !== undefined)),
+      each(({ reason, standing }) => flag(reason !== undefined || standing?.targetMissed === true)),
     ),
     family(
       'volume_size_bytes',
@@ -203,6 +223,91 @@ function scrubMetrics(volumes: readonly VolumeReport[]): string[] {
       'gauge',
       'How fast the pass that runs reads, over the last minute.',
       each(({ running, bytesPerSecond }, side) => (running === side ? bytesPerSecond : 0)),
+    ),
+  ];
+}
+
+/** Of volumes that are open. */
+function replicationMetrics(volumes: readonly VolumeReport[]): string[] {
+  type Standing = NonNullable<VolumeReport['standing']>;
+  type Usage = NonNullable<VolumeReport['usage']>;
+  const standings = (value: (standing: Standing) => number | undefined): Sample[] =>
+    volumes.flatMap(({ name, standing }) =>
+      standing === undefined ? [] : [{ labels: { volume: name }, value: value(standing) }],
+    );
+  const usages = (value: (usage: Usage) => number | undefined): Sample[] =>
+    volumes.flatMap(({ name, usage }) =>
+      usage === undefined ? [] : [{ labels: { volume: name }, value: value(usage) }],
+    );
+  const states = volumes.flatMap(({ name, replication, standing }) =>
+    standing === undefined
+      ? []
+      : REPLICATION_STATES.map((state) => ({
+          labels: { volume: name, mode: replication, state },
+          value: flag(standing.state === state),
+        })),
+  );
+  const requests = volumes.flatMap(({ name, usage }) =>
+    usage === undefined
+      ? []
+      : REQUEST_KINDS.map((kind) => ({ labels: { volume: name, kind }, value: usage.requests[kind] })),
+  );
+  return [
+    family('volume_replication_state', 'gauge', 'How its replication stands: 1 for the state it is in.', states),
+    family(
+      'volume_target_seconds',
+      'gauge',
+      'The most that the loss of the site may cost, by age.',
+      standings(({ rpoSeconds }) => rpoSeconds),
+    ),
+    family(
+      'volume_target_missed',
+      'gauge',
+      'Whether it would cost more now.',
+      standings(({ targetMissed }) => flag(targetMissed)),
+    ),
+    family(
+      'volume_drain_seconds',
+      'gauge',
+      'Until what lags is in a version, at the pace of the last minute; absent: nothing is committed.',
+      standings(({ drainSeconds }) => drainSeconds),
+    ),
+    family(
+      'volume_written_bytes_total',
+      'counter',
+      'Written by initiators, in whole blocks.',
+      usages(({ writtenBytes }) => writtenBytes),
+    ),
+    family(
+      'volume_sent_bytes_total',
+      'counter',
+      'Uploaded: segments, data inside versions, maps.',
+      usages(({ sentBytes }) => sentBytes),
+    ),
+    family(
+      'volume_fetched_bytes_total',
+      'counter',
+      'Downloaded.',
+      usages(({ fetchedBytes }) => fetchedBytes),
+    ),
+    family(
+      'volume_coalescing_ratio',
+      'gauge',
+      'Written by sent over the last day.',
+      usages(({ day }) => day.coalescing),
+    ),
+    family('volume_cloud_requests_total', 'counter', 'Requests made for it.', requests),
+    family(
+      'volume_stored_bytes',
+      'gauge',
+      'What S3 has of it, history included, as counted once a day.',
+      usages(({ storedBytes }) => storedBytes),
+    ),
+    family(
+      'volume_monthly_cost_dollars',
+      'gauge',
+      'What a month like the last day would cost, at list prices.',
+      usages(({ monthlyCost }) => monthlyCost?.total),
     ),
   ];
 }

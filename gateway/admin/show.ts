@@ -1,11 +1,13 @@
-import { formatBitRate } from '../base/bit-rate.ts';
+import { formatLimit } from '../base/rate-plan.ts';
 import { formatDuration, formatSize } from '../base/size.ts';
-import type { CatalogueEntry, Finding, GatewayReport, Results, VolumeReport } from './gateway-api.ts';
+import type { LimitReport } from '../rate-limits.ts';
+import type { CatalogueEntry, Finding, GatewayReport, Results, StandingReport, VolumeReport } from './gateway-api.ts';
 import { lastCompleted, SCRUB_SIDES, type ScrubPass, type ScrubSide } from '../volume/scrub-pass.ts';
 import type { ScrubReport } from '../volume/scrubber.ts';
 import { formatTable, formatTime } from './output.ts';
 import { salvaged } from './show-salvage.ts';
 import { cacheLines, hitsOf, readsOf, scrubLines } from './show-cache.ts';
+import { coalescingOf, costOf, usageRows } from './show-usage.ts';
 
 /** What people read on their terminal; `--json` prints the values themselves. */
 
@@ -19,7 +21,7 @@ export function status(report: GatewayReport): string {
     ...threads(report),
     ...cacheLines(report),
     ...scrubLines(report.volumes),
-    `cloud     ${cloud.detail}${uploads(cloud.uploads)}`,
+    `cloud     ${cloud.detail}${line('uploads', cloud.uploads)}${line('downloads', cloud.downloads)}`,
     ...circuits(cloud.circuits),
     ...(report.isns === undefined
       ? []
@@ -38,23 +40,33 @@ export function status(report: GatewayReport): string {
     volume.name,
     volume.bytes === 0 ? 'unknown' : formatSize(volume.bytes),
     volume.state,
+    modeAndState(volume),
     lag(volume),
     String(volume.committedN),
     String(volume.sessions),
     hitsOf(volume.reads),
+    coalescingOf(volume.usage),
+    costOf(volume.usage),
     accessOf(volume),
     volume.target,
   ]);
   const reasons = [
     ...report.volumes.flatMap((volume) => [
       ...(volume.reason === undefined ? [] : [`${volume.name}: ${volume.reason}`]),
+      ...missed(volume),
       ...(volume.access.problem === undefined ? [] : [`${volume.name}: ${volume.access.problem}`]),
     ]),
     ...report.access.problems,
   ];
   return [
     ...lines,
-    formatTable(['volume', 'size', 'state', 'lag', 'version', 'sessions', 'hits', 'access', 'target'], rows),
+    formatTable(
+      [
+        ...['volume', 'size', 'state', 'replication', 'lag', 'version', 'sessions', 'hits', 'written/sent', 'a month'],
+        ...['access', 'target'],
+      ],
+      rows,
+    ),
     ...reasons,
     ...salvaged(report.salvage),
   ].join('\n');
@@ -78,16 +90,27 @@ function circuits(all: GatewayReport['cloud']['circuits']): string[] {
   });
 }
 
-function uploads({ limit, waiting }: GatewayReport['cloud']['uploads']): string {
+function line(what: string, { limit, span, waiting }: GatewayReport['cloud']['uploads']): string {
   if (limit === undefined) return '';
+  const by = span === undefined ? '' : ` (${span})`;
   const wait = waiting === 0 ? '' : `, ${waiting} waiting`;
-  return limit === 0 ? `; uploads are paused${wait}` : `; uploads limited to ${formatBitRate(limit)}${wait}`;
+  return limit === 0 ? `; ${what} are paused${by}${wait}` : `; ${what} limited to ${formatLimit(limit)}${by}${wait}`;
 }
 
-export function uploadLimit({ limit }: Results['upload-limit']): string {
-  if (limit === undefined) return 'uploads have no limit until the gateway starts again';
-  if (limit === 0) return 'uploads are paused until the gateway starts again: what is written stays here alone';
-  return `uploads are limited to ${formatBitRate(limit)} until the gateway starts again`;
+export function limits(result: Results['limit']): string {
+  return [...limitLines('upload', result.upload), ...limitLines('download', result.download)].join('\n');
+}
+
+function limitLines(direction: string, { limit, span, default: otherwise, schedule, by }: LimitReport): string[] {
+  const entries = Object.entries(schedule);
+  const holds = span === undefined ? '' : `, by ${span}`;
+  const until = by === 'set' ? '; set until the gateway starts again' : '';
+  const alone = limit === 0 ? ': what is written stays here alone' : '';
+  return [
+    `${direction.padEnd(9)} ${formatLimit(limit)} now${holds}${alone}${until}`,
+    ...entries.map(([text, rate]) => `          ${text}: ${rate}`),
+    ...(entries.length === 0 ? [] : [`          otherwise: ${otherwise}`]),
+  ];
 }
 
 export function volume(report: VolumeReport): string {
@@ -99,6 +122,7 @@ export function volume(report: VolumeReport): string {
     ...(report.thread === 0 ? [] : [['thread', String(report.thread)] as [string, string]]),
     ['state', report.reason === undefined ? report.state : `${report.state}: ${report.reason}`],
     ['replication', replicationOf(report)],
+    ...(report.standing === undefined ? [] : [['standing', standingOf(report.standing)] as [string, string]]),
     [
       'committed',
       report.committedAt === undefined
@@ -121,6 +145,7 @@ export function volume(report: VolumeReport): string {
     ]);
   }
   if (report.reads !== undefined) rows.push(['reads', readsOf(report.reads)]);
+  if (report.usage !== undefined) rows.push(...usageRows(report.usage));
   if (report.scrub !== undefined) {
     for (const side of SCRUB_SIDES) rows.push([`scrub ${side}`, passOf(report.scrub, side)]);
   }
@@ -258,7 +283,30 @@ function accessOf({ access, state }: VolumeReport): string {
 /** Only of a volume that is open: of any other it is not known here. */
 function lag(report: VolumeReport): string {
   if (report.state === 'opening' || report.bytes === 0) return 'unknown';
-  return report.lagBytes === 0 ? 'none' : `${formatSize(report.lagBytes)}, ${formatDuration(report.lagSeconds * 1000)}`;
+  if (report.lagBytes === 0) return 'none';
+  return `${formatSize(report.lagBytes)}, ${formatDuration(report.lagSeconds * 1000)}${drained(report)}`;
+}
+
+/** Only where it is late: what is within the target goes by itself. */
+function drained({ standing }: VolumeReport): string {
+  if (standing === undefined || (standing.state === 'synced' && !standing.targetMissed)) return '';
+  const { drainSeconds } = standing;
+  return drainSeconds === undefined ? ', nothing is committed' : `, drained in ${formatDuration(drainSeconds * 1000)}`;
+}
+
+function missed({ name, standing, lagSeconds }: VolumeReport): string[] {
+  if (standing?.targetMissed !== true) return [];
+  const [target, age] = [standing.rpoSeconds, lagSeconds].map((seconds) => formatDuration(seconds * 1000));
+  return [`${name}: the target of ${target ?? ''} is missed: the oldest write that no version has is ${age ?? ''} old`];
+}
+
+/** Mode and state, as far as that is known. */
+function modeAndState({ replication, standing }: VolumeReport): string {
+  return standing === undefined ? replication : `${replication}, ${standing.state}`;
+}
+
+function standingOf({ state, rpoSeconds, targetMissed }: StandingReport): string {
+  return `${state}; target ${formatDuration(rpoSeconds * 1000)}${targetMissed ? ', missed' : ''}`;
 }
 
 /** Below it nothing is told but an expected end within the day. */

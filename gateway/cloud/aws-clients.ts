@@ -1,9 +1,10 @@
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { S3Client } from '@aws-sdk/client-s3';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { FarshoreError } from '../base/errors.ts';
+import { isThisMachine, proxyRule, type Environment } from './proxy.ts';
+import { ForwardingHandler, plainAgent, TunnelAgent } from './proxy-agent.ts';
+import { refreshRefusedCredentials } from './refresh-credentials.ts';
+import { trustedRoots } from './trusted-roots.ts';
 
 export interface KeyPair {
   readonly accessKeyId: string;
@@ -16,6 +17,10 @@ export interface CloudSettings {
   /** Absent on AWS. */
   readonly s3Endpoint?: string | undefined;
   readonly dynamodbEndpoint?: string | undefined;
+  /** URL of an HTTP proxy, perhaps with user and password, or `none`; left out: as the environment has it. */
+  readonly proxy?: string | undefined;
+  /** PEM file of certificates that are trusted beside the usual ones. */
+  readonly caFile?: string | undefined;
   /** Absent: the default chain of the AWS SDK (environment, profile, role), or LOCAL_KEY_PAIR on loopback endpoints. */
   readonly credentials?: KeyPair | undefined;
 }
@@ -49,26 +54,31 @@ const SILENT = { debug: nothing, info: nothing, warn: nothing, error: nothing };
  * The two clients, over kept-alive connections in bounded number. The SDK makes one attempt per call: repeating is decided in
  * cloud-call. `environment` is the process's.
  */
-export function createAwsClients(
-  settings: CloudSettings,
-  environment: Readonly<Record<string, string | undefined>> = process.env,
-): AwsClients {
+export function createAwsClients(settings: CloudSettings, environment: Environment = process.env): AwsClients {
   // The SDK would warn, on every start, that releases from 2027 on need Node 22; ours is pinned.
   process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+  const rule = proxyRule(settings.proxy, environment);
+  const ca = trustedRoots(settings.caFile, environment);
   const common = (maxSockets: number, endpoint: string | undefined) => {
     const credentials = settings.credentials ?? localCredentials(settings, environment);
     return {
       region: settings.region,
       maxAttempts: 1,
       logger: SILENT,
-      requestHandler: new NodeHttpHandler({
-        connectionTimeout: CONNECTION_TIMEOUT_MS,
-        socketTimeout: SOCKET_TIMEOUT_MS,
-        httpAgent: new HttpAgent({ keepAlive: true, maxSockets, noDelay: true }),
-        httpsAgent: new HttpsAgent({ keepAlive: true, maxSockets, noDelay: true }),
-        // Queueing for a socket is normal here and bounded by the callers.
-        socketAcquisitionWarningTimeout: 2 ** 31 - 1,
-      }),
+      requestHandler: new ForwardingHandler(
+        {
+          connectionTimeout: CONNECTION_TIMEOUT_MS,
+          socketTimeout: SOCKET_TIMEOUT_MS,
+          httpAgent: plainAgent(maxSockets),
+          httpsAgent: new TunnelAgent(
+            { keepAlive: true, maxSockets, noDelay: true, ...(ca === undefined ? {} : { ca }) },
+            rule,
+          ),
+          // Queueing for a socket is normal here and bounded by the callers.
+          socketAcquisitionWarningTimeout: 2 ** 31 - 1,
+        },
+        rule,
+      ),
       ...(endpoint === undefined ? {} : { endpoint: checkedEndpoint(endpoint) }),
       ...(credentials === undefined ? {} : { credentials: plainPair(credentials) }),
     };
@@ -84,6 +94,8 @@ export function createAwsClients(
     followRegionRedirects: false,
   });
   const dynamo = new DynamoDBClient(common(MAX_DYNAMODB_SOCKETS, settings.dynamodbEndpoint));
+  refreshRefusedCredentials(s3);
+  refreshRefusedCredentials(dynamo);
   return {
     s3,
     dynamo,
@@ -108,15 +120,11 @@ function checkedEndpoint(endpoint: string): string {
 
 function isLoopback(endpoint: string | undefined): boolean {
   if (endpoint === undefined || !URL.canParse(endpoint)) return false;
-  const { hostname } = new URL(endpoint);
-  return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
+  return isThisMachine(new URL(endpoint).hostname);
 }
 
 /** Where both endpoints are on this machine and nothing names credentials, none are needed. */
-function localCredentials(
-  settings: CloudSettings,
-  environment: Readonly<Record<string, string | undefined>>,
-): KeyPair | undefined {
+function localCredentials(settings: CloudSettings, environment: Environment): KeyPair | undefined {
   const named = environment['AWS_ACCESS_KEY_ID'] !== undefined || environment['AWS_PROFILE'] !== undefined;
   const local = isLoopback(settings.s3Endpoint) && isLoopback(settings.dynamodbEndpoint);
   return local && !named ? LOCAL_KEY_PAIR : undefined;

@@ -1,5 +1,6 @@
 import { FarshoreError, describeError, isKind } from '../base/errors.ts';
 import type { ErrorKind } from '../base/errors.ts';
+import { PROXY_REFUSED, PROXY_TROUBLE } from './proxy-agent.ts';
 
 /** What a call was about, for messages. */
 export interface CallContext {
@@ -54,6 +55,7 @@ const UNREACHED: ReadonlySet<string> = new Set([
   'ENOTFOUND',
   'EAI_AGAIN',
   'EADDRNOTAVAIL',
+  PROXY_TROUBLE,
 ]);
 
 /** Broken off somewhere: whether the service acted is unknown. */
@@ -113,6 +115,9 @@ const ADVICE: Readonly<Record<string, (context: CallContext) => string>> = {
 const MEND_CONFIGURATION =
   /^(CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT|UNABLE_TO_|HPE_|EPROTO)/;
 
+const UNTRUSTED =
+  /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_GET_ISSUER_CERT(_LOCALLY)?|UNABLE_TO_VERIFY_LEAF_SIGNATURE)$/;
+
 function textAt(value: object, name: string): string | undefined {
   const found: unknown = Reflect.get(value, name);
   return typeof found === 'string' && found !== '' ? found : undefined;
@@ -163,7 +168,7 @@ export function classifyFailure(error: unknown): Failure {
     if (status < 400) return as('retry');
     return as('input', 'never');
   }
-  if (MEND_CONFIGURATION.test(code)) return as('input', 'never');
+  if (MEND_CONFIGURATION.test(code) || code === PROXY_REFUSED) return as('input', 'never');
   if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError) return as('bug');
   if (/checksum mismatch/i.test(describeError(error))) return as('damaged');
   return as('retry');
@@ -189,5 +194,7 @@ function plainDetail(error: unknown, failure: Failure, { place }: CallContext): 
   const status = failure.status === undefined ? '' : `, status ${failure.status}`;
   const message = describeError(error).replace(/[.\s]+$/, '');
   const said = message === '' || message === failure.code ? failure.code : `${message} (${failure.code}${status})`;
+  if (UNTRUSTED.test(failure.code))
+    return `${said}: nobody who is trusted has signed the certificate of ${place}; if it is your own, or a proxy's that looks into TLS, name the CA's file in cloud.caFile`;
   return UNREACHED.has(failure.code) ? `${place} cannot be reached: ${said}` : said;
 }

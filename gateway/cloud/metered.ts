@@ -9,6 +9,7 @@ export interface CloudMeter {
   s3Other: number;
   dynamoWrite: number;
   dynamoRead: number;
+  /** Bodies of objects, and data inside versions. */
   uploadedBytes: ByteCount;
   downloadedBytes: ByteCount;
 }
@@ -25,9 +26,9 @@ export function meteredObjectStore(store: ObjectStore, meter: CloudMeter): Objec
       for (const piece of body) meter.uploadedBytes += piece.length;
       return store.put(key, body, crc32);
     },
-    get: async (key, range) => {
+    get: async (key, range, urgency) => {
       meter.s3Get += 1;
-      const content = await store.get(key, range);
+      const content = await store.get(key, range, urgency);
       meter.downloadedBytes += content?.length ?? 0;
       return content;
     },
@@ -69,7 +70,10 @@ export function meteredVersionLog(log: VersionLog, meter: CloudMeter): VersionLo
     getAccess: (ref) => read().getAccess(ref),
     putAccess: (ref, item) => write().putAccess(ref, item),
     removeAccess: (ref, epoch) => write().removeAccess(ref, epoch),
-    putVersion: (volume, item, previousEpoch) => write().putVersion(volume, item, previousEpoch),
+    putVersion: (volume, item, previousEpoch) => {
+      meter.uploadedBytes += item.inline.length;
+      return write().putVersion(volume, item, previousEpoch);
+    },
     getVersion: (volume, n) => read().getVersion(volume, n),
     listVersions: (volume, from, limit) => read().listVersions(volume, from, limit),
     deleteVersions: (volume, ns) => write().deleteVersions(volume, ns),

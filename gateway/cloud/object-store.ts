@@ -1,4 +1,5 @@
 import type { ByteCount } from '../base/units.ts';
+import type { Urgency } from '../base/urgency.ts';
 
 export interface ObjectInfo {
   readonly key: string;
@@ -30,8 +31,15 @@ export interface ObjectStore {
    * 'exists' says an object is there already, which after a `retry` may be our own: compare (see putOnce).
    */
   put(key: string, body: readonly Buffer[], crc32: number): Promise<'created' | 'exists'>;
-  /** The whole object, or `length` bytes from `offset` (fewer only when the object ends there); undefined when absent. */
-  get(key: string, range?: { readonly offset: ByteCount; readonly length: ByteCount }): Promise<Buffer | undefined>;
+  /**
+   * The whole object, or `length` bytes from `offset` (fewer only when the object ends there); undefined when absent. `urgency` is for whoever shares
+   * out the line; a store itself has no use for it.
+   */
+  get(
+    key: string,
+    range?: { readonly offset: ByteCount; readonly length: ByteCount },
+    urgency?: Urgency,
+  ): Promise<Buffer | undefined>;
   head(key: string): Promise<ObjectHead | undefined>;
   /** At most `limit` (≤ 1,000) objects whose key starts with `prefix` and is greater than `startAfter`. */
   list(prefix: string, limit: number, startAfter?: string): Promise<ObjectPage>;

@@ -1,6 +1,7 @@
 import { FarshoreError, isKind } from '../base/errors.ts';
 import type { ByteCount, SegmentNumber } from '../base/units.ts';
 import { KIB, MIB } from '../base/units.ts';
+import { Urgency } from '../base/urgency.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { Compression } from '../format/compression.ts';
 import type { FramePlace } from '../format/frame.ts';
@@ -33,6 +34,11 @@ interface Frame {
   readonly blocks: Float64Array;
 }
 
+interface UnderWay {
+  readonly frames: Promise<Map<number, Frame>>;
+  readonly urgency: Urgency;
+}
+
 interface Stretch {
   readonly segment: SegmentNumber;
   readonly offset: number;
@@ -50,7 +56,7 @@ export class FrameReader {
   readonly #compression: Compression;
   readonly #lineage: string;
   readonly #frames: ByteLru<number, Frame>;
-  readonly #underWay = new Map<number, Promise<Map<number, Frame>>>();
+  readonly #underWay = new Map<number, UnderWay>();
 
   constructor(store: ObjectStore, compression: Compression, lineage: string, cacheBytes: ByteCount) {
     this.#store = store;
@@ -59,8 +65,14 @@ export class FrameReader {
     this.#frames = new ByteLru(cacheBytes);
   }
 
-  /** The raw blocks of each wanted frame, in order, undefined for a lost one. The buffers are shared: copy out of them. */
-  async read(wanted: readonly WantedFrame[]): Promise<(Buffer | undefined)[]> {
+  /**
+   * The raw blocks of each wanted frame, in order, undefined for a lost one. The buffers are shared: copy out of them. Without an urgency somebody
+   * waits for them; what was begun in the background and is shared becomes as urgent.
+   */
+  async read(
+    wanted: readonly WantedFrame[],
+    urgency: Urgency = new Urgency('foreground'),
+  ): Promise<(Buffer | undefined)[]> {
     const found = new Map<number, Frame>();
     const shared: Promise<Map<number, Frame>>[] = [];
     const missing: WantedFrame[] = [];
@@ -69,10 +81,10 @@ export class FrameReader {
       const cached = this.#frames.get(key);
       const fetching = this.#underWay.get(key);
       if (cached !== undefined) found.set(key, cached);
-      else if (fetching !== undefined) shared.push(fetching);
+      else if (fetching !== undefined) shared.push(this.#join(fetching, urgency));
       else missing.push(frame);
     }
-    const fetched = mapParallel(stretches(missing), PARALLEL_GETS, (stretch) => this.#share(stretch));
+    const fetched = mapParallel(stretches(missing), PARALLEL_GETS, (stretch) => this.#share(stretch, urgency));
     const [own, others] = await Promise.all([fetched, Promise.all(shared)]);
     for (const frames of [...own, ...others]) for (const [key, frame] of frames) found.set(key, frame);
     return wanted.map((frame) => checked(found.get(keyOf(frame)), frame));
@@ -82,9 +94,21 @@ export class FrameReader {
     this.#frames.setBudget(bytes);
   }
 
-  async #share(stretch: Stretch): Promise<Map<number, Frame>> {
-    const fetching = this.#fetch(stretch);
-    for (const frame of stretch.wanted) this.#underWay.set(keyOf(frame), fetching);
+  #join(underWay: UnderWay, urgency: Urgency): Promise<Map<number, Frame>> {
+    if (urgency.lane === 'foreground') underWay.urgency.hurry();
+    else if (underWay.urgency.lane === 'background') {
+      // Whoever hurries this read means what it waits for.
+      const forget = urgency.whenHurried(() => {
+        underWay.urgency.hurry();
+      });
+      underWay.frames.then(forget, forget);
+    }
+    return underWay.frames;
+  }
+
+  async #share(stretch: Stretch, urgency: Urgency): Promise<Map<number, Frame>> {
+    const fetching = this.#fetch(stretch, urgency);
+    for (const frame of stretch.wanted) this.#underWay.set(keyOf(frame), { frames: fetching, urgency });
     try {
       const frames = await fetching;
       for (const [key, frame] of frames) this.#frames.set(key, frame, frame.raw?.length ?? 0);
@@ -94,20 +118,20 @@ export class FrameReader {
     }
   }
 
-  async #fetch(stretch: Stretch): Promise<Map<number, Frame>> {
+  async #fetch(stretch: Stretch, urgency: Urgency): Promise<Map<number, Frame>> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.#fetchOnce(stretch);
+        return await this.#fetchOnce(stretch, urgency);
       } catch (error) {
         if (!isKind(error, 'damaged') || attempt >= FETCH_ATTEMPTS) throw error;
       }
     }
   }
 
-  async #fetchOnce({ segment, offset, end, wanted }: Stretch): Promise<Map<number, Frame>> {
+  async #fetchOnce({ segment, offset, end, wanted }: Stretch, urgency: Urgency): Promise<Map<number, Frame>> {
     const key = segmentKey(this.#lineage, segment);
     const range = { offset: offset * UNIT_BYTES, length: (end - offset) * UNIT_BYTES };
-    const bytes = await this.#store.get(key, range);
+    const bytes = await this.#store.get(key, range, urgency);
     if (bytes === undefined) throw new FarshoreError('not-found', `object ${key} is missing`);
     const frames = new Map<number, Frame>();
     for (const frame of wanted) {

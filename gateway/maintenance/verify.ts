@@ -123,7 +123,7 @@ function retryingStore(
 ): MaintenanceDeps['store'] {
   return {
     put: (key, body, crc32) => store.put(key, body, crc32),
-    get: (key, range) => withRetries(deps, rules(signal), () => store.get(key, range)),
+    get: (key, range, urgency) => withRetries(deps, rules(signal), () => store.get(key, range, urgency)),
     head: (key) => withRetries(deps, rules(signal), () => store.head(key)),
     list: (prefix, limit, after) => withRetries(deps, rules(signal), () => store.list(prefix, limit, after)),
     delete: (keys) => store.delete(keys),

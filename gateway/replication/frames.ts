@@ -1,6 +1,7 @@
 import { FarshoreError } from '../base/errors.ts';
 import { BLOCK_SIZE } from '../base/units.ts';
 import type { BlockCount, BlockNumber } from '../base/units.ts';
+import type { Urgency } from '../base/urgency.ts';
 import type { Compression } from '../format/compression.ts';
 import type { FramePlace } from '../format/frame.ts';
 import { decodeFrame } from '../format/frame.ts';
@@ -19,6 +20,7 @@ export interface FrameSources {
   readonly frames: FrameReader;
   readonly images: InlineImages;
   readonly compression: Compression;
+  readonly urgency: Urgency;
 }
 
 /** The contents that `entries` (two words per block) give `count` blocks from `block` on. */
@@ -45,7 +47,7 @@ export async function readBlocks(
   const frames = [...wanted.values()];
   const stored = frames.filter(({ segment }) => !isInline(segment));
   const inline = frames.filter(({ segment }) => isInline(segment));
-  const raws = stored.length === 0 ? [] : await sources.frames.read(stored);
+  const raws = stored.length === 0 ? [] : await sources.frames.read(stored, sources.urgency);
   stored.forEach(({ places }, at) => {
     if (raws[at] !== undefined) return;
     for (const place of places) present[place.block - block] = LOST_BLOCK;
@@ -69,7 +71,10 @@ export async function readBlocks(
 }
 
 /** A pinned image that is gone was folded meanwhile: the caller looks the blocks up again. */
-function readInline({ images, compression }: FrameSources, { segment, offset, length, places }: Wanted): Buffer {
+function readInline(
+  { images, compression }: Pick<FrameSources, 'images' | 'compression'>,
+  { segment, offset, length, places }: Wanted,
+): Buffer {
   const image = images.get(segment);
   if (image === undefined) throw new FarshoreError('not-found', 'an inline payload was folded while it was read');
   return decodeFrame(image.subarray(offset * UNIT_BYTES, (offset + length) * UNIT_BYTES), compression, places);

@@ -3,6 +3,7 @@ import type { Clock, Random } from '../base/clock.ts';
 import { FarshoreError, invariant, isKind } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { BlockCount, BlockNumber, Epoch, VersionNumber, WriteSeq } from '../base/units.ts';
+import { Urgency } from '../base/urgency.ts';
 import { meteredObjectStore, meteredVersionLog, newMeter } from '../cloud/metered.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { VersionLog, VolumeItem, VolumeRef } from '../cloud/version-log.ts';
@@ -28,6 +29,7 @@ import { DEFAULT_ENGINE_SETTINGS } from './engine-settings.ts';
 import type { LogEnd } from './fence-takeover.ts';
 import { FoldBacklog } from './fold-backlog.ts';
 import { readBlocks } from './frames.ts';
+import { inBackground as storeInBackground } from './download-throttle.ts';
 import { openMap } from './open-map.ts';
 import { guardOwner } from './owner-guard.ts';
 import type {
@@ -40,6 +42,7 @@ import type {
   LogReader,
   OpenedRemote,
   OpenRequest,
+  ReadHow,
   RemoteBlocks,
   RemoteStatus,
   RemoteVolume,
@@ -47,6 +50,7 @@ import type {
   VerifyReport,
   VersionSummary,
 } from './remote-volume.ts';
+import { PatientReads } from './patient-reads.ts';
 import { rollBack } from './roll-back.ts';
 import { SegmentMemories } from './segment-memory.ts';
 import { SizeMirror } from './size-mirror.ts';
@@ -99,6 +103,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
   readonly #meter = newMeter();
   readonly #maintenance: MaintenanceDeps;
   readonly #abort = new AbortController();
+  readonly #patient = new PatientReads();
   #opening = false;
   #open: Open | undefined;
   #ended: FarshoreError | undefined;
@@ -161,14 +166,24 @@ export class RemoteVolumeEngine implements RemoteVolume {
     });
   }
 
-  async read(block: BlockNumber, count: BlockCount, { fresh } = { fresh: false }): Promise<RemoteBlocks> {
+  async read(
+    block: BlockNumber,
+    count: BlockCount,
+    { fresh = false, background = false }: ReadHow = {},
+  ): Promise<RemoteBlocks> {
     invariant(count >= 1 && count <= MAX_READ_BLOCKS, `${count} blocks in one read`);
-    return this.#reading(async ({ map, frames: cached, images, ref }) => {
+    const urgency = new Urgency(background ? 'background' : 'foreground');
+    const read = this.#reading(async ({ map, frames: cached, images, ref }) => {
       const { store, compression } = this.#maintenance;
       const frames = fresh ? new FrameReader(store, compression, ref.lineage, 0) : cached;
       const entries = await map.entries(block, count);
-      return readBlocks({ frames, images, compression }, block, count, entries);
+      return readBlocks({ frames, images, compression, urgency }, block, count, entries);
     });
+    return background ? this.#patient.follow({ block, count, urgency }, read) : read;
+  }
+
+  hurry(block: BlockNumber, count: BlockCount): void {
+    this.#patient.hurry(block, count);
   }
 
   async mapped(
@@ -215,7 +230,7 @@ export class RemoteVolumeEngine implements RemoteVolume {
 
   async verify(): Promise<VerifyReport> {
     const { ref } = this.#opened();
-    return verifyVolume(this.#maintenance, ref, { signal: this.#abort.signal });
+    return verifyVolume(inBackground(this.#maintenance), ref, { signal: this.#abort.signal });
   }
 
   async versions(limit: number): Promise<readonly VersionSummary[]> {
@@ -329,16 +344,26 @@ export class RemoteVolumeEngine implements RemoteVolume {
   ): void {
     const { ref, writer, map, images, backlog } = parts;
     const { store, versions, compression } = this.#maintenance;
-    const folding = new BackgroundFold(this.#maintenance, ref, writer.epoch, this.#settings.foldAt, backlog, map, {
-      signal: this.#abort.signal,
-      adopted: (n) => {
-        images.forgetThrough(n);
+    const folding = new BackgroundFold(
+      inBackground(this.#maintenance),
+      ref,
+      writer.epoch,
+      this.#settings.foldAt,
+      backlog,
+      map,
+      {
+        signal: this.#abort.signal,
+        adopted: (n) => {
+          images.forgetThrough(n);
+        },
+        overtaken: (epoch) => {
+          const volume = volumeName(ref, writer.item.name);
+          this.#end(
+            new FarshoreError('fenced', `another gateway has taken over ${volume}: it writes in epoch ${epoch}`),
+          );
+        },
       },
-      overtaken: (epoch) => {
-        const volume = volumeName(ref, writer.item.name);
-        this.#end(new FarshoreError('fenced', `another gateway has taken over ${volume}: it writes in epoch ${epoch}`));
-      },
-    });
+    );
     const segmentsInMemory = this.#deps.segmentsInMemory ?? new SegmentMemories(PARALLEL_UPLOADS);
     const pipeline = new CommitPipeline(
       {
@@ -422,4 +447,9 @@ export class RemoteVolumeEngine implements RemoteVolume {
   #throwIfEnded(): void {
     if (this.#ended !== undefined) throw this.#ended;
   }
+}
+
+/** Of work that initiators do not wait for. */
+function inBackground(deps: MaintenanceDeps): MaintenanceDeps {
+  return { ...deps, store: storeInBackground(deps.store) };
 }

@@ -4,6 +4,7 @@ import type {
   Copied,
   FoldOutcome,
   OpenedRemote,
+  ReadHow,
   RemoteBlocks,
   RemoteStatus,
   RemoteVolume,
@@ -30,10 +31,14 @@ export function remoteVolumeProxy(client: RpcClient, target: number): RemoteVolu
     noteCopies: (headers, isFirst) => call('noteCopies', headers, isFirst),
     commitCopies: (commit) => call<Committed>('commitCopies', commit),
     read: async (block, count, how) => {
-      const fresh = how?.fresh === true ? 1 : 0;
-      const { data, present } = await call<{ data: Uint8Array; present: Uint8Array }>('read', block, count, fresh);
+      const answer = call<{ data: Uint8Array; present: Uint8Array }>('read', block, count, packReadHow(how));
+      const { data, present } = await answer;
       const blocks: RemoteBlocks = { data: Buffer.from(data.buffer, data.byteOffset, data.byteLength), present };
       return blocks;
+    },
+    hurry: (block, count) => {
+      // What it was about fails as well, and tells.
+      call('hurry', block, count).catch(() => undefined);
     },
     mapped: (block, count) => call('mapped', block, count),
     countMapped: () => call('countMapped'),
@@ -53,6 +58,18 @@ export function remoteVolumeProxy(client: RpcClient, target: number): RemoteVolu
       }
     },
   };
+}
+
+const FRESH = 1;
+const BACKGROUND = 2;
+
+/** As it travels in a message: reads of the remote are many, and numbers cost nothing to clone. */
+function packReadHow(how: ReadHow | undefined): number {
+  return (how?.fresh === true ? FRESH : 0) | (how?.background === true ? BACKGROUND : 0);
+}
+
+export function unpackReadHow(packed: number): ReadHow {
+  return { fresh: (packed & FRESH) !== 0, background: (packed & BACKGROUND) !== 0 };
 }
 
 /** A port (table or bucket) whose methods are called behind the client. */

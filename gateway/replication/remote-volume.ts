@@ -21,10 +21,12 @@ export interface RemoteVolume {
    */
   commit(batch: CommitBatch): Promise<Committed>;
   /**
-   * The committed content of `count` blocks (at most 256) from `block` on. Blocks never written are absent. `fresh`: from S3, whatever memory
-   * has of it. Rejects with `retry` (cloud away), `damaged`, `fenced`.
+   * The committed content of `count` blocks (at most 256) from `block` on. Blocks never written are absent. Rejects with `retry` (cloud away),
+   * `damaged`, `fenced`.
    */
-  read(block: BlockNumber, count: BlockCount, how?: { readonly fresh: boolean }): Promise<RemoteBlocks>;
+  read(block: BlockNumber, count: BlockCount, how?: ReadHow): Promise<RemoteBlocks>;
+  /** Somebody waits for these blocks now, which are being read in the background. Nothing is answered, and nothing happens when they are not. */
+  hurry(block: BlockNumber, count: BlockCount): void;
   /** How many blocks from `block` on (at most `count`, at least 1) share the first one's state. */
   mapped(block: BlockNumber, count: BlockCount): Promise<{ readonly mapped: boolean; readonly count: BlockCount }>;
   /**
@@ -172,6 +174,13 @@ export interface CopiesCommit {
   /** The version is the volume after this write. */
   readonly throughSeq: WriteSeq;
   readonly newestWriteAt: WallMillis;
+}
+
+export interface ReadHow {
+  /** From S3, whatever memory has of it. */
+  readonly fresh?: boolean;
+  /** Nobody waits for it (yet): under a download limit what is waited for goes first. */
+  readonly background?: boolean;
 }
 
 /** In `RemoteBlocks.present`. */

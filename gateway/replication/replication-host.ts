@@ -14,8 +14,10 @@ import type { CommitBatch, CopiesCommit, CopyBatch, LogReader, OpenRequest } fro
 import type { Answer, RpcPort } from './rpc.ts';
 import { sendEvent, serveCalls, withBuffers } from './rpc.ts';
 import { SegmentMemories } from './segment-memory.ts';
-import { throttledObjectStore, throttledPutVersion, UploadThrottle } from './throttle.ts';
-import type { UploadRate } from './throttle.ts';
+import { downloadingWithin, DownloadThrottle } from './download-throttle.ts';
+import { unpackReadHow } from './remote-volume-proxy.ts';
+import type { Direction, LineRate } from './throttle.ts';
+import { throttledPutVersion, uploadingWithin, UploadThrottle } from './upload-throttle.ts';
 
 /** Call targets: the host itself, the table, the bucket; volumes are numbered from FIRST_VOLUME on. */
 export const HOST = 0;
@@ -37,8 +39,8 @@ export interface HostSettings {
   readonly shardCacheBytes: ByteCount;
   /** Memory for decoded frames of all volumes together. */
   readonly frameCacheBytes: ByteCount;
-  /** Bytes per second that all volumes together may upload; undefined: no limit. */
-  readonly uploadRate?: UploadRate;
+  /** Bytes per second that all volumes together may upload and download; left out: no limit. */
+  readonly rates?: Readonly<Partial<Record<Direction, LineRate>>>;
 }
 
 /** How the two services stand, from all attempts of this process. */
@@ -75,8 +77,8 @@ export class ReplicationHost {
   readonly #meter = newMeter();
   readonly #store: ObjectStore;
   readonly #versions: VersionLog;
-  readonly #throttle: UploadThrottle;
-  /** What the engines write through. The administrator's few bytes and the lease go beside the throttle. */
+  readonly #throttles: { readonly upload: UploadThrottle; readonly download: DownloadThrottle };
+  /** What the engines write and read through. The administrator's few bytes and the lease go beside the throttles. */
   readonly #throttledStore: ObjectStore;
   readonly #throttledVersions: VersionLog;
   readonly #lease: GatewayLease;
@@ -89,10 +91,12 @@ export class ReplicationHost {
     this.#settings = settings;
     this.#store = meteredObjectStore(deps.store, this.#meter);
     this.#versions = meteredVersionLog(deps.versions, this.#meter);
-    this.#throttle = new UploadThrottle(deps.clock, settings.uploadRate);
-    this.#throttledStore = throttledObjectStore(this.#store, this.#throttle);
+    const upload = new UploadThrottle(deps.clock, settings.rates?.upload);
+    const download = new DownloadThrottle(deps.clock, settings.rates?.download);
+    this.#throttles = { upload, download };
+    this.#throttledStore = downloadingWithin(download, uploadingWithin(upload, this.#store));
     // The metered log is made of functions that need no `this`.
-    this.#throttledVersions = { ...this.#versions, putVersion: throttledPutVersion(this.#versions, this.#throttle) };
+    this.#throttledVersions = { ...this.#versions, putVersion: throttledPutVersion(this.#versions, upload) };
     const { clock, random, log } = deps;
     const { gateway, host, version } = settings;
     this.#lease = new GatewayLease(
@@ -117,7 +121,8 @@ export class ReplicationHost {
   /** Ends every engine and the lease; what is under way rejects with `stopped`. */
   close(): void {
     for (const client of this.#clients) this.#forgetAll(client);
-    this.#throttle.close();
+    this.#throttles.upload.close();
+    this.#throttles.download.close();
     this.#lease.close();
   }
 
@@ -142,10 +147,10 @@ export class ReplicationHost {
         return this.#lease.health;
       case 'circuits':
         return this.#deps.circuits?.();
-      case 'uploads':
-        return { waiting: this.#throttle.waiting };
-      case 'limitUploads':
-        this.#throttle.setRate(args[0] as UploadRate); // as worker-client sends it
+      case 'waiting':
+        return { upload: this.#throttles.upload.waiting, download: this.#throttles.download.waiting };
+      case 'limit':
+        this.#throttles[args[0] as Direction].setRate(args[1] as LineRate); // as worker-client sends it
         return undefined;
       case 'dirty':
         client.dirtyBlocks = args[0] as BlockCount; // as worker-client sends it
@@ -182,9 +187,12 @@ export class ReplicationHost {
       case 'commitCopies':
         return { value: await engine.commitCopies(args[0] as CopiesCommit) };
       case 'read': {
-        const blocks = await engine.read(first ?? 0, second ?? 0, { fresh: third === 1 });
+        const blocks = await engine.read(first ?? 0, second ?? 0, unpackReadHow(third ?? 0));
         return { value: blocks, transfer: [blocks.data.buffer as ArrayBuffer, blocks.present.buffer as ArrayBuffer] };
       }
+      case 'hurry':
+        engine.hurry(first ?? 0, second ?? 0);
+        return { value: undefined };
       case 'mapped':
         return { value: await engine.mapped(first ?? 0, second ?? 0) };
       case 'countMapped':

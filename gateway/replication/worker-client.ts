@@ -16,7 +16,7 @@ import type { CloudCircuits } from './replication-host.ts';
 import type { RpcPort } from './rpc.ts';
 import { RpcClient, serveCalls } from './rpc.ts';
 import { newUnheard, type Unheard } from './told-bounded.ts';
-import type { UploadRate, UploadState } from './throttle.ts';
+import type { Direction, LineRate } from './throttle.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
 /** How long a worker that was asked to close may take before it is ended. */
@@ -72,10 +72,10 @@ export interface ReplicationWorker {
   health(): Promise<CloudHealth>;
   /** How S3 and DynamoDB stand; asking makes no request. */
   circuits(): Promise<CloudCircuits | undefined>;
-  /** Uploads that wait because of the limit. */
-  uploads(): Promise<UploadState>;
-  /** All volumes together, from now on; see UploadThrottle. */
-  limitUploads(rate: UploadRate): Promise<void>;
+  /** Transfers that wait because of their limit. */
+  waiting(): Promise<Readonly<Record<Direction, number>>>;
+  /** All volumes together, from now on; see UploadThrottle and DownloadThrottle. */
+  limit(direction: Direction, rate: LineRate): Promise<void>;
   /** For the gateway's heartbeat. */
   reportDirty(blocks: BlockCount): void;
   /**
@@ -181,12 +181,12 @@ export function connectReplication(
     traffic: async () => (await ask('traffic')) as CloudMeter,
     health: async () => (await ask('health')) as CloudHealth,
     circuits: async () => (await ask('circuits')) as CloudCircuits | undefined,
-    uploads: async () => (await ask('uploads')) as UploadState,
+    waiting: async () => (await ask('waiting')) as Readonly<Record<Direction, number>>,
     isThere: async () => {
       await client.call(HOST, 'ping', []);
     },
-    limitUploads: async (rate) => {
-      await client.call(HOST, 'limitUploads', [rate]);
+    limit: async (direction, rate) => {
+      await client.call(HOST, 'limit', [direction, rate]);
     },
     reportDirty: (blocks) => {
       // A report that is lost with its worker is not missed.

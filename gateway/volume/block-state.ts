@@ -26,6 +26,8 @@ export class Miss implements FillOwner {
   #wantedFrom: BlockNumber = Infinity;
   #wantedTo: BlockNumber = 0;
   readonly #unwanted: typeof CAME_ALONG | typeof READ_AHEAD;
+  /** Nobody has waited for any of it yet. */
+  #isPatient: boolean;
 
   constructor(
     state: BlockState,
@@ -33,7 +35,9 @@ export class Miss implements FillOwner {
     count: BlockCount,
     answer: Promise<RemoteBlocks>,
     unwanted: typeof CAME_ALONG | typeof READ_AHEAD,
+    isPatient: boolean,
   ) {
+    this.#isPatient = isPatient;
     this.#state = state;
     this.first = first;
     this.count = count;
@@ -44,6 +48,13 @@ export class Miss implements FillOwner {
   want(block: BlockNumber, count: BlockCount): void {
     this.#wantedFrom = Math.min(this.#wantedFrom, block);
     this.#wantedTo = Math.max(this.#wantedTo, block + count);
+  }
+
+  /** Somebody waits for it: whether that is news, and its source is to be told. */
+  beginHurry(): boolean {
+    const isNews = this.#isPatient;
+    this.#isPatient = false;
+    return isNews;
   }
 
   get isAhead(): boolean {

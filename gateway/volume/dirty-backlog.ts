@@ -27,6 +27,8 @@ export class DirtyBacklog {
   /** Arrival of the first operation that was only counted; undefined when none is. */
   #countedSinceMs: number | undefined;
   #refilling = false;
+  /** Of every write since the opening, overwritten or not. */
+  #writtenBlocks: BlockCount = 0;
   /** Nothing is held: everything is only counted. */
   #isSuspended = false;
   /** The last refill found nothing: what is missing can only be missed when all before it is gone. */
@@ -51,6 +53,11 @@ export class DirtyBacklog {
     const [oldest] = this.#sealed;
     if (oldest !== undefined) return oldest.oldestMs;
     return this.#builder.isEmpty ? this.#countedSinceMs : this.#builder.oldestMs;
+  }
+
+  /** Blocks that were written since the opening, each time they were. */
+  get writtenBlocks(): BlockCount {
+    return this.#writtenBlocks;
   }
 
   /** Blocks whose places are in memory. */
@@ -100,6 +107,7 @@ export class DirtyBacklog {
   /** The operation is in the log. */
   add(op: LogOp): void {
     const { seq, arrivedAt: at, arrivedMs: ms } = op;
+    if (op.kind !== KIND_UNMAP) this.#writtenBlocks += op.slots;
     if (!this.#count(seq, ms)) return;
     if (op.kind === KIND_UNMAP) this.#takeUnmap(seq, at, ms, op.ranges);
     else this.#takeWrite(seq, at, ms, op.block, op.slots, op);

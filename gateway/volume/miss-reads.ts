@@ -1,7 +1,7 @@
 import { invariant, isKind } from '../base/errors.ts';
 import { BLOCK_SIZE, type BlockCount, type BlockNumber } from '../base/units.ts';
 import { CAME_ALONG, READ_AHEAD } from '../cache/ram-tier.ts';
-import type { RemoteBlocks } from '../replication/remote-volume.ts';
+import type { ReadHow, RemoteBlocks } from '../replication/remote-volume.ts';
 import { Miss, type BlockState } from './block-state.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { copyBlocks } from './remote-answer.ts';
@@ -18,7 +18,9 @@ export const MAX_ATTEMPTS = 8;
 /** Where blocks are that nothing here has: the remote, or the image of a stored volume. */
 export interface BlockSource {
   /** As RemoteVolume.read. */
-  read(block: BlockNumber, count: BlockCount): Promise<RemoteBlocks>;
+  read(block: BlockNumber, count: BlockCount, how?: ReadHow): Promise<RemoteBlocks>;
+  /** As RemoteVolume.hurry. */
+  hurry(block: BlockNumber, count: BlockCount): void;
 }
 
 /** Reads of what nothing here has: by the source, shared by all who wait for the same blocks, and ahead of sequential readers. */
@@ -62,7 +64,7 @@ export class MissReads {
       if (miss === undefined) {
         miss = this.start(block + at, this.#unclaimedRun(block + at, count - at), CAME_ALONG);
         this.ahead.missed(block + at, miss.first + miss.count);
-      }
+      } else if (miss.beginHurry()) this.#source.hurry(miss.first, miss.count);
       let run = 1;
       while (at + run < count && this.#state.missFor(block + at + run) === miss) run++;
       miss.want(block + at, run);
@@ -107,14 +109,19 @@ export class MissReads {
     return run;
   }
 
-  /** Reads the blocks and, on either side, up to the borders of their windows. */
-  start(block: BlockNumber, count: BlockCount, unwanted: typeof CAME_ALONG | typeof READ_AHEAD): Miss {
+  /** Reads the blocks and, on either side, up to the borders of their windows; `background`: nobody waits for them. */
+  start(
+    block: BlockNumber,
+    count: BlockCount,
+    unwanted: typeof CAME_ALONG | typeof READ_AHEAD,
+    background = unwanted === READ_AHEAD,
+  ): Miss {
     const first = block - (block % MISS_WINDOW);
     const end = Math.min(this.#state.volumeBlocks, Math.ceil((block + count) / MISS_WINDOW) * MISS_WINDOW);
     const most = Math.min(end - first, MAX_REMOTE_BLOCKS);
-    const read = this.#source.read(first, most);
+    const read = background ? this.#source.read(first, most, { background }) : this.#source.read(first, most);
     const answer = this.#state.hasImage ? read.then((blocks) => this.#endImageRead(miss, blocks)) : read;
-    const miss: Miss = new Miss(this.#state, first, most, answer, unwanted);
+    const miss: Miss = new Miss(this.#state, first, most, answer, unwanted, background);
     this.#state.beginMiss(miss);
     void this.#finishMiss(miss);
     return miss;

@@ -101,7 +101,7 @@ export class ReadPath {
 
   /** Fetches what the remote has of these blocks into the cache, as far as nothing here knows them. Answers how many blocks came. */
   async prefetch(first: BlockNumber, count: BlockCount): Promise<BlockCount> {
-    const answer = await this.#misses.start(first, count, CAME_ALONG).answer;
+    const answer = await this.#misses.start(first, count, CAME_ALONG, true).answer;
     return answer.present.reduce((sum, present) => sum + (present === 1 ? 1 : 0), 0);
   }
 

@@ -104,7 +104,7 @@ async function readRuns(
 ): Promise<RemoteRun[]> {
   const places = Array.from({ length: count }, (_, at) => cleanPlace(state, first + at));
   try {
-    return [{ first, answer: await remote.read(first, count, { fresh: true }), places }];
+    return [{ first, answer: await remote.read(first, count, { fresh: true, background: true }), places }];
   } catch (error) {
     if (!isKind(error, 'damaged', 'not-found')) throw error;
   }

@@ -108,6 +108,8 @@ export class Sealer {
   #isSuspended = false;
   readonly #idleWaiters: { readonly resolve: () => void; readonly reject: (error: Error) => void }[] = [];
   uploadedBytes: ByteCount = 0;
+  /** Blocks of the log that versions have taken since the opening. */
+  committedBlocks: BlockCount = 0;
 
   constructor(clock: Clock, settings: SealerSettings, hooks: SealerHooks) {
     this.#clock = clock;
@@ -199,6 +201,11 @@ export class Sealer {
     this.#backlog.resume(this.handedThrough);
     this.#look();
     this.#startPump();
+  }
+
+  /** Blocks that were written since the opening, each time they were. */
+  get writtenBlocks(): BlockCount {
+    return this.#backlog.writtenBlocks;
   }
 
   /** Dirty blocks whose places are in memory. */
@@ -438,6 +445,7 @@ export class Sealer {
     this.settle();
     if (lost.size > 0) this.#noteLost(batch, lost);
     this.uploadedBytes += result.storedBytes;
+    this.committedBlocks += blocks.length;
     this.#advance({ n: result.n, throughSeq, at: result.committedAt });
   }
 

@@ -27,6 +27,9 @@ export interface VolumeStatus {
   readonly lagSeconds: number;
   /** Blocks that no committed version has in their present form. */
   readonly lagBytes: ByteCount;
+  /** Written by initiators since the opening, in whole blocks, and what of the log versions have taken since. */
+  readonly writtenBytes: ByteCount;
+  readonly committedBytes: ByteCount;
   readonly dirtyBlocks: BlockCount;
   readonly cachedBlocks: BlockCount;
   readonly damagedBlocks: BlockCount;
@@ -79,6 +82,8 @@ export function statusOf(parts: StatusParts): VolumeStatus {
     committedAt: committed.at,
     lagSeconds: oldestMs === undefined ? 0 : Math.max(0, nowMs - oldestMs) / 1000,
     lagBytes: (index.dirtyBlocks + (stored?.catchUp?.blocks ?? 0)) * BLOCK_SIZE,
+    writtenBytes: sealer.writtenBlocks * BLOCK_SIZE,
+    committedBytes: sealer.committedBlocks * BLOCK_SIZE,
     dirtyBlocks: index.dirtyBlocks,
     cachedBlocks: index.blocks,
     damagedBlocks: blocks.damagedBlocks,

@@ -170,7 +170,7 @@ describe('files of a gateway that are damaged before it starts', () => {
     }
     for (const name of ['whole', ...clean, ...dirty]) await site.gateway.call('flush', { name });
     const committed = new Map(holds);
-    await site.gateway.call('upload-limit', { limit: 0 });
+    await site.gateway.call('limit', { set: { direction: 'upload', plan: 'pause' } });
     for (const name of dirty) {
       await write(name);
       await fillChunk(1);

@@ -56,7 +56,7 @@ describe('a state directory on a disk that is full', () => {
       const writer = await Initiator.connect({ ...endpoint, busyTimeoutMs: 0 });
       await disk.writeSome(writer, 16, 100);
       await gateway.call('flush', { name: 'full' });
-      await gateway.call('upload-limit', { limit: 0 });
+      await gateway.call('limit', { set: { direction: 'upload', plan: 'pause' } });
       const watcher = await RawInitiator.connect(gateway.port, gateway.host);
       await watcher.login({ target: endpoint.target });
       await watcher.clear();

@@ -106,7 +106,7 @@ describe('a volume with a raw image on site', () => {
     pattern(12 * 1024 * 1024, 'legacy').copy(model, 3 * 1024 * 1024);
     writeFileSync(image, model);
     // As slow as an office's line, so that there is a while of it to be seen.
-    await site.gateway.call('upload-limit', { limit: 1_000_000 });
+    await site.gateway.call('limit', { set: { direction: 'upload', plan: '1Mbit/s' } });
     site.gateway.cli('volume', 'create', 'legacy', '--stored', image, '--seed');
     expect(await seeding('legacy')).toBe(true);
     expect(site.gateway.cli('volume', 'show', 'legacy')).toContain('taking over the image');
@@ -122,10 +122,10 @@ describe('a volume with a raw image on site', () => {
     await site.gateway.end('SIGKILL');
     await first.close();
     await site.gateway.start();
-    await site.gateway.call('upload-limit', { limit: 1_000_000 });
+    await site.gateway.call('limit', { set: { direction: 'upload', plan: '1Mbit/s' } });
     const second = await connect(`${SITE_IQN}:legacy`);
     await put(second, 30 * 1024 * 1024, pattern(64 * 1024, 'where nothing was'));
-    await site.gateway.call('upload-limit', {});
+    await site.gateway.call('limit', { set: { direction: 'upload', plan: 'none' } });
     await site.gateway.call('flush', { name: 'legacy' });
     expect(await seeding('legacy')).toBe(false);
     await second.close();

@@ -351,7 +351,10 @@ function whole(remote: RemoteVolume): RemoteVolume {
     copy: (batch) => remote.copy(batch),
     noteCopies: (headers, isFirst) => remote.noteCopies(headers, isFirst),
     commitCopies: (commit) => remote.commitCopies(commit),
-    read: (block, count) => remote.read(block, count),
+    read: (block, count, how) => remote.read(block, count, how),
+    hurry: (block, count) => {
+      remote.hurry(block, count);
+    },
     mapped: (block, count) => remote.mapped(block, count),
     countMapped: () => remote.countMapped(),
     nextMapped: (from, limit) => remote.nextMapped(from, limit),

@@ -1,3 +1,4 @@
+import { NO_FAR_SHORE } from '../support/no-far-shore.ts';
 import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../gateway/base/clock.ts';
 import type { Disk } from '../../gateway/base/disk.ts';
@@ -118,7 +119,11 @@ class Process {
     const targets = this.#targets();
     const serve = (entry: (typeof catalogue.volumes)[number]): ServedVolume => {
       const { openVolume } = io.of(entry);
-      return new ServedVolume({ clock, log: silentLog, openVolume, targets, gateway: catalogue.gateway }, entry, {});
+      return new ServedVolume(
+        { clock, log: silentLog, openVolume, targets, gateway: catalogue.gateway, ...NO_FAR_SHORE },
+        entry,
+        {},
+      );
     };
     const [entry] = catalogue.volumes;
     if (entry === undefined) throw new Error('the catalogue has the volume');

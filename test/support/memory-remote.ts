@@ -15,6 +15,7 @@ import {
   type LogReader,
   type OpenedRemote,
   type OpenRequest,
+  type ReadHow,
   type RemoteBlocks,
   type RemoteStatus,
   type RemoteVolume,
@@ -51,6 +52,9 @@ export class MemoryShore {
   readonly manifests: CopiesCommit[] = [];
   copiedBytes = 0;
   reads = 0;
+  /** Those that nobody waited for when they began, and what was hurried since: first block and count. */
+  patientReads = 0;
+  readonly hurried: { readonly block: number; readonly count: number }[] = [];
   /** How often mapped blocks were counted. */
   counts = 0;
   /** While true, they can't be. */
@@ -213,8 +217,13 @@ export class MemoryRemote implements RemoteVolume {
     };
   }
 
-  async read(block: number, count: number): Promise<RemoteBlocks> {
+  hurry(block: number, count: number): void {
+    this.#shore.hurried.push({ block, count });
+  }
+
+  async read(block: number, count: number, how?: ReadHow): Promise<RemoteBlocks> {
     this.#shore.reads++;
+    if (how?.background === true) this.#shore.patientReads++;
     this.#readsUnderWay++;
     this.#shore.mostReads = Math.max(this.#shore.mostReads, this.#readsUnderWay);
     await this.#wait();

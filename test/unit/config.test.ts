@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { limitAt } from '../../gateway/base/rate-plan.ts';
 import { parseSettings } from '../../gateway/config.ts';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 
@@ -45,6 +46,7 @@ describe('the configuration', () => {
         s3Endpoint: 'http://127.0.0.1:9000',
         dynamodbEndpoint: 'http://127.0.0.1:8000',
       },
+      limitPlans: { upload: { otherwise: undefined, spans: [] }, download: { otherwise: undefined, spans: [] } },
       rpoSeconds: 5,
       remoteLossSeconds: 10,
       scrub: {
@@ -103,6 +105,26 @@ describe('the configuration', () => {
     });
   });
 
+  it('has limits for both directions, over the week', () => {
+    const text = good.replace(
+      'replication:',
+      '  uploadLimit: { default: none, schedule: { "Mon-Fri 08:00-18:00": 20Mbit/s } }\n  downloadLimit: 5Mbit/s\nreplication:',
+    );
+    const { upload, download } = parseSettings(text, 'gateway.yaml').limitPlans;
+    expect(limitAt(upload, 600).limit).toBe(20e6);
+    expect(limitAt(upload, 0).limit).toBeUndefined();
+    expect(download).toEqual({ otherwise: 5e6, spans: [] });
+    expect(parseSettings(good, 'gateway.yaml').limitPlans.upload).toEqual({ otherwise: undefined, spans: [] });
+  });
+
+  it('has a proxy, or none on purpose, and the absolute path of certificates', () => {
+    const cloud = (line: string) =>
+      parseSettings(good.replace('replication:', `${line}\nreplication:`), 'gateway.yaml').cloud;
+    expect(cloud('  proxy: http://proxy:3128')).toMatchObject({ proxy: 'http://proxy:3128', caFile: undefined });
+    expect(cloud('  proxy: none').proxy).toBe('none');
+    expect(cloud('  caFile: /etc/ssl/company.pem').caFile).toBe('/etc/ssl/company.pem');
+  });
+
   it('gives one thread or several, whose ports and shares of the cache there must be', () => {
     expect(parseSettings(good, 'gateway.yaml').threads).toBe(1);
     const apart = good.replace('3261', '3270');
@@ -124,6 +146,29 @@ describe('the configuration', () => {
       'an upload limit without a unit',
       good.replace('replication:', '  uploadLimit: 200M\nreplication:'),
       'cloud.uploadLimit "200M" is not a rate; write it like 200Mbit/s',
+    ],
+    [
+      'a proxy that is none, without showing its password',
+      good.replace('replication:', '  proxy: socks5://me:secret@proxy:1080\nreplication:'),
+      'gateway.yaml: cloud.proxy is not the URL of an HTTP proxy; write it like http://proxy.example:3128',
+    ],
+    [
+      'an overlapping schedule',
+      good.replace(
+        'replication:',
+        '  uploadLimit: { schedule: { "Mon-Fri 08:00-18:00": none, "Fri 17:00-19:00": 1Mbit/s } }\nreplication:',
+      ),
+      'gateway.yaml: cloud.uploadLimit.schedule: "Mon-Fri 08:00-18:00" and "Fri 17:00-19:00" overlap on Fri 17:00',
+    ],
+    [
+      'a limit that is no limit',
+      good.replace('replication:', '  downloadLimit: [1]\nreplication:'),
+      'cloud.downloadLimit must be like 200Mbit/s, or { default: none, schedule: { "Mon-Fri 08:00-18:00": 20Mbit/s } }',
+    ],
+    [
+      'a pause of downloads',
+      good.replace('replication:', '  downloadLimit: pause\nreplication:'),
+      'cloud.downloadLimit cannot be "pause"',
     ],
     ['a scrub too slow', `${good}scrub: { remoteRate: 1K }\n`, 'scrub.remoteRate must be at least 64K'],
     ['a scrub too often', `${good}scrub: { interval: 1min }\n`, 'scrub.interval must be at least 1 h'],

@@ -1,3 +1,4 @@
+import { NO_FAR_SHORE } from '../support/no-far-shore.ts';
 import { describe, expect, it } from 'vitest';
 import { FarshoreError } from '../../gateway/base/errors.ts';
 import { silentLog } from '../../gateway/base/log.ts';
@@ -25,6 +26,7 @@ describe('a volume that is being opened', () => {
         log: silentLog,
         targets,
         gateway: 'g',
+        ...NO_FAR_SHORE,
         openVolume: (_, { signal }) =>
           new Promise((_resolve, reject) => {
             signal.addEventListener('abort', () => {
@@ -53,6 +55,7 @@ describe('a volume that is closed', () => {
         log: silentLog,
         targets: { ...targets, isSettled },
         gateway: 'g',
+        ...NO_FAR_SHORE,
         openVolume: () =>
           Promise.resolve({
             // No more than a close needs of them.
@@ -111,6 +114,7 @@ describe('a volume whose thread is closed while its report is asked for', () => 
         log: silentLog,
         targets: { ...targets, sessions: () => Promise.resolve().then(() => Promise.reject(closed)) },
         gateway: 'g',
+        ...NO_FAR_SHORE,
         openVolume: () =>
           Promise.resolve({
             // No more than a report needs of them.
@@ -138,6 +142,7 @@ describe('a volume that another gateway has taken over', () => {
           log: silentLog,
           targets,
           gateway: 'g',
+          ...NO_FAR_SHORE,
           openVolume: () => Promise.reject(new FarshoreError(kind, 'no')),
         },
         { name: 'v', lineage: 'l', volume: 'l' },
@@ -163,6 +168,7 @@ describe('a volume that another gateway has taken over', () => {
         log: silentLog,
         targets: { ...targets, access: () => ({ mode: 'mapped', maps: 2, inTable: true, problem: undefined }) },
         gateway: 'g',
+        ...NO_FAR_SHORE,
         openVolume: () => Promise.reject(new FarshoreError('fenced', 'volume v was taken over by another gateway')),
       },
       { name: 'v', lineage: 'l', volume: 'l' },

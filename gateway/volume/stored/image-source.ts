@@ -52,6 +52,10 @@ export class ImageSource implements BlockSource {
     return { data: Buffer.concat(pieces), present };
   }
 
+  hurry(block: BlockNumber, count: BlockCount): void {
+    this.#remote.hurry(block, count);
+  }
+
   async #readOne(block: BlockNumber): Promise<RemoteBlocks> {
     if (!this.#lost.has(block)) {
       try {

@@ -1,3 +1,4 @@
+import { NO_FAR_SHORE } from '../../support/no-far-shore.ts';
 import { describe, expect, it } from 'vitest';
 import { AccessBook } from '../../../gateway/access/access-book.ts';
 import { AccessControl } from '../../../gateway/access/access-control.ts';
@@ -242,6 +243,7 @@ describe('a SANITIZE that was interrupted', () => {
         clock,
         log: silentLog,
         gateway: 'g',
+        ...NO_FAR_SHORE,
         targets: new VolumeTargets({ book, access: new AccessEverywhere(control), sync, changed: () => undefined }),
         openVolume: () => Promise.resolve({ item, epoch: 2, place: { device } } as VolumeControl), // what an offer needs of it
       },

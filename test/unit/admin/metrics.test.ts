@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { GatewayReport, ReadsReport, VolumeReport } from '../../../gateway/admin/gateway-api.ts';
 import { metricsText } from '../../../gateway/admin/metrics.ts';
-import { status } from '../../../gateway/admin/show.ts';
+import { status, volume } from '../../../gateway/admin/show.ts';
 import { newPass } from '../../../gateway/volume/scrub-pass.ts';
 
 const READS: ReadsReport = {
@@ -9,6 +9,11 @@ const READS: ReadsReport = {
   recent: { ram: 5, log: 5, missed: 10, hitRatio: 0.5, seconds: 600 },
 };
 const NOTHING = { checked: 0, found: 0, repaired: 0, unrepairable: 0 };
+
+const USED = {
+  ...{ writtenBytes: 4 * 1024 ** 2, sentBytes: 1024 ** 2, fetchedBytes: 512 * 1024 },
+  requests: { s3Put: 7, s3Get: 3, s3Other: 2, dynamoWrite: 9, dynamoRead: 1 },
+};
 
 const OFFICE: VolumeReport = {
   ...{
@@ -30,6 +35,13 @@ const OFFICE: VolumeReport = {
     lagBytes: 8192,
   },
   ...{ hydration: undefined, stored: undefined, quota: undefined, sessions: 2, reads: READS, thread: 0 },
+  standing: { state: 'lagging', rpoSeconds: 1, targetMissed: true, drainSeconds: 2.5 },
+  usage: {
+    ...USED,
+    ...{ coalescing: 4, storedBytes: 5 * 1024 ** 3 },
+    day: { ...USED, coalescing: 4, seconds: 86_400 },
+    monthlyCost: { total: 1.25, requests: 1, transfer: 0.125, storage: 0.125 },
+  },
   scrub: {
     local: { ...newPass(900_000), completedBefore: 600_000, checked: 512, position: 512 },
     ...{ remote: null, running: 'local', total: 262_144, bytesPerSecond: 1024 ** 2 },
@@ -41,6 +53,11 @@ const OFFICE: VolumeReport = {
 const CLOSED: VolumeReport = {
   ...OFFICE,
   ...{ name: 'closed', state: 'opening', reason: 'the cloud is away', bytes: 0, scrub: undefined, reads: undefined },
+  ...{ standing: undefined, usage: undefined },
+};
+
+const UNLIMITED: GatewayReport['cloud']['uploads'] = {
+  ...{ limit: undefined, span: undefined, default: 'none', schedule: {}, by: 'configuration', waiting: 0 },
 };
 
 const REPORT: GatewayReport = {
@@ -54,7 +71,7 @@ const REPORT: GatewayReport = {
     },
   },
   cloud: {
-    ...{ reachable: undefined, detail: 'not asked yet', uploads: { limit: undefined, waiting: 0 } },
+    ...{ reachable: undefined, detail: 'not asked yet', uploads: UNLIMITED, downloads: UNLIMITED },
     requests: {} as GatewayReport['cloud']['requests'], // nobody here looks at them
     circuits: {
       s3: { state: 'open', since: 1_700_000_000_000, reason: 'it is "away"', openings: 1, failures: 7 },
@@ -113,6 +130,33 @@ describe('metrics of a status', () => {
     ]);
   });
 
+  it('are an alarm when the target is missed', () => {
+    expect(OFFICE.reason).toBeUndefined();
+    expect(lines).toContain('farshore_volume_alarm{volume="office"} 1');
+    expect(lines).toContain('farshore_volume_serving{volume="office"} 1');
+  });
+
+  it('say how replication stands, what was saved and what it costs, of open volumes alone', () => {
+    const told = lines.filter((line) => /^farshore_(volume_(repl|target|drain|sent|coal|cloud|month)|line)/.test(line));
+    expect(told).toEqual([
+      'farshore_line_waiting_transfers{direction="upload"} 0',
+      'farshore_line_waiting_transfers{direction="download"} 0',
+      ...['synced', 'lagging', 'catching-up', 'degraded', 'blocked', 'fenced'].map(
+        (state) =>
+          `farshore_volume_replication_state{volume="office",mode="async",state="${state}"} ${Number(state === 'lagging')}`,
+      ),
+      'farshore_volume_target_seconds{volume="office"} 1',
+      'farshore_volume_target_missed{volume="office"} 1',
+      'farshore_volume_drain_seconds{volume="office"} 2.5',
+      'farshore_volume_sent_bytes_total{volume="office"} 1048576',
+      'farshore_volume_coalescing_ratio{volume="office"} 4',
+      ...['s3Put"} 7', 's3Get"} 3', 's3Other"} 2', 'dynamoWrite"} 9', 'dynamoRead"} 1'].map(
+        (kind) => `farshore_volume_cloud_requests_total{volume="office",kind="${kind}`,
+      ),
+      'farshore_volume_monthly_cost_dollars{volume="office"} 1.25',
+    ]);
+  });
+
   it('escape what stands in labels, and leave out what is not known', () => {
     expect(lines).toContain('farshore_info{gateway="a \\"b\\"\\\\c",version="1.2.3"} 1');
     expect(text).not.toContain('cloud_reachable');
@@ -144,5 +188,23 @@ describe('status for people', () => {
     expect(told.filter((line) => line.startsWith('circuit'))).toEqual([
       'circuit   S3 open: nothing has succeeded since 2023-11-14 22:13:20 UTC; it is "away"',
     ]);
+  });
+
+  it('has how replication stands, what coalescing saves, and what a month costs', () => {
+    const told = status(REPORT);
+    expect(told).toMatch(/^office +1\.00 GiB +serving +async, lagging +8\.00 KiB, 1\.5 s, drained in 2\.5 s /m);
+    expect(told).toMatch(/^office .* 4\.00:1 +\$1\.25 /m);
+    expect(told).toContain('office: the target of 1.0 s is missed: the oldest write that no version has is 1.5 s old');
+    const shown = volume(OFFICE).split('\n');
+    expect(shown).toContain('standing     lagging; target 1.0 s, missed');
+    expect(shown).toContain(
+      'traffic      4.00 MiB written, 1.00 MiB sent (4.00:1), 512 KiB fetched in the last 24 h 0 min (7 PUT, 3 GET, 2 other S3 requests, 9 table writes, 1 table reads); 4.00 MiB written, 1.00 MiB sent (4.00:1), 512 KiB fetched since it was opened',
+    );
+    expect(shown).toContain('in S3        5.00 GiB, history included');
+    expect(shown).toContain(
+      'cost         about $1.25 a month if it goes on like this: requests $1.00, transfer $0.13, storage $0.13 (list prices of us-east-1, 2026-11)',
+    );
+    const standing = { state: 'lagging', rpoSeconds: 1, targetMissed: true, drainSeconds: undefined } as const;
+    expect(volume({ ...OFFICE, standing })).toContain('8.00 KiB, 1.5 s, nothing is committed');
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { GatewayReport } from '../../../gateway/admin/gateway-api.ts';
-import { catalogue, status } from '../../../gateway/admin/show.ts';
+import { catalogue, limits, status } from '../../../gateway/admin/show.ts';
 import { GIB } from '../../../gateway/base/units.ts';
 
 const NO_READS = { ram: 0, log: 0, missed: 0, hitRatio: undefined };
@@ -27,6 +27,15 @@ const CALM: GatewayReport['cache'] = {
   state: 'serving',
 };
 
+const LINE = {
+  limit: undefined,
+  span: undefined,
+  default: 'none',
+  schedule: {},
+  by: 'configuration' as const,
+  waiting: 0,
+};
+
 function pressureLine(cache: Partial<GatewayReport['cache']>): string | undefined {
   const meter = { getRequests: 0, putRequests: 0, tableRequests: 0, uploadedBytes: 0, downloadedBytes: 0 };
   const report = {
@@ -36,7 +45,7 @@ function pressureLine(cache: Partial<GatewayReport['cache']>): string | undefine
     portals: ['127.0.0.1:3260'],
     startedAt: 0,
     cache: { ...CALM, ...cache },
-    cloud: { reachable: true, detail: 'fine', requests: meter, uploads: { limit: undefined, waiting: 0 } },
+    cloud: { reachable: true, detail: 'fine', requests: meter, uploads: LINE, downloads: LINE },
     access: { problems: [] },
     isns: undefined,
     volumes: [],
@@ -47,6 +56,24 @@ function pressureLine(cache: Partial<GatewayReport['cache']>): string | undefine
   const lines = status(report as unknown as GatewayReport).split('\n'); // of the rest nothing is printed
   return lines.find((line) => line.startsWith('pressure'));
 }
+
+describe('the limits of the line', () => {
+  it('are told with what makes them so, and what comes when that is over', () => {
+    const upload = {
+      ...LINE,
+      limit: 20e6,
+      span: 'Mon-Fri 08:00-18:00',
+      schedule: { 'Mon-Fri 08:00-18:00': '20Mbit/s' },
+    };
+    expect(limits({ upload, download: { ...LINE, limit: 5e6, default: '5Mbit/s', by: 'set' } }).split('\n')).toEqual([
+      'upload    20Mbit/s now, by Mon-Fri 08:00-18:00',
+      '          Mon-Fri 08:00-18:00: 20Mbit/s',
+      '          otherwise: none',
+      'download  5Mbit/s now; set until the gateway starts again',
+    ]);
+    expect(limits({ upload: { ...LINE, limit: 0 }, download: LINE })).toContain('what is written stays here alone');
+  });
+});
 
 describe('the line of the status about back-pressure', () => {
   it('is not there while little waits for the cloud and the cache does not fill', () => {

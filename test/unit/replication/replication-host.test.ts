@@ -15,7 +15,7 @@ import { blockOf, REF, RemoteWorld, volumeItem } from '../../support/remote-worl
 function hosted(
   world: RemoteWorld,
   log: Log = silentLog,
-  uploadRate?: number,
+  rates?: { readonly upload?: number; readonly download?: number },
 ): { worker: ReplicationWorker; host: ReplicationHost; crash: (error: Error) => void } {
   const { port1, port2 } = new MessageChannel();
   const reader: LogReader = {
@@ -31,7 +31,7 @@ function hosted(
     version: '0',
     shardCacheBytes: 1 << 20,
     frameCacheBytes: 1 << 20,
-    uploadRate,
+    ...(rates === undefined ? {} : { rates }),
   };
   const unheard = newUnheard();
   const host = new ReplicationHost(
@@ -165,29 +165,29 @@ describe('replication behind a message port', () => {
 
   it('uploads nothing while that is paused, but takes volumes over and renews the lease; then all of it', async () => {
     const world = new RemoteWorld();
-    const { worker } = hosted(world, silentLog, 0);
+    const { worker } = hosted(world, silentLog, { upload: 0 });
     const volume = worker.openVolume(() => undefined);
     await volume.open(OPEN);
     const puts = (): number => world.requests.filter((request) => request.startsWith('put ')).length;
     const before = puts();
     const commits = Promise.all([volume.commit(batch(1, 5, 50)), volume.commit(batch(2, 6, 60))]);
-    while ((await worker.uploads()).waiting === 0) await new Promise((resolve) => setImmediate(resolve));
+    while ((await worker.waiting()).upload === 0) await new Promise((resolve) => setImmediate(resolve));
     expect(puts()).toBe(before);
     expect((await volume.status()).committedN).toBe(1);
-    await worker.limitUploads(undefined);
+    await worker.limit('upload', undefined);
     expect(await commits).toMatchObject([{ n: 2 }, { n: 3 }]);
-    expect(await worker.uploads()).toEqual({ waiting: 0 });
+    expect(await worker.waiting()).toEqual({ upload: 0, download: 0 });
     await worker.close();
   });
 
   it('ends also while uploads are paused', async () => {
     const world = new RemoteWorld();
-    const { worker } = hosted(world, silentLog, 0);
+    const { worker } = hosted(world, silentLog, { upload: 0 });
     const volume = worker.openVolume(() => undefined);
     await volume.open(OPEN);
     const commit = volume.commit(batch(1, 5, 50));
     commit.catch(() => undefined);
-    while ((await worker.uploads()).waiting === 0) await new Promise((resolve) => setImmediate(resolve));
+    while ((await worker.waiting()).upload === 0) await new Promise((resolve) => setImmediate(resolve));
     await worker.close();
     await expect(commit).rejects.toMatchObject({ kind: 'stopped' });
   });

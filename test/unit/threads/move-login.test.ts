@@ -1,3 +1,4 @@
+import { NO_FAR_SHORE } from '../../support/no-far-shore.ts';
 import { expect, it } from 'vitest';
 import { AccessBook } from '../../../gateway/access/access-book.ts';
 import { AccessControl } from '../../../gateway/access/access-control.ts';
@@ -77,7 +78,7 @@ it('initiators that come back while their volume is moved are told to try again,
   } as unknown as VolumeControl;
   const serve = (entry: CatalogueVolume): ServedVolume =>
     new ServedVolume(
-      { clock, log: silentLog, targets, gateway: 'g', openVolume: () => Promise.resolve(opened) },
+      { clock, log: silentLog, targets, gateway: 'g', ...NO_FAR_SHORE, openVolume: () => Promise.resolve(opened) },
       entry,
       {},
     );

@@ -1,3 +1,4 @@
+import { NO_FAR_SHORE } from '../../support/no-far-shore.ts';
 import { describe, expect, it } from 'vitest';
 import { FarshoreError } from '../../../gateway/base/errors.ts';
 import { silentLog } from '../../../gateway/base/log.ts';
@@ -55,6 +56,7 @@ describe('a volume that could be opened, and not offered', () => {
         log: silentLog,
         targets,
         gateway: 'g',
+        ...NO_FAR_SHORE,
         openVolume: () => {
           open += 1;
           most = Math.max(most, open);

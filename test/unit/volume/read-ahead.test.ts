@@ -66,6 +66,19 @@ describe('reading a remote volume from one end to the other', () => {
     await bench.stop();
   });
 
+  test('reads ahead in the background, and hurries that as soon as the reader has come there', async () => {
+    const bench = await remoteVolume(4096);
+    await readThrough(bench, 0, 1024, 16);
+    const { patientReads, reads, hurried } = bench.shore;
+    expect(patientReads).toBeGreaterThan(0);
+    // Those that made the stream were waited for from the beginning.
+    expect(reads - patientReads).toBeGreaterThanOrEqual(3);
+    expect(hurried.length).toBeGreaterThan(0);
+    // Told once of each.
+    expect(new Set(hurried.map(({ block }) => block)).size).toBe(hurried.length);
+    await bench.stop();
+  });
+
   test('asks for nothing behind the end, and for nothing twice', async () => {
     const bench = await remoteVolume(4096);
     await readThrough(bench, VOLUME_BLOCKS - 2048, 2048, 16);

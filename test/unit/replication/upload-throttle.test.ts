@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { UploadThrottle } from '../../../gateway/replication/throttle.ts';
-import type { UploadLane, UploadRate } from '../../../gateway/replication/throttle.ts';
+import { UploadThrottle, type UploadLane } from '../../../gateway/replication/upload-throttle.ts';
+import type { LineRate } from '../../../gateway/replication/throttle.ts';
 import { ManualClock } from '../../support/iscsi-world.ts';
 
 const MB = 1e6;
@@ -15,7 +15,7 @@ interface Sent {
 }
 
 /** A throttle on a clock that the test moves, and what got through when. */
-function world(rate: UploadRate) {
+function world(rate: LineRate) {
   const clock = new ManualClock();
   const throttle = new UploadThrottle(clock, rate);
   const sent: Sent[] = [];
