@@ -3,7 +3,7 @@ import { S3Client } from '@aws-sdk/client-s3';
 import { FarshoreError } from '../base/errors.ts';
 import { isThisMachine, proxyRule, type Environment } from './proxy.ts';
 import { ForwardingHandler, plainAgent, TunnelAgent } from './proxy-agent.ts';
-import { refreshRefusedCredentials } from './refresh-credentials.ts';
+import { REFRESH_CREDENTIALS, refreshRefusedCredentials } from './refresh-credentials.ts';
 import { trustedRoots } from './trusted-roots.ts';
 
 export interface KeyPair {
@@ -94,8 +94,8 @@ export function createAwsClients(settings: CloudSettings, environment: Environme
     followRegionRedirects: false,
   });
   const dynamo = new DynamoDBClient(common(MAX_DYNAMODB_SOCKETS, settings.dynamodbEndpoint));
-  refreshRefusedCredentials(s3);
-  refreshRefusedCredentials(dynamo);
+  s3.middlewareStack.add(refreshRefusedCredentials(s3.config.credentials), REFRESH_CREDENTIALS);
+  dynamo.middlewareStack.add(refreshRefusedCredentials(dynamo.config.credentials), REFRESH_CREDENTIALS);
   return {
     s3,
     dynamo,

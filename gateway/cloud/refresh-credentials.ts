@@ -1,6 +1,3 @@
-import type { DynamoDBClient } from '@aws-sdk/client-dynamodb';
-import type { S3Client } from '@aws-sdk/client-s3';
-
 /** The service does not take the credentials (any more): their provider may have others by now. */
 const REFUSED: ReadonlySet<string> = new Set([
   'ExpiredToken',
@@ -11,34 +8,37 @@ const REFUSED: ReadonlySet<string> = new Set([
   'UnrecognizedClientException',
 ]);
 
-type Client = Pick<S3Client | DynamoDBClient, 'config' | 'middlewareStack'>;
+type Handler<Args, Result> = (args: Args) => Promise<Result>;
+
+/** Where in the SDK's stack it belongs. */
+export const REFRESH_CREDENTIALS = { step: 'initialize', priority: 'high', name: 'refreshRefusedCredentials' } as const;
 
 /**
- * The SDK asks for credentials again when they are about to expire by their own date, and for those without one never. Here it does so as well when a service
- * refuses them: the request fails as before, and whoever repeats it has the new ones. Many requests that fail at a time ask once.
+ * Middleware for an SDK client. The SDK asks for credentials again when they are about to expire by their own date, and for those without one never. With this it does
+ * so as well when a service refuses them: the request fails as before, and whoever repeats it has the new ones. Many requests that
+ * fail at a time ask once. `credentials` are those of the client's configuration.
  */
-export function refreshRefusedCredentials({ config, middlewareStack }: Client): void {
+export function refreshRefusedCredentials(
+  credentials: (options: { readonly forceRefresh: true }) => Promise<unknown>,
+): <Args, Result>(next: Handler<Args, Result>) => Handler<Args, Result> {
   let generation = 0;
   let refreshed: Promise<unknown> = Promise.resolve();
-  middlewareStack.add(
-    (next: (args: never) => Promise<unknown>) => async (args: never) => {
-      const began = generation;
-      try {
-        return await next(args);
-      } catch (error) {
-        if (isRefusal(error)) {
-          if (began === generation) {
-            generation += 1;
-            // Where there are none now, the next attempt says so.
-            refreshed = config.credentials({ forceRefresh: true }).catch(() => undefined);
-          }
-          await refreshed;
+  return (next) => async (args) => {
+    const began = generation;
+    try {
+      return await next(args);
+    } catch (error) {
+      if (isRefusal(error)) {
+        if (began === generation) {
+          generation += 1;
+          // Where there are none now, the next attempt says so.
+          refreshed = credentials({ forceRefresh: true }).catch(() => undefined);
         }
-        throw error;
+        await refreshed;
       }
-    },
-    { step: 'initialize', priority: 'high', name: 'refreshRefusedCredentials' },
-  );
+      throw error;
+    }
+  };
 }
 
 function isRefusal(error: unknown): boolean {

@@ -7,14 +7,14 @@ import type { CommitBatch, Committed, RemoteVolume } from '../replication/remote
 import type { SealedBatch } from './batch-builder.ts';
 import type { BlockState } from './block-state.ts';
 import { DirtyBacklog, MAX_HELD_BLOCKS } from './dirty-backlog.ts';
-import { decideSeal, MAX_BATCHES_IN_FLIGHT, SEAL_BLOCKS } from './seal-policy.ts';
+import { CommitTimes, decideSeal, MAX_BATCHES_IN_FLIGHT, SEAL_BLOCKS } from './seal-policy.ts';
 import { Unsettled, type SettledBatch } from './unsettled.ts';
 
 /** Between attempts to read the log again. */
 const REFILL_PAUSE_MS = 1_000;
 
 export interface SealerSettings {
-  /** Most data, by age, that the loss of the site may cost: half of it for gathering, half for the upload. */
+  /** Most data, by age, that the loss of the site may cost; see gatherMs. */
   readonly rpoMs: number;
   /** Dirty blocks that are kept in memory for batches; more are read from the log when it is their turn. */
   readonly heldBlocks?: BlockCount | undefined;
@@ -88,6 +88,7 @@ interface FlushWaiter {
 export class Sealer {
   readonly #clock: Clock;
   readonly #rpoMs: number;
+  readonly #commitTimes: CommitTimes;
   readonly #hooks: SealerHooks;
   readonly #backlog: DirtyBacklog;
   readonly #inFlight: InFlight[] = [];
@@ -114,6 +115,7 @@ export class Sealer {
   constructor(clock: Clock, settings: SealerSettings, hooks: SealerHooks) {
     this.#clock = clock;
     this.#rpoMs = settings.rpoMs;
+    this.#commitTimes = new CommitTimes(settings.rpoMs);
     this.#backlog = new DirtyBacklog(clock, settings.heldBlocks ?? MAX_HELD_BLOCKS);
     this.#hooks = hooks;
   }
@@ -334,6 +336,7 @@ export class Sealer {
       ageMs: this.#clock.monotonicMs() - oldestMs,
       urgent: this.#urgent || this.#pace.isEager || this.#isAwaited(firstSeq),
       rpoMs: this.#rpoMs,
+      commitMs: this.#commitTimes.worstMs,
       ahead: this.#backlog.batches + this.#inFlight.length,
     });
     if (decision.kind === 'seal') {
@@ -418,7 +421,9 @@ export class Sealer {
       ...(inFlight.volumeBytes === undefined ? {} : { volumeBytes: inFlight.volumeBytes }),
     };
     try {
+      const sinceMs = this.#clock.monotonicMs();
       inFlight.result = await remote.commit(batch);
+      this.#commitTimes.note(this.#clock.monotonicMs() - sinceMs);
     } catch (error) {
       this.fail(error instanceof Error ? error : new Error(String(error)));
       return;

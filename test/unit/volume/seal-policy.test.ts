@@ -1,14 +1,30 @@
 import { describe, expect, test } from 'vitest';
-import { decideSeal, MAX_BATCHES_IN_FLIGHT, SEAL_BLOCKS, type SealInput } from '../../../gateway/volume/seal-policy.ts';
+import {
+  CommitTimes,
+  decideSeal,
+  gatherMs,
+  MAX_BATCHES_IN_FLIGHT,
+  SEAL_BLOCKS,
+  type SealInput,
+} from '../../../gateway/volume/seal-policy.ts';
+import { VolumeBench } from '../../support/volume-bench.ts';
 
-const young: SealInput = { blocks: 5, isEmpty: false, ageMs: 100, urgent: false, rpoMs: 5000, ahead: 0 };
+const young: SealInput = {
+  blocks: 5,
+  isEmpty: false,
+  ageMs: 100,
+  urgent: false,
+  rpoMs: 5000,
+  commitMs: undefined,
+  ahead: 0,
+};
 
 describe('sealing', () => {
   test('does nothing for an empty batch, however urgent', () => {
     expect(decideSeal({ ...young, isEmpty: true, blocks: 0, urgent: true, ageMs: 1e9 })).toEqual({ kind: 'nothing' });
   });
 
-  test('waits until half the RPO target has passed', () => {
+  test('waits until half the RPO target has passed, before anything is known of the line', () => {
     expect(decideSeal(young)).toEqual({ kind: 'wait', waitMs: 2400 });
     expect(decideSeal({ ...young, ageMs: 2500 })).toEqual({ kind: 'seal' });
   });
@@ -29,5 +45,63 @@ describe('sealing', () => {
 
   test('counts unmaps alone as something to seal', () => {
     expect(decideSeal({ ...young, blocks: 0, ageMs: 2500 })).toEqual({ kind: 'seal' });
+  });
+});
+
+describe('how long a batch gathers', () => {
+  test('is all the target allows, less twice what commits take', () => {
+    expect(gatherMs(5000, 1000)).toBe(3000);
+    // A fast line may become slower, and of a slow one an even larger part would win nothing.
+    expect(gatherMs(5000, 1)).toBe(4375);
+    expect(gatherMs(5000, 4000)).toBe(1250);
+    expect(gatherMs(5000, 60_000)).toBe(1250);
+    expect(decideSeal({ ...young, commitMs: 100 })).toEqual({ kind: 'wait', waitMs: 4275 });
+  });
+
+  test('goes by the worst commits lately, of which an outage is soon forgotten', () => {
+    const times = new CommitTimes(5000);
+    expect(times.worstMs).toBeUndefined();
+    times.note(100);
+    expect(times.worstMs).toBe(100);
+    times.note(600_000);
+    expect(times.worstMs).toBe(5000);
+    for (let at = 0; at < 30; at += 1) times.note(100);
+    expect(times.worstMs).toBeLessThan(320);
+    expect(times.worstMs).toBeGreaterThan(100);
+  });
+});
+
+/** A block every 50 ms, somewhere, for two minutes of simulated time: versions made, and the largest lag that anybody saw, from the second half minute on. */
+async function writeSteadily(commitMs: number): Promise<{ readonly versions: number; readonly worstLag: number }> {
+  const bench = new VolumeBench({ rpoMs: 5000, remoteMs: commitMs, ramBlocks: 0 });
+  await bench.start();
+  let worstLag = 0;
+  let before = 0;
+  for (let tick = 0; tick < 150_000 / 50; tick += 1) {
+    if (tick === 30_000 / 50) before = bench.shore.batches.length;
+    await bench.write((tick * 7) % 600, (tick % 255) + 1);
+    await bench.pass(50);
+    if (before > 0) worstLag = Math.max(worstLag, bench.volume.status().lagSeconds);
+  }
+  const versions = bench.shore.batches.length - before;
+  await bench.stop();
+  return { versions, worstLag };
+}
+
+describe('a volume that is written all the time', () => {
+  // With a target of 5 s the fewest versions of two minutes are 120 / (5 - commit): no batch can wait longer.
+  test.each([
+    [20, 27.5],
+    [100, 28],
+    [500, 30],
+    [1000, 41],
+    [2000, 96],
+    [4000, 96],
+  ])('meets its target with the fewest versions when commits take %d ms', async (commitMs, most) => {
+    const { versions, worstLag } = await writeSteadily(commitMs);
+    expect(worstLag).toBeLessThanOrEqual(commitMs > 3750 ? 5.5 : 5);
+    expect(versions).toBeLessThanOrEqual(most);
+    // Half the target, as it would be for any line, makes one each 2.5 s.
+    if (commitMs <= 1000) expect(versions).toBeLessThan(48);
   });
 });
