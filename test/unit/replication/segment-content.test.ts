@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { rawCompression } from '../../../gateway/format/compression.ts';
+import { loadCompression, rawCompression } from '../../../gateway/format/compression.ts';
 import { frameBlocks } from '../../../gateway/format/frame.ts';
 import type { LogReader } from '../../../gateway/replication/remote-volume.ts';
 import { buildContent, joinRanges } from '../../../gateway/replication/segment-content.ts';
@@ -61,6 +62,23 @@ describe('the content of a segment', () => {
       { block: 6, count: 9 },
       { block: 20, count: 1 },
     ]);
+  });
+
+  it('stores what repeats in a frame once: sixteen blocks of one content take the room of one', async () => {
+    const content = randomBytes(4096);
+    const reader: LogReader = {
+      readBlocks: (places, _blocks, _seqs, into) => {
+        places.forEach((_, at) => content.copy(into, at * 4096));
+        return Promise.resolve([]);
+      },
+    };
+    const blocks = Array.from({ length: 32 }, (_, at) => 5 * at);
+    const places = blocks.map(() => 1);
+    const compression = await loadCompression();
+    const { frames } = await buildContent(batchOf(blocks, places), reader, compression, 100, memory());
+    expect(frames).toHaveLength(2);
+    // Beside the content: the frame's header, sixteen numbers, what zstd needs to say so, and padding to 256 bytes.
+    for (const frame of frames) expect(frame.length).toBeLessThanOrEqual(4096 + 512);
   });
 
   it('stores zeros as data where there is no room for more unmaps', async () => {
