@@ -30,19 +30,19 @@ export type SealDecision =
 const COMMIT_MARGIN = 2;
 /** But no less than this part of it: the line may become slower from one batch to the next. */
 const LEAST_KEPT = 1 / 8;
-/** And no more: with as many batches under way as may be, less time for each to gather in would win nothing. */
-const MOST_KEPT = 1 - 1 / MAX_BATCHES_IN_FLIGHT;
-/** Before anything is known of the line. */
-const KEPT_AT_FIRST = 1 / 2;
+/**
+ * And no more, nor before anything is known of the line: one that keeps up sends a batch in no more time than it took to gather, so with half the target for
+ * either that is met; and to one that does not, more versions would be one thing more to send.
+ */
+const MOST_KEPT = 1 / 2;
 
 /**
  * How old the oldest write of a batch becomes before it goes: as old as the target allows, which makes the fewest versions, less what the way to the commit
  * takes.
  */
 export function gatherMs(rpoMs: number, commitMs: number | undefined): number {
-  if (commitMs === undefined) return rpoMs * (1 - KEPT_AT_FIRST);
-  const kept = Math.min(rpoMs * MOST_KEPT, Math.max(rpoMs * LEAST_KEPT, commitMs * COMMIT_MARGIN));
-  return rpoMs - kept;
+  const wanted = commitMs === undefined ? Infinity : commitMs * COMMIT_MARGIN;
+  return rpoMs - Math.min(rpoMs * MOST_KEPT, Math.max(rpoMs * LEAST_KEPT, wanted));
 }
 
 /** What a commit that is faster than the worst takes off that. */
