@@ -20,7 +20,8 @@ export interface FrameSources {
   readonly frames: FrameReader;
   readonly images: InlineImages;
   readonly compression: Compression;
-  readonly urgency: Urgency;
+  /** Left out: somebody waits for it. */
+  readonly urgency?: Urgency;
 }
 
 /** The contents that `entries` (two words per block) give `count` blocks from `block` on. */
