@@ -59,13 +59,18 @@ export class ForwardingHandler extends NodeHttpHandler {
     const port = request.port ?? 80;
     const proxy = request.protocol === 'http:' ? this.#rule('http:', request.hostname, port) : undefined;
     if (proxy === undefined) return super.handle(request, options);
-    const forwarded = request.clone();
-    forwarded.protocol = proxy.protocol;
-    forwarded.hostname = proxy.host;
-    forwarded.port = proxy.port;
-    forwarded.path = `http://${authority(request.hostname, port)}${request.path}`;
-    if (proxy.authorization !== undefined)
-      forwarded.headers = { ...request.headers, 'proxy-authorization': proxy.authorization };
+    const { authorization } = proxy;
+    // A copy of its kind: the SDK signs and repeats the request as it was.
+    const forwarded = Object.assign(Object.create(Reflect.getPrototypeOf(request)) as typeof request, request, {
+      protocol: proxy.protocol,
+      hostname: proxy.host,
+      port: proxy.port,
+      path: `http://${authority(request.hostname, port)}${request.path}`,
+      headers: {
+        ...request.headers,
+        ...(authorization === undefined ? {} : { 'proxy-authorization': authorization }),
+      },
+    });
     const answer = await super.handle(forwarded, options);
     const { statusCode, reason } = answer.response;
     if (statusCode === PROXY_AUTHENTICATION_REQUIRED)

@@ -55,7 +55,11 @@ export async function startForwardProxy(userInfo?: string): Promise<ForwardProxy
     close: () => {
       for (const socket of open) socket.destroy();
       server.closeAllConnections();
-      return new Promise((resolve) => server.close(() => resolve()));
+      return new Promise((resolve) => {
+        server.close(() => {
+          resolve();
+        });
+      });
     },
   };
   return proxy;
