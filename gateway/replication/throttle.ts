@@ -59,6 +59,10 @@ export abstract class Throttle<Lane extends string> {
     return this.#rate;
   }
 
+  protected get isClosed(): boolean {
+    return this.#closed !== undefined;
+  }
+
   /** Transfers that wait for their turn. */
   get waiting(): number {
     let count = 0;

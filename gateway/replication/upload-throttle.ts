@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import type { ByteCount } from '../base/units.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
 import type { VersionLog } from '../cloud/version-log.ts';
 import { Throttle, type LineRate } from './throttle.ts';
@@ -6,12 +7,43 @@ import { Throttle, type LineRate } from './throttle.ts';
 /** Segments and maps are large; inline versions are small and must not stand behind megabytes of them. */
 export type UploadLane = 'objects' | 'versions';
 
-/** Over everything that is uploaded: two lanes that both wait take turns. */
+/** What of the line inline versions get at once, whatever large objects have been let onto it before them. */
+const VERSIONS_SHARE = 0.5;
+/** What they may have saved up. */
+const VERSIONS_BURST_MS = 500;
+
+/**
+ * Over everything that is uploaded: two lanes that both wait take turns. An inline version is what somebody waits for, and does not wait for the megabytes that went
+ * before it to be through, as long as versions take no more than half of the line: their bytes are a debt that the objects pay.
+ */
 export class UploadThrottle extends Throttle<UploadLane> {
+  readonly #timer: Clock;
   #turn: UploadLane = 'versions';
+  /** Bytes that versions may take at once. */
+  #ownBytes = 0;
+  #ownFilledAt: number;
 
   constructor(clock: Clock, rate: LineRate) {
     super(clock, rate, { versions: [], objects: [] }, 'uploads');
+    this.#timer = clock;
+    this.#ownFilledAt = clock.monotonicMs() - VERSIONS_BURST_MS;
+  }
+
+  override async take(bytes: ByteCount, lane: UploadLane): Promise<void> {
+    if (lane === 'versions' && this.#takesAtOnce(bytes)) this.settle(bytes);
+    else await super.take(bytes, lane);
+  }
+
+  #takesAtOnce(bytes: ByteCount): boolean {
+    const { rate } = this;
+    if (rate === undefined || rate === 0 || this.isClosed) return false;
+    const now = this.#timer.monotonicMs();
+    const most = (rate * VERSIONS_SHARE * VERSIONS_BURST_MS) / 1000;
+    this.#ownBytes = Math.min(most, this.#ownBytes + ((now - this.#ownFilledAt) * rate * VERSIONS_SHARE) / 1000);
+    this.#ownFilledAt = now;
+    if (this.#ownBytes < bytes) return false;
+    this.#ownBytes -= bytes;
+    return true;
   }
 
   protected choose(): UploadLane {

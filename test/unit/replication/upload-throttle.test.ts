@@ -108,6 +108,23 @@ describe('the upload throttle', () => {
     expect(firstSmall).toBeLessThanOrEqual(2100);
   });
 
+  it('lets a small version go while megabytes are on the line, and keeps to the rate all the same', async () => {
+    const { ask, pass, sent, bytes } = world(MB);
+    for (let i = 0; i < 20; i += 1) ask(8 * MB);
+    await pass(100);
+    ask(5000, 'versions');
+    await pass(1);
+    expect(sent.filter(({ lane }) => lane === 'versions')).toHaveLength(1);
+    // As many as there can be: they get half of the line at once, and take turns for the rest.
+    for (let ms = 0; ms < 60_000; ms += 10) {
+      ask(8000, 'versions');
+      await pass(10, 10);
+    }
+    expect(bytes()).toBeLessThan(60 * MB + 8 * MB + BURST_S * MB + MB);
+    expect(bytes('objects')).toBeGreaterThan(14 * MB);
+    expect(bytes('versions')).toBeGreaterThan(29 * MB);
+  });
+
   it('keeps the order of a lane', async () => {
     const { ask, pass, sent } = world(MB);
     const sizes = [300_000, 1, 500_000, 2, 3, 200_000];
