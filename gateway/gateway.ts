@@ -28,6 +28,7 @@ import { newVolumeItem } from './new-volume.ts';
 import { Purger, refuseIfPurging } from './purger.ts';
 import { parsePlanFor, type RateLimits } from './rate-limits.ts';
 import { sampleVolumes, sumOfReads } from './read-report.ts';
+import { handOver, takeHandover, type HandoverDeps } from './handover.ts';
 import { resizeServed } from './resize-served.ts';
 import { salvageHere, salvageOperations, type SalvageDeps } from './salvage/salvage-operations.ts';
 import { SerialByKey } from './serial.ts';
@@ -86,6 +87,7 @@ const VOLUME_CHANGES: ReadonlySet<Operation> = new Set([
   'volume-quota',
   'volume-set',
   'volume-move',
+  'handover',
   'salvage-export',
   'salvage-import',
   'salvage-remove',
@@ -153,6 +155,7 @@ export class Gateway implements GatewayApi {
     'volume-quota': ({ name, bytes }: ArgumentsOf<'volume-quota'>) =>
       changeQuota(this.#deps.table, this.#require(name), bytes),
     'volume-move': ({ name, thread }: ArgumentsOf<'volume-move'>) => this.#move(name, thread),
+    handover: ({ name, to }: ArgumentsOf<'handover'>) => this.#handOver(name, to),
     flush: ({ name }: Named, onProgress: OnProgress) =>
       flushTelling(this.#deps.clock, this.#require(name).serving(), onProgress),
     limit: (args: ArgumentsOf<'limit'>, _: OnProgress, caller: Caller) => this.#limit(args, caller),
@@ -391,6 +394,30 @@ export class Gateway implements GatewayApi {
       });
     }
     return entries;
+  }
+
+  async #handOver(name: string, to: string): Promise<VolumeReport> {
+    const gone = await handOver(this.#handoverDeps(), this.#require(name), to);
+    return gone.report();
+  }
+
+  /** Another gateway offers it: it is opened here once it is released there. */
+  async takeHandover(ref: VolumeRef): Promise<void> {
+    const { table, log, access } = this.#deps;
+    try {
+      const { name, owner } = await itemOf(table, ref);
+      await this.#serial.run(name, async () => {
+        this.#requireRunning(`the handover of volume ${name} was not accepted`);
+        await access.audit.change({ event: 'handover-accept', by: 'gateway', volume: name, from: owner });
+        await takeHandover(this.#handoverDeps(), ref, (each) => this.#served.get(each));
+      });
+    } catch (error) {
+      log.error({ volume: ref.volume, reason: describeError(error) }, 'a handover to this gateway has failed');
+    }
+  }
+
+  #handoverDeps(): HandoverDeps {
+    return { ...this.#deps, reopen: (entry) => this.#serve(entry), closing: this.#closing.signal };
   }
 
   /** Brings it to another thread; resolves when it has opened there once, or could not. */

@@ -307,6 +307,9 @@ async function start(
       }),
   });
   cleanups.push(() => gateway.close());
+  worker.onOffer = (ref) => {
+    void gateway.takeHandover(ref);
+  };
   let isStarting = true;
   // Later, initiators are told first (see below).
   stop

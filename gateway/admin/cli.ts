@@ -302,6 +302,9 @@ function buildProgram(programs: Programs, version: string): Command {
     .action((name: string, options: { version?: number }) =>
       tell('restore', { name, ...(options.version === undefined ? {} : { version: options.version }) }, show.volume),
     );
+  command(program, 'handover <name>', 'give a volume to another gateway, without loss; its initiators log in there')
+    .requiredOption('--to <gateway>', 'the other gateway, as its own status names it')
+    .action((name: string, { to }: { to: string }) => tell('handover', { name, to }, show.handedOver(name, to)));
   command(program, 'scrub <name>', 'check every block in the cache and in S3 now, and mend what can be mended')
     .option('--local', 'the cache alone')
     .option('--remote', 'S3 alone')

@@ -324,6 +324,8 @@ export const ARGUMENTS = {
   }),
   doctor: z.strictObject({}),
   'volume-forget': volume,
+  /** `to`: identity of the gateway that is to have it. */
+  handover: z.strictObject({ name, to: z.string().max(64) }),
   'salvage-list': z.strictObject({}),
   /** `out`: absolute; `tailOnly`: without the version that the writes follow; `version`: that one. */
   'salvage-export': z.strictObject({
@@ -411,6 +413,7 @@ export interface Results {
   scrub: ScrubReport;
   doctor: readonly Finding[];
   'volume-forget': { readonly salvage: string | undefined };
+  handover: VolumeReport;
   'salvage-list': readonly SalvageReport[];
   'salvage-export': SalvageOutcome & { readonly bytes: ByteCount };
   'salvage-import': SalvageOutcome & { readonly volume: VolumeReport };

@@ -232,6 +232,11 @@ export const forgotten =
   (result: Results['volume-forget']): string =>
     `nothing of ${name} is kept here any more${result.salvage === undefined ? '' : `; what may be in no version is in ${result.salvage} of the state directory`}`;
 
+export const handedOver =
+  (name: string, to: string) =>
+  (report: Results['handover']): string =>
+    `${name} is gateway ${to}'s now; what is cached of it here stays for its way back (${report.state} here)`;
+
 export const purged =
   (name: string) =>
   (result: Results['volume-purge']): string =>

@@ -6,6 +6,7 @@ import type {
   CheckpointPointer,
   FenceNotice,
   GatewayBeat,
+  Handover,
   VersionItem,
   VolumeItem,
   VolumeRef,
@@ -140,7 +141,17 @@ export function encodeVolume(item: VolumeItem): Item {
     maintenanceEpoch: number(item.maintenanceEpoch),
     retainedFrom: number(item.retainedFrom),
     ...(item.deletedAt === undefined ? {} : { deletedAt: number(item.deletedAt) }),
+    ...(item.handover === undefined ? {} : { handover: encodeHandover(item.handover) }),
   };
+}
+
+export function encodeHandover({ to, state }: Handover): AttributeValue.SMember {
+  return text(`${state}:${to}`);
+}
+
+function decodeHandover(reader: Reader): Handover {
+  const [state = '', ...to] = reader.text('handover').split(':');
+  return { state: reader.oneOf('handover', state, ['offered', 'accepted', 'released']), to: to.join(':') };
 }
 
 export function decodeVolume(item: Item, ref: VolumeRef): VolumeItem {
@@ -173,6 +184,7 @@ export function decodeVolume(item: Item, ref: VolumeRef): VolumeItem {
     maintenanceEpoch: reader.number('maintenanceEpoch'),
     retainedFrom: reader.number('retainedFrom'),
     deletedAt: reader.has('deletedAt') ? reader.number('deletedAt') : undefined,
+    ...(reader.has('handover') ? { handover: decodeHandover(reader) } : {}),
   };
 }
 

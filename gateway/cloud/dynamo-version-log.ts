@@ -24,6 +24,7 @@ import {
   decodeVersion,
   decodeVolume,
   encodeAccess,
+  encodeHandover,
   encodeName,
   encodeNotice,
   encodePointer,
@@ -122,9 +123,9 @@ export class DynamoVersionLog implements VersionLog {
   raiseEpoch(ref: VolumeRef, from: Epoch, to: Epoch, owner: string): Promise<Outcome> {
     invariant(to > from, `an epoch only rises, not from ${from} to ${to}`);
     return this.#update(`raise the epoch of volume ${ref.volume}`, volumeKey(ref), {
-      update: 'SET #epoch = :to, #owner = :owner',
+      update: 'SET #epoch = :to, #owner = :owner REMOVE #handover',
       condition: '#epoch = :from',
-      names: names('epoch', 'owner'),
+      names: names('epoch', 'owner', 'handover'),
       values: { ':from': number(from), ':to': number(to), ':owner': text(owner) },
     });
   }
@@ -137,8 +138,9 @@ export class DynamoVersionLog implements VersionLog {
     if (changes.retainedFrom !== undefined) set['retainedFrom'] = number(changes.retainedFrom);
     if (typeof changes.deletedAt === 'number') set['deletedAt'] = number(changes.deletedAt);
     if (typeof changes.quotaBytes === 'number') set['quotaBytes'] = number(changes.quotaBytes);
+    if (changes.handover) set['handover'] = encodeHandover(changes.handover);
     const assignments = ['#epoch = :epoch', ...Object.keys(set).map((name) => `#${name} = :${name}`)];
-    const removed = (['deletedAt', 'quotaBytes'] as const).filter((name) => changes[name] === null);
+    const removed = (['deletedAt', 'quotaBytes', 'handover'] as const).filter((name) => changes[name] === null);
     const removal = removed.length === 0 ? '' : ` REMOVE ${removed.map((name) => `#${name}`).join(', ')}`;
     return this.#update(`change volume ${ref.volume}`, volumeKey(ref), {
       update: `SET ${assignments.join(', ')}${removal}`,

@@ -54,6 +54,14 @@ export interface VolumeItem extends VolumeRef {
   readonly retainedFrom: VersionNumber;
   /** Set by delete, cleared by undelete. */
   readonly deletedAt: WallMillis | undefined;
+  /** A handover under way (see gateway/handover.ts); whoever raises the epoch ends it. */
+  readonly handover?: Handover;
+}
+
+/** `offered` by the owner, `accepted` by the gateway it is offered to, `released` by the owner: then that gateway may open it. */
+export interface Handover {
+  readonly to: string;
+  readonly state: 'offered' | 'accepted' | 'released';
 }
 
 /** One entry of the log as stored. `record` is the canonical encoding (format/version-record); `chain` covers it. */
@@ -110,6 +118,7 @@ export interface VolumeChanges {
   readonly replication?: ReplicationMode;
   readonly onRemoteLoss?: OnRemoteLoss;
   readonly deletedAt?: WallMillis | null;
+  readonly handover?: Handover | null;
   readonly quotaBytes?: ByteCount | null;
   readonly retainedFrom?: VersionNumber;
 }
@@ -125,7 +134,7 @@ export interface VersionLog {
   createVolume(item: VolumeItem): Promise<'ok' | 'conflict'>;
   /** Every volume of the lineage, the deleted ones included: who collects or purges its segments must ask all of them. */
   listVolumes(lineage: string): Promise<VolumeItem[]>;
-  /** Compare-and-set of the epoch: from → to, and the owner. */
+  /** Compare-and-set of the epoch: from → to, and the owner; a handover is over with it. */
   raiseEpoch(ref: VolumeRef, from: Epoch, to: Epoch, owner: string): Promise<'ok' | 'conflict'>;
   /** Conditional on the volume's epoch being `epoch`. */
   changeVolume(ref: VolumeRef, epoch: Epoch, changes: VolumeChanges): Promise<'ok' | 'conflict'>;

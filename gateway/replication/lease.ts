@@ -19,6 +19,9 @@ export const KEEP_OVERTAKEN_MS = 30_000;
 /** After a beat that failed. */
 export const FAILED_BEAT_DELAY_MS = 1_000;
 
+/** What the notice of an offer begins with; no identifier of a volume has a slash in it. */
+const OFFER = 'offer';
+
 /** A volume this gateway serves, or is about to. */
 export interface LeaseMember {
   readonly ref: VolumeRef;
@@ -49,6 +52,8 @@ export interface LeaseSettings {
   readonly version: string;
   /** Blocks not yet in a committed version, over all volumes. */
   dirtyBlocks(): BlockCount;
+  /** Another gateway offers its volume to this one. */
+  onOffer?(ref: VolumeRef): void;
 }
 
 /**
@@ -147,6 +152,12 @@ export class GatewayLease {
     const waiting: FenceNotice[] = [];
     const settled: FenceNotice[] = [];
     for (const notice of notices) {
+      const offered = offeredBy(notice);
+      if (offered !== undefined) {
+        this.#settings.onOffer?.(offered);
+        settled.push(notice);
+        continue;
+      }
       const member = this.#members.get(notice.volume);
       const epoch = member?.epoch();
       if (member !== undefined && epoch === undefined) waiting.push(notice);
@@ -170,6 +181,17 @@ export class GatewayLease {
     this.#overtaken.set(nameOf(notice), firstSeen);
     return now - firstSeen >= KEEP_OVERTAKEN_MS;
   }
+}
+
+/** The notice that tells a gateway of a volume that is offered to it: what it is about, the volume item says. */
+export function offerNotice({ lineage, volume }: VolumeRef, epoch: Epoch): FenceNotice {
+  return { volume: `${OFFER}/${lineage}/${volume}`, epoch };
+}
+
+function offeredBy({ volume: told }: FenceNotice): VolumeRef | undefined {
+  const [kind, lineage, volume, more] = told.split('/');
+  if (kind !== OFFER || lineage === undefined || volume === undefined || more !== undefined) return undefined;
+  return { lineage, volume };
 }
 
 function nameOf({ volume, epoch }: FenceNotice): string {

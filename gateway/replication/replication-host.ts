@@ -105,6 +105,9 @@ export class ReplicationHost {
         gateway,
         host,
         version,
+        onOffer: (ref) => {
+          sendEvent(port, 'offered', HOST, { lineage: ref.lineage, volume: ref.volume });
+        },
         dirtyBlocks: () => this.#clients.reduce((sum, { dirtyBlocks }) => sum + dirtyBlocks, 0),
       },
     );

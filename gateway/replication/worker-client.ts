@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts';
 import type { BlockCount } from '../base/units.ts';
 import type { CloudMeter } from '../cloud/metered.ts';
 import type { ObjectStore } from '../cloud/object-store.ts';
-import type { VersionLog } from '../cloud/version-log.ts';
+import type { VersionLog, VolumeRef } from '../cloud/version-log.ts';
 import type { CloudHealth } from './lease.ts';
 import { writeTold } from './port-log.ts';
 import { portProxy, remoteVolumeProxy } from './remote-volume-proxy.ts';
@@ -61,6 +61,8 @@ export interface ReplicationWorker {
    * nothing is under way. To open a volume again after it was closed or fenced, ask for a new one.
    */
   openVolume(onFenced: (error: FarshoreError) => void): RemoteVolume;
+  /** Called with volumes that other gateways offer to this one; not before it is set. */
+  onOffer: ((ref: VolumeRef) => void) | undefined;
   /** The table and the bucket, for administration. */
   readonly table: VersionLog;
   readonly store: ObjectStore;
@@ -118,6 +120,10 @@ export function connectReplication(
   const fencedBy = new Map<number, (error: FarshoreError) => void>();
   const client = new RpcClient(port, (name, target, detail) => {
     if (writeTold(log, unheard, name, detail)) return;
+    if (name === 'offered') {
+      replication.onOffer?.(detail as VolumeRef); // as replication-host sends it
+      return;
+    }
     if (name === 'fenced') {
       const { message } = detail as { readonly message: string }; // as replication-host sends it
       fencedBy.get(target)?.(new FarshoreError('fenced', message));
@@ -162,7 +168,8 @@ export function connectReplication(
       client.call(HOST, method, []),
       () => new FarshoreError('retry', 'the replication worker does not answer'),
     );
-  return {
+  const replication: ReplicationWorker = {
+    onOffer: undefined,
     openVolume: (onFenced) => {
       const target = nextVolume;
       nextVolume += 1;
@@ -195,4 +202,5 @@ export function connectReplication(
     crashed,
     close: () => (closing ??= shutDown()),
   };
+  return replication;
 }

@@ -100,6 +100,21 @@ export function versionLogContract(name: string, open: () => Promise<OpenedVersi
         expect(await log.getVolume(ref)).toMatchObject({ epoch: 2 ** 20 + 1, owner: 'b' });
       });
 
+      it('has a handover until somebody raises the epoch, or takes it back', async () => {
+        const item = await create({ epoch: 1, owner: 'a' });
+        const handover = { to: 'b', state: 'offered' as const };
+        expect(await log.changeVolume(ref, 2, { handover })).toBe('conflict');
+        for (const state of ['offered', 'accepted', 'released'] as const) {
+          expect(await log.changeVolume(ref, 1, { handover: { to: 'b', state } })).toBe('ok');
+          expect(await log.getVolume(ref)).toEqual({ ...item, handover: { to: 'b', state } });
+        }
+        expect(await log.changeVolume(ref, 1, { handover: null })).toBe('ok');
+        expect(await log.getVolume(ref)).toEqual(item);
+        await log.changeVolume(ref, 1, { handover });
+        expect(await log.raiseEpoch(ref, 1, 2, 'b')).toBe('ok');
+        expect(await log.getVolume(ref)).toEqual({ ...item, epoch: 2, owner: 'b' });
+      });
+
       it('lets exactly one of many simultaneous takers raise the epoch', async () => {
         await create();
         const takers = Array.from({ length: 10 }, (_, index) => `taker-${index}`);

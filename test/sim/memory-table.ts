@@ -59,11 +59,13 @@ export class MemoryTable {
 
   raiseEpoch(ref: VolumeRef, from: number, to: number, owner: string): Outcome {
     invariant(to > from, 'an epoch only rises');
-    return this.#update(ref, (item) => item.epoch === from && { epoch: to, owner });
+    const outcome = this.#update(ref, (item) => item.epoch === from && { epoch: to, owner });
+    if (outcome === 'ok') this.#remove(ref, 'handover');
+    return outcome;
   }
 
   changeVolume(ref: VolumeRef, epoch: number, changes: VolumeChanges): Outcome {
-    const { deletedAt, quotaBytes, ...rest } = changes;
+    const { deletedAt, quotaBytes, handover, ...rest } = changes;
     const outcome = this.#update(
       ref,
       (item) =>
@@ -71,13 +73,11 @@ export class MemoryTable {
           ...rest,
           ...(deletedAt === undefined ? {} : { deletedAt: deletedAt ?? undefined }),
           ...(typeof quotaBytes === 'number' ? { quotaBytes } : {}),
+          ...(handover ? { handover } : {}),
         },
     );
-    const item = this.#volumes.get(keyOf(ref));
-    if (outcome === 'ok' && quotaBytes === null && item !== undefined) {
-      const { quotaBytes: _removed, ...others } = item;
-      this.#volumes.set(keyOf(ref), others);
-    }
+    if (outcome === 'ok' && quotaBytes === null) this.#remove(ref, 'quotaBytes');
+    if (outcome === 'ok' && handover === null) this.#remove(ref, 'handover');
     return outcome;
   }
 
@@ -202,6 +202,12 @@ export class MemoryTable {
   clearNotices(gateway: string, notices: readonly FenceNotice[]): void {
     const left = (this.#notices.get(gateway) ?? []).filter((one) => !notices.some((gone) => sameNotice(one, gone)));
     this.#notices.set(gateway, left);
+  }
+
+  #remove(ref: VolumeRef, attribute: 'quotaBytes' | 'handover'): void {
+    const item = { ...this.#volumes.get(keyOf(ref)) } as VolumeItem; // it was just changed
+    Reflect.deleteProperty(item, attribute);
+    this.#volumes.set(keyOf(ref), item);
   }
 
   #update(ref: VolumeRef, change: (item: VolumeItem) => Partial<VolumeItem> | false): Outcome {
