@@ -26,17 +26,17 @@ export interface HandoverDeps {
 /** How often the volume item is read while the other gateway is waited for. */
 const LOOK_MS = 500;
 /** A gateway hears of an offer with its next beat, every ten seconds; one that has not by then is not there. */
-export const ACCEPTED_WITHIN_MS = 45_000;
+const ACCEPTED_WITHIN_MS = 45_000;
 /** What was released is opened at once, or taken back. */
-export const OPENED_WITHIN_MS = 60_000;
+const OPENED_WITHIN_MS = 60_000;
 /** The taker waits so long for the release: the drain before it may take its minute, twice. */
-export const RELEASED_WITHIN_MS = 180_000;
+const RELEASED_WITHIN_MS = 180_000;
 
 /** A gateway's identity. */
 const GATEWAY = /^[0-9a-f]{16}$/;
 
 /**
- * `handover NAME --to GATEWAY` (decision 0027): the volume is another gateway's from now on, and nothing that was acked is lost. The two need no way to each other: what
+ * `handover NAME --to GATEWAY` (decision 0028): the volume is another gateway's from now on, and nothing that was acked is lost. The two need no way to each other: what
  * they tell each other is in the volume item, conditional on the epoch, and a notice in the other one's gateway item makes it look there.
  *
  * 1. offered; the other gateway hears of it with its next beat, and accepts: it is alive, and looks at the item from now on
