@@ -206,7 +206,7 @@ function give({ a }: World, to = B): Promise<ServedVolume> {
 }
 
 describe('a handover', () => {
-  it('drains the volume, releases it, and it is the other gateway's when the command returns', async () => {
+  it('drains the volume, releases it, and it belongs to the other gateway when the command returns', async () => {
     const there = await world();
     const over = new AbortController();
     const listening = there.b.listen(over.signal);
