@@ -36,7 +36,7 @@ const RELEASED_WITHIN_MS = 180_000;
 const GATEWAY = /^[0-9a-f]{16}$/;
 
 /**
- * `handover NAME --to GATEWAY` (decision 0028): the volume is another gateway's from now on, and nothing that was acked is lost. The two need no way to each other: what
+ * `handover NAME --to GATEWAY` (decision 0029): the volume is another gateway's from now on, and nothing that was acked is lost. The two need no way to each other: what
  * they tell each other is in the volume item, conditional on the epoch, and a notice in the other one's gateway item makes it look there.
  *
  * 1. offered; the other gateway hears of it with its next beat, and accepts: it is alive, and looks at the item from now on
