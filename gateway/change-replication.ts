@@ -17,8 +17,14 @@ export async function changeReplication(
   if (replication === undefined && onRemoteLoss === undefined)
     throw new FarshoreError('input', 'nothing is to be set; name --replication or --on-remote-loss');
   const volume = served.serving();
-  const { replication: now } = await volume.status();
+  const { replication: now, stored } = await volume.status();
   const wanted: Replication = { mode: replication ?? now.mode, onRemoteLoss: onRemoteLoss ?? now.onRemoteLoss };
+  // What the volume would refuse must not be what the next start goes by.
+  if (wanted.mode !== 'async' && stored?.catchUp !== undefined)
+    throw new FarshoreError(
+      'busy',
+      `what is in the image of volume ${served.entry.name} is being replicated as one version, and nothing was changed; ask for ${wanted.mode} when that is done`,
+    );
   const outcome = await table.changeVolume(volume.item, volume.epoch, {
     replication: wanted.mode,
     onRemoteLoss: wanted.onRemoteLoss,

@@ -78,6 +78,9 @@ const REOPEN_MS = 3_000;
 /** Longest that a close waits for the table to have what is in force: whoever takes the volume over next goes by that. */
 const SETTLED_WITHIN_MS = 5_000;
 
+/** Longest that a close waits for what initiators have in the device; what waits for the cloud ends with the volume, and nobody hears of it any more. */
+const WITHDRAWN_WITHIN_MS = 2_000;
+
 /** A report does not wait longer for what the remote half has to say. */
 const REMOTE_ANSWERS_WITHIN_MS = 3_000;
 
@@ -306,10 +309,14 @@ export class ServedVolume {
     await this.#opening;
     const state = this.#state;
     if (state.kind !== 'open') return false;
-    await this.withdraw();
+    const withdrawn = this.withdraw();
+    const over = new AbortController();
+    await Promise.race([withdrawn, sleep(this.#deps.clock, WITHDRAWN_WITHIN_MS, over.signal)]);
+    over.abort();
     this.#state = { kind: 'closed' };
     const settled = this.#deps.targets.isSettled(this.entry, SETTLED_WITHIN_MS);
     const isAllCommitted = await state.opened.close();
+    await withdrawn;
     if (await settled) return isAllCommitted;
     this.#deps.log.warn(
       { volume: this.entry.name },

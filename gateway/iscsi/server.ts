@@ -293,13 +293,14 @@ export class IscsiTargetServer {
   async endSession(tsih: number, reason = 'ended by the administrator'): Promise<EndedSession | undefined> {
     const session = this.#sessions.find(tsih);
     if (session === undefined) return undefined;
-    const over = new AbortController();
-    await Promise.race([
-      this.#sessions.end((each) => each === session, reason),
-      sleep(this.#deps.clock, END_WITHIN_MS, over.signal),
-    ]);
-    over.abort();
+    await this.#endWithin((each) => each === session, reason);
     return { unsettled: session.tasks.unsettled().map(({ lun, command }) => ({ lun, command: command.kind })) };
+  }
+
+  async #endWithin(matches: (session: Session) => boolean, reason: string): Promise<void> {
+    const over = new AbortController();
+    await Promise.race([this.#sessions.end(matches, reason), sleep(this.#deps.clock, END_WITHIN_MS, over.signal)]);
+    over.abort();
   }
 
   /** The logical unit of a volume that is offered. */
@@ -350,7 +351,7 @@ export class IscsiTargetServer {
 
   /**
    * Stops listening. Gracefully: asks every initiator to log out, and waits for those that do. Resolves when every
-   * connection is closed and no write is in a device any more.
+   * connection is closed and no write is in a device any more, or after END_WITHIN_MS: what waits for a cloud that is away ends with its device.
    */
   async close(graceful: boolean): Promise<void> {
     this.#closing = true;
@@ -358,7 +359,7 @@ export class IscsiTargetServer {
     if (graceful) await this.#askForLogouts();
     this.#cancelTick?.();
     for (const connection of [...this.#connections]) connection.close('the gateway stops');
-    await this.#sessions.end(() => true, 'the gateway stops');
+    await this.#endWithin(() => true, 'the gateway stops');
     this.#gatekeeper.end();
   }
 

@@ -15,12 +15,15 @@ export interface HeldWritesDeps {
   readonly remote: Pick<RemoteVolume, 'provenThrough'>;
   readonly clock: Clock;
   readonly diary: Log;
+  /** Durable when it resolves: what the log has behind it is never part of the volume. Rejects as the disk does. */
+  endLog(through: WriteSeq): Promise<void>;
 }
 
 /** How synchronous writes end: published and acked, answered after a takeover, or never answered. */
 export class HeldWrites {
   readonly #deps: HeldWritesDeps;
   #closed = false;
+  #ending: Promise<void> = Promise.resolve();
 
   constructor(deps: HeldWritesDeps) {
     this.#deps = deps;
@@ -45,10 +48,11 @@ export class HeldWrites {
     while (blocks.pending.size > 0 && !this.#closed) {
       try {
         const through = await remote.provenThrough();
+        await this.#endLog(through);
         for (let op = blocks.pending.take(); op !== undefined; op = blocks.pending.take())
           op.end.writeEnded(op.seq <= through ? undefined : error);
       } catch (failure) {
-        if (!isKind(failure, 'retry')) {
+        if (!isKind(failure, 'retry', 'busy', 'input')) {
           diary.warn({ reason: describeError(failure) }, 'what became of the last writes is not known');
           return;
         }
@@ -57,10 +61,21 @@ export class HeldWrites {
     }
   }
 
-  /** The volume is closed. Nobody is told what became of them: the sessions have gone, and the next start finds it out. */
-  close(error: FarshoreError): void {
-    const { pending } = this.#deps.blocks;
+  /** Before anybody hears that a write has failed: the taker may never write anything, and this gateway get the volume back. */
+  async #endLog(through: WriteSeq): Promise<void> {
+    const { blocks } = this.#deps;
+    if (this.#closed || [...blocks.pending.ops()].every(({ seq }) => seq <= through)) return;
+    this.#ending = this.#deps.endLog(through);
+    await this.#ending;
+  }
+
+  /**
+   * The volume is being closed, and nothing is committed any more. Whoever waits in here goes on; nobody else is told what became of his writes: the sessions
+   * have gone, and the next start finds it out. What is held still counts as such: no image may be said to have it. Resolves when nothing is being settled.
+   */
+  async close(error: FarshoreError): Promise<void> {
     this.#closed = true;
-    for (let op = pending.take(); op !== undefined; op = pending.take()) op.end.writeEnded(error);
+    for (const op of this.#deps.blocks.pending.ops()) op.end.writeEnded(error);
+    await this.#ending.catch(() => undefined);
   }
 }

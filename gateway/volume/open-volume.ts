@@ -77,7 +77,7 @@ export async function reconcileVolume(
   const logId = random.bytes(16).toString('hex');
   let opened = await remote.open({ ref, gateway, takeover, lastEpoch: recovered?.state.epoch ?? 0, logId });
   const local = recovered && { logId: recovered.state.logId, base: recovered.state.base, lastSeq: recovered.lastSeq };
-  const decision = reconcile(local, opened.lastData);
+  const decision = withEnd(reconcile(local, opened.lastData), recovered?.state.endsAt);
   if (decision.kind === 'history-lost' && request.takeover !== true) throw historyLost(ref);
 
   let n = opened.n;
@@ -200,6 +200,12 @@ async function salvage(
     { volume: ref.volume, reason: decision.kind, ...saved },
     'writes that only this gateway had are not part of the volume any more; they are kept in a salvage file',
   );
+}
+
+/** A taker that wrote nothing leaves no foreign data; but what was answered as failed since is not to come back (see VolumeState.endsAt). */
+function withEnd(decision: Reconciliation, endsAt: WriteSeq | undefined): Reconciliation {
+  if (decision.kind !== 'resume' || endsAt === undefined) return decision;
+  return { kind: 'foreign', salvageAfter: Math.max(decision.through, endsAt) };
 }
 
 /** Everything above it may be in no version; undefined when all of it is. `committed`: at least that much was. */

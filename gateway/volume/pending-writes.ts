@@ -52,6 +52,11 @@ export class PendingWrites {
     return oldest === undefined || oldest.seq > Math.min(through, this.#loggedThrough) ? undefined : this.#take(oldest);
   }
 
+  /** The oldest first. */
+  ops(): Iterable<LogOp> {
+    return this.#ops;
+  }
+
   /** Takes away the oldest, whatever is known of it. */
   take(): LogOp | undefined {
     const { oldest } = this;

@@ -116,7 +116,8 @@ export class ReplicationControl {
   flush(): MaybePromise<void> {
     const { state, sealer, clock } = this.#deps;
     if (this.#acksLocally) return this.#deps.syncLocally();
-    const through = state.visibleThrough;
+    // Behind a write that is held may be one that was acked while the volume held none.
+    const through = this.#standing === 'in-force' ? state.visibleThrough : state.log.appendedThrough;
     if (sealer.committed.throughSeq >= through) return undefined;
     if (this.#standing === 'failing') return Promise.reject(this.#lost());
     return new Promise((resolve, reject) => {

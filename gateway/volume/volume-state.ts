@@ -26,6 +26,7 @@ const schema = z.strictObject({
   logId: z.string().min(1),
   epoch: z.number().int().nonnegative(),
   base: origin.nullable(),
+  endsAt: z.number().int().nonnegative().optional(),
 });
 
 /** What a gateway remembers of a volume it serves, beside the cache log: `volumes/<id>.json`, replaced atomically at each open. */
@@ -39,14 +40,22 @@ export interface VolumeState {
   readonly epoch: Epoch;
   /** The remote's newest data at the last open. */
   readonly base: LogOrigin | undefined;
+  /** Writes of the log behind it were answered as failed after a takeover: they are never part of the volume. */
+  readonly endsAt?: WriteSeq | undefined;
 }
 
 /** undefined when the gateway has never opened the volume. Rejects with `damaged` when the file can't be understood. */
 export async function loadVolumeState(disk: Disk, ref: VolumeRef): Promise<VolumeState | undefined> {
   const content = await loadStateFile(disk, pathOf(ref), MAX_BYTES, schema, ref);
   if (content === undefined) return undefined;
-  const { localNumber, firstSeq, logId, epoch, base } = content;
-  return { localNumber, firstSeq, logId, epoch, base: base ?? undefined };
+  const { localNumber, firstSeq, logId, epoch, base, endsAt } = content;
+  return { localNumber, firstSeq, logId, epoch, base: base ?? undefined, endsAt };
+}
+
+/** Notes that the log of the open of this epoch ends at `through` (see VolumeState.endsAt); durable when it resolves. A later open's is left alone. */
+export async function endVolumeLog(disk: Disk, ref: VolumeRef, epoch: Epoch, through: WriteSeq): Promise<void> {
+  const state = await loadVolumeState(disk, ref);
+  if (state?.epoch === epoch) await saveVolumeState(disk, ref, { ...state, endsAt: through });
 }
 
 /** Durable when it resolves. */
@@ -55,8 +64,9 @@ export async function saveVolumeState(disk: Disk, ref: VolumeRef, state: VolumeS
   await disk.makeDirectory(STATE_DIRECTORY);
   await disk.syncDirectory('');
   const { lineage, volume } = ref;
-  const { base, ...rest } = state;
-  const content: z.infer<typeof schema> = { format: 1, lineage, volume, ...rest, base: base ?? null };
+  const { base, endsAt, ...rest } = state;
+  const ending = endsAt === undefined ? {} : { endsAt };
+  const content: z.infer<typeof schema> = { format: 1, lineage, volume, ...rest, base: base ?? null, ...ending };
   await replaceFile(disk, path, encodeChecked(content));
 }
 

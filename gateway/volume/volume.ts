@@ -41,6 +41,7 @@ import { SpaceNotices } from './space-notices.ts';
 import { bindImage, findImage, letImageGo, type FoundImage } from './stored/open-image.ts';
 import { StoredHalf } from './stored/stored-half.ts';
 import type { VolumeDeps } from './volume-deps.ts';
+import { endVolumeLog } from './volume-state.ts';
 import { statusOf, type VolumeStatus } from './volume-status.ts';
 import { WritePath } from './write-path.ts';
 
@@ -221,7 +222,8 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#sealer = sealer;
     this.#reads = new ReadPath(blocks, stored?.source(deps.remote) ?? deps.remote, this.#diary);
     const admit = (block: BlockNumber, count: BlockCount): Promise<void> => this.#quota.admit(block, count);
-    this.#held = new HeldWrites({ blocks, stored, remote, clock, diary: this.#diary });
+    const endLog = (through: WriteSeq): Promise<void> => endVolumeLog(deps.disk, item, opened.epoch, through);
+    this.#held = new HeldWrites({ blocks, stored, remote, clock, diary: this.#diary, endLog });
     const { replication: mode, onRemoteLoss = 'block' } = item;
     this.#replication = new ReplicationControl(
       {
@@ -368,6 +370,8 @@ export class Volume implements BlockDevice, LogOpOwner {
     });
     if (this.#state.kind === 'serving') this.#become({ kind: 'stopped', error, closed: false });
     this.#sealer.stop(error);
+    // What is held stays so: not even a volume that degrades may ack what this log has.
+    this.#replication.close();
     this.#stored?.stop(error);
     void this.#hydrator?.stop();
     void this.#scrubber.stop();
@@ -383,7 +387,7 @@ export class Volume implements BlockDevice, LogOpOwner {
   /** Called by the sealer. */
   onReplicationFailed(error: Error): void {
     this.#replicationProblem = error.message;
-    this.#replication.lose();
+    if (this.#deps.cache.stoppedBy === undefined) this.#replication.lose();
     this.#diary.error({ reason: error.message }, 'the volume is not replicated any more');
   }
 
@@ -441,7 +445,7 @@ export class Volume implements BlockDevice, LogOpOwner {
     this.#sealer.stop(error);
     this.#replication.close();
     this.#reads.close();
-    await Promise.all([this.#hydrator?.stop(), this.#scrubber.stop()]);
+    await Promise.all([this.#held.close(error), this.#hydrator?.stop(), this.#scrubber.stop()]);
     const { cache, remote } = this.#deps;
     const { log } = this.#blocks;
     await log.idle();
@@ -454,7 +458,6 @@ export class Volume implements BlockDevice, LogOpOwner {
       }
     }
     await remote.close();
-    this.#held.close(error);
   }
 
   opLogged(op: LogOp): void {

@@ -48,12 +48,16 @@ describe('a volume that is being opened', () => {
 });
 
 describe('a volume that is closed', () => {
-  const open = (isSettled: TargetDirectory['isSettled']): ServedVolume =>
+  const open = (
+    isSettled: TargetDirectory['isSettled'],
+    withdraw: TargetDirectory['withdraw'] = () => Promise.resolve(),
+    closing: () => void = () => undefined,
+  ): ServedVolume =>
     new ServedVolume(
       {
         clock: new PromptClock(),
         log: silentLog,
-        targets: { ...targets, isSettled },
+        targets: { ...targets, isSettled, withdraw },
         gateway: 'g',
         ...NO_FAR_SHORE,
         openVolume: () =>
@@ -62,7 +66,10 @@ describe('a volume that is closed', () => {
             item: { targetName: 't' } as VolumeItem,
             epoch: 1,
             state: 'serving',
-            close: () => Promise.resolve(true),
+            close: () => {
+              closing();
+              return Promise.resolve(true);
+            },
           } as VolumeControl),
       },
       { name: 'v', lineage: 'l', volume: 'l' },
@@ -91,6 +98,21 @@ describe('a volume that is closed', () => {
     there();
     await closed;
     expect(order).toHaveLength(2);
+  });
+
+  it('ends what initiators have in it that waits for the cloud, and would never be over otherwise', async () => {
+    let ended: () => void = () => undefined;
+    const withdrawn = new Promise<void>((resolve) => (ended = resolve));
+    const served = open(
+      () => Promise.resolve(true),
+      () => withdrawn,
+      () => {
+        ended();
+      },
+    );
+    await served.firstAttempt;
+    await served.close();
+    expect((await served.report()).state).toBe('stopped');
   });
 
   it('is closed also when the table does not get it in time', async () => {

@@ -10,6 +10,7 @@ import {
   read10,
   write10,
 } from '../../support/iscsi-wire.ts';
+import { holdWrites } from '../../support/held-writes.ts';
 import { IscsiWorld, TARGET, gate } from '../../support/iscsi-world.ts';
 import { RamDevice } from '../../support/ram-device.ts';
 
@@ -142,6 +143,30 @@ describe('time', () => {
     w.clock.advance(7000);
     await stopped;
     await initiator.closed();
+  });
+
+  test('nor for a write that waits for a cloud that is away: the device ends it when it is closed', async () => {
+    const device = new RamDevice({ bytes: MIB });
+    const w = await start({ settings: { logoutGraceSeconds: 7 }, luns: new Map([[0, device]]) });
+    const held = holdWrites(device);
+    const initiator = await w.ready();
+    await initiator.clear();
+    initiator.send(
+      buildCommand({
+        cdb: write10(0, 1),
+        write: true,
+        expectedBytes: 512,
+        data: Buffer.alloc(512),
+        itt: 9,
+        cmdSn: initiator.cmdSn,
+      }),
+    );
+    await held.entered;
+    const stopped = w.server.close(false);
+    await initiator.closed();
+    w.clock.advance(10_000);
+    await stopped;
+    held.release();
   });
 });
 
