@@ -233,7 +233,7 @@ export class VersionWriter {
   /**
    * Once it has ended: the last write of its versions that is in the history (0: none of this epoch's), now that nothing can be added any more. That is so when the
    * record of a later epoch follows: whatever of ours lands behind it finds it there, or is no part of the log (rule 1). Rejects with `retry` until
-   * then, `not-found` when the log has lost the place, and as the table does.
+   * then, `not-found` when the log has lost the place or the taker may go on from the same local log, and as the table does.
    */
   async provenThrough(): Promise<WriteSeq> {
     invariant(this.#ended, 'a writer that goes on proves nothing');
@@ -251,6 +251,7 @@ export class VersionWriter {
         there.epoch > this.epoch &&
         chainAfter(chain, there.record).equals(there.chain)
       ) {
+        await this.#requireForeign(there.epoch);
         return through;
       } else {
         const item = await this.#deps.versions.getVolume(ref);
@@ -259,6 +260,17 @@ export class VersionWriter {
         throw new FarshoreError('retry', `nobody has gone on from version ${n - 1} of ${this.#name} yet`);
       }
     }
+  }
+
+  /**
+   * A copy of this gateway (its state directory restored, its machine cloned) that takes over has the same local log, and makes versions of what is in it. So
+   * nothing is proven unless the one taker there was is known to be another gateway.
+   */
+  async #requireForeign(taker: Epoch): Promise<void> {
+    const { ref, gateway } = this.#request;
+    const item = await this.#deps.versions.getVolume(ref);
+    if (item?.epoch === taker && item.owner !== gateway) return;
+    throw new FarshoreError('not-found', `whoever took ${this.#name} over may have the local log of this gateway`);
   }
 
   /** Pending versions reject with `stopped`; what was sent may still land. Idempotent. */

@@ -165,6 +165,18 @@ describe('what became of versions when somebody else has the volume', () => {
     expect(await old.engine.provenThrough()).toBe(through + 1);
   });
 
+  it('is never known when a copy of the gateway has gone on: it has the same log, and makes versions of it', async () => {
+    const world = new RemoteWorld();
+    const { old, through } = await taken(world);
+    await world.gateway(old.name).open();
+    await old.engine.confirmOwnership();
+    await expect(old.engine.provenThrough()).rejects.toMatchObject({ kind: 'not-found' });
+    // Nor when another one has it by now: what the copy had is in the history.
+    await world.gateway('new').open();
+    await expect(old.engine.provenThrough()).rejects.toMatchObject({ kind: 'not-found' });
+    expect(through).toBeGreaterThan(0);
+  });
+
   it('is not known as long as nobody has gone on from there', async () => {
     const world = new RemoteWorld();
     const { old, through } = await taken(world);
