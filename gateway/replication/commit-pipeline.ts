@@ -176,7 +176,9 @@ export class CommitPipeline {
     try {
       this.#throwIfFailed();
       const content = await this.#content(batch, memory);
-      const isInline = batch.isAwaited === true && this.#inline.takes(inlineBytes(content));
+      // Readers and folds look for lost blocks in segments alone.
+      const isInline =
+        batch.isAwaited === true && content.lost.length === 0 && this.#inline.takes(inlineBytes(content));
       if (!isInline) this.#inline.noteVersion();
       const number = isInline
         ? INLINE_NUMBER

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { INLINE_UNITS_PER_SECOND, InlineBudget, MAX_INLINE_BYTES } from '../../../gateway/replication/inline-budget.ts';
+import { LOST_BLOCK } from '../../../gateway/replication/remote-volume.ts';
 import { RemoteWorld, type TestBatch } from '../../support/remote-world.ts';
 
 const segmentsOf = (world: RemoteWorld): number =>
@@ -43,6 +44,20 @@ describe('inline payloads', () => {
     await cold.open();
     expect(await cold.values(0, 10)).toEqual(expected);
     expect(await cold.engine.verify()).toMatchObject({ verdict: 'pass', problems: [], blocks: 4 });
+  });
+
+  it('have no lost blocks: those are in segments, where reads and folds know them', async () => {
+    const world = new RemoteWorld();
+    const gateway = world.gateway();
+    await gateway.open();
+    const batch = gateway.batch(awaited([1, 11], [2, 22]));
+    gateway.logBlocks.delete(batch.places[0] ?? 0);
+    expect((await gateway.engine.commit(batch)).lost).toEqual([1]);
+    expect([...(await gateway.engine.read(0, 3)).present]).toEqual([0, LOST_BLOCK, 1]);
+    await gateway.engine.fold();
+    const cold = world.gateway();
+    await cold.open();
+    expect([...(await cold.engine.read(0, 3)).present]).toEqual([0, LOST_BLOCK, 1]);
   });
 
   it('are found where a fold has put them, by whoever has the map of the place in memory', async () => {
