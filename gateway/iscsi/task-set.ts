@@ -56,7 +56,7 @@ export class TaskSet implements OrderedSet {
   readonly #chunks: ReceivedChunks;
   readonly short: ShortWay;
   #ended = false;
-  /** Aborted while in the device. */
+  /** Aborted while in the device, or to end there without any other answer than success (see `#terminate`). */
   readonly #lingering = new Set<Task>();
   /** Called when the next task leaves the device. */
   #settleWaiters: (() => void)[] = [];
@@ -299,7 +299,7 @@ export class TaskSet implements OrderedSet {
   *tasksIn(unit: LogicalUnit): Iterable<Task> {
     if (this.#tasks.size === 0 && this.#lingering.size === 0) return;
     for (const task of this.#lingering) if (task.nexus.unit === unit) yield task;
-    for (const task of this.#tasks.values()) if (task.nexus.unit === unit) yield task;
+    for (const task of this.#tasks.values()) if (task.nexus.unit === unit && !this.#lingering.has(task)) yield task;
   }
 
   /** The kernel has taken everything that was to be sent: there is room for more. */
@@ -346,7 +346,8 @@ export class TaskSet implements OrderedSet {
 
   /** Takes the task out, gives back what it held, and answers unless it was aborted. */
   #finish(task: Task, result: ScsiResult): void {
-    const answers = task.state !== 'aborted' && !this.#ended;
+    const isLeaving = this.#lingering.has(task);
+    const answers = task.state !== 'aborted' && !this.#ended && (!isLeaving || result.status === STATUS.good);
     task.state = 'done';
     this.#unregister(task); // before the answer, which tells how wide the window is
     if (answers) {
@@ -442,9 +443,17 @@ export class TaskSet implements OrderedSet {
     return chosen.length;
   }
 
-  /** Ends the tasks that match with this answer; those in the device linger as after `abort`. */
+  /**
+   * Ends the tasks that match with this answer; those in the device linger as after `abort`. A write there is answered when it has ended,
+   * or not at all: nobody may be told that a write has failed, and find it done later.
+   */
   #terminate(matches: (task: Task) => boolean, result: ScsiResult): void {
     const chosen = new Set([...this.#tasks.values()].filter(matches));
+    for (const task of chosen) {
+      if (task.state !== 'executing' || task.command.kind !== 'write') continue;
+      this.#lingering.add(task);
+      chosen.delete(task);
+    }
     this.abort((task) => chosen.has(task));
     for (const task of chosen) this.#answer(task, result);
     if (chosen.size > 0) this.#deps.sendSoon();

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { FarshoreError } from '../../../gateway/base/errors.ts';
 import { MIB } from '../../../gateway/base/units.ts';
 import type { AccessEvent } from '../../../gateway/iscsi/target-registry.ts';
 import {
@@ -203,19 +204,46 @@ describe('when access changes', () => {
     expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(false);
   });
 
-  test('a write in the device is waited for: nothing lands after that', async () => {
+  test.each(['lost', 'read-only'])(
+    'a write in the device of a LUN that is %s is waited for, and answered as what it becomes: nothing lands after that, or was said to have failed',
+    async (how) => {
+      const alice = await initiator(ALICE, '00023d000001');
+      const { entered, release } = holdWrites(second);
+      const itt = alice.command(WRITE_LUN_1);
+      await entered;
+      if (how === 'lost') world.masked = (lun) => lun === 1;
+      else world.readOnly = (lun) => lun === 1;
+      const change = accessChange();
+      if (how === 'lost') expect(await outcome(alice, 0)).toEqual(LUNS_CHANGED);
+      else expect(await outcome(alice, 0)).toBe(0);
+      expect(change.isOver).toBe(false);
+      release();
+      await change.done;
+      const answer = await alice.expect(KIND.scsiResponse);
+      expect([answer.itt, answer.byte3]).toEqual([itt, 0]);
+      expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(true);
+    },
+  );
+
+  test('one that does not get to its end there is not answered: nobody knows what became of it', async () => {
     const alice = await initiator(ALICE, '00023d000001');
-    const { entered, release } = holdWrites(second);
+    const inside = gate();
+    const ended = gate();
+    second.intercept = async (operation) => {
+      if (operation !== 'write') return;
+      inside.open();
+      await ended.opened;
+      throw new FarshoreError('stopped', 'the volume is closed');
+    };
     alice.command(WRITE_LUN_1);
-    await entered;
+    await inside.opened;
     world.masked = (lun) => lun === 1;
     const change = accessChange();
-    expect(senseOf(await alice.expect(KIND.scsiResponse))).toEqual(NO_LUN);
-    expect(await outcome(alice, 0)).toEqual(LUNS_CHANGED);
-    expect(change.isOver).toBe(false);
-    release();
+    ended.open();
     await change.done;
-    expect(second.bytes.subarray(0, 512).equals(DATA)).toBe(true);
+    // It would come before the next one.
+    expect(await outcome(alice, 0)).toEqual(LUNS_CHANGED);
+    expect(await outcome(alice, 0)).toBe(0);
   });
 
   test('a write that a closed connection has left in the device is waited for, where it may not be any more', async () => {
