@@ -9,8 +9,8 @@ import type { Sealer, SealerPace } from './sealer.ts';
 
 /** A remote that has not answered for so long, while somebody waits for it, counts as lost. Below the 30 s after which initiators abort. */
 export const DEFAULT_REMOTE_LOSS_MS = 10_000;
-/** A degraded volume acks as it should again when its oldest write that no version has is no older. */
-export const CAUGHT_UP_MS = 1_000;
+/** A degraded volume acks as it should again when its oldest write that no version has is no older, or half as old as a remote that counts as lost. */
+const CAUGHT_UP_MS = 1_000;
 
 /** When writes and flushes are acked, and what becomes of them while the remote is lost; the design's table of modes. */
 export interface Replication {
@@ -260,9 +260,11 @@ export class ReplicationControl {
   }
 
   get #isCaughtUp(): boolean {
-    const { sealer, clock } = this.#deps;
+    const { sealer, clock, remoteLossMs } = this.#deps;
     if (sealer.isSuspended) return false;
-    return sealer.oldestMs === undefined || clock.monotonicMs() - sealer.oldestMs <= CAUGHT_UP_MS;
+    // A line on which a commit takes long is not lost for that.
+    const most = Math.max(CAUGHT_UP_MS, remoteLossMs / 2);
+    return sealer.oldestMs === undefined || clock.monotonicMs() - sealer.oldestMs <= most;
   }
 
   /** Looks again when the oldest that waits has waited for too long, and while the volume is degraded, where the last commit may have come long ago. */

@@ -72,6 +72,8 @@ export type Action =
   | 'quota'
   | 'mode';
 
+type Outcome = 'done' | 'full' | 'refused';
+
 /** The volume as the workload uses it. */
 export interface WorkloadDevice extends BlockDevice {
   flushRemote(): Promise<{ readonly n: number; readonly throughSeq: number }>;
@@ -257,13 +259,8 @@ export class Workload {
   }
 
   /** Writes a whole block, and says what became of it. */
-  async writeBlock(block: number): Promise<'done' | 'full' | 'refused'> {
-    const span = { lba: block * SECTORS_PER_BLOCK, sectors: SECTORS_PER_BLOCK };
-    const { work } = this.#world;
-    const before = { full: work.full, refused: work.refused };
-    await this.#writeSpan('write', span, false);
-    if (work.full > before.full) return 'full';
-    return work.refused > before.refused ? 'refused' : 'done';
+  async writeBlock(block: number): Promise<Outcome> {
+    return this.#writeSpan('write', { lba: block * SECTORS_PER_BLOCK, sectors: SECTORS_PER_BLOCK }, false);
   }
 
   /** Resolves too when it is refused and nothing has changed. */
@@ -312,9 +309,9 @@ export class Workload {
     await this.#writeSpan(action, this.#span(this.#settings.mostBlocks), fua);
   }
 
-  async #writeSpan(action: Action, span: SectorSpan, fua: boolean): Promise<void> {
+  async #writeSpan(action: Action, span: SectorSpan, fua: boolean): Promise<Outcome> {
     const kind = action === 'zero' ? 'zero' : 'write';
-    await this.#change(action, [{ kind, spans: [span] }], fua, async ([op]) => {
+    return this.#change(action, [{ kind, spans: [span] }], fua, async ([op]) => {
       const data = stampRange(this.#world.volumeTag, span.lba, span.sectors, kind === 'write' ? (op?.id ?? 0) : 0);
       // The short way, where it is open; otherwise the long one.
       const isGathered = !fua && this.#random.chance(0.5) && this.#device.gatherWrite?.(span.lba, data) === true;
@@ -345,13 +342,13 @@ export class Workload {
     });
   }
 
-  /** One call, which may be several steps that are each atomic by themselves. */
+  /** One call, which may be several steps that are each atomic by themselves; not made, and done, where another one is under way. */
   async #change(
     action: Action,
     steps: readonly Pick<Op, 'kind' | 'spans'>[],
     fua: boolean,
     call: (ops: readonly Op[]) => Promise<void>,
-  ): Promise<void> {
+  ): Promise<Outcome> {
     const invokedAt = this.#world.tick();
     const ops: Op[] = steps.map((step) => ({
       ...step,
@@ -362,7 +359,7 @@ export class Workload {
       durableAtMs: Infinity,
       marked: false,
     }));
-    if (!this.#lock(ops)) return;
+    if (!this.#lock(ops)) return 'done';
     const touched = steps.flatMap(({ kind, spans }) =>
       spans.flatMap((span) => [...blocksOf(span)].filter((block) => kind !== 'unmap' || !isWholeBlock(block, span))),
     );
@@ -376,7 +373,8 @@ export class Workload {
     try {
       await call(ops);
     } catch (error) {
-      if (isKind(error, 'full') && isWrite(action)) {
+      const isFull = isKind(error, 'full') && isWrite(action);
+      if (isFull) {
         this.quota.checkRefusal(action, this.#running.seenCount());
         this.#world.work.full++;
         this.#world.note(`${action} refused: full`);
@@ -384,12 +382,12 @@ export class Workload {
       if (ops.length === 1) this.#acks.failed(ops[0], error);
       if (this.stoppedBy === undefined) counted.refused();
       // A volume that goes on has not done it, or of several steps only some; of one that stopped only a restart tells.
-      if (this.stoppedBy !== undefined) return;
+      if (this.stoppedBy !== undefined) return 'refused';
       // A flush that fails behind a write takes nothing back.
       if (fua && isKind(error, 'unreplicated') && !wasFailing) for (const op of ops) op.ackedAt = this.#world.tick();
       else await this.#settleRefused(ops);
       this.#unlock(ops);
-      return;
+      return isFull ? 'full' : 'refused';
     }
     counted.ended(this.#clock.monotonicMs());
     const ackedAt = this.#world.tick();
@@ -402,6 +400,7 @@ export class Workload {
     // What was answered while it was flushed is not in that.
     if (fua) this.#acks.acked(['flush'], invokedAt);
     this.#unlock(ops);
+    return 'done';
   }
 
   /** False, and nothing locked, when a call is under way to one of the sectors, or two of these ops share one. */

@@ -48,6 +48,7 @@ describe('docs/FORMAT.md', () => {
       ...{ lineage: 'l', volume: 'v', name: 'n', bytes: 1, sectorSize: 512, replication: 'async', targetName: 't' },
       ...{ naa: Buffer.alloc(16), createdAt: 1, epoch: 1, owner: 'o', floor: 1, checkpoint: pointer },
       ...{ maintenanceEpoch: 1, retainedFrom: 1, deletedAt: 1, quotaBytes: 1, removable: true, physicalSize: 512 },
+      ...{ onRemoteLoss: 'block', handover: { state: 'offered', to: 'g' } },
     });
     expect(typed(volume)).toEqual(attributes('Volume').sort());
     const version = encodeVersion('v', { n: 1, epoch: 1, record: hash, chain: hash, inline: hash });

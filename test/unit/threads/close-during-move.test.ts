@@ -27,8 +27,9 @@ async function moving() {
           item: { targetName: 't', volume: 'l' },
           epoch: 1,
           state: 'serving',
-          status: () => Promise.resolve({ stored: undefined, reads: {} }),
+          status: () => Promise.resolve({ stored: undefined, reads: {}, replication: {} }),
           flushRemote: () => Promise.resolve({ n: 1 }),
+          remote: { status: () => Promise.resolve({ requests: {} }) },
           close: () => {
             steps.push(`closed on ${number}`);
             return Promise.resolve(true);
@@ -53,6 +54,7 @@ async function moving() {
     log: silentLog,
     catalogue,
     settings: {},
+    store: { list: () => Promise.resolve({ objects: [], next: undefined }) },
     table: { listVolumes: () => Promise.resolve([]), listNames: () => Promise.resolve([]) },
     targets: {
       adopt: () => Promise.resolve(),
