@@ -4,6 +4,7 @@ import { formatSize } from './base/size.ts';
 import { MIB, type ByteCount } from './base/units.ts';
 import type { VersionLog } from './cloud/version-log.ts';
 import type { ServedVolume } from './served-volume.ts';
+import { unlessFenced } from './volume-lookup.ts';
 
 /** Below it a file system's own tables would not fit. */
 const MIN_QUOTA: ByteCount = MIB;
@@ -31,12 +32,8 @@ export async function changeQuota(
   if (bytes !== undefined) checkQuota(bytes);
   const volume = served.serving();
   if ((await volume.status()).stored !== undefined) throw notStored();
-  const outcome = await table.changeVolume(volume.item, volume.epoch, { quotaBytes: bytes ?? null });
-  if (outcome === 'conflict')
-    throw new FarshoreError(
-      'fenced',
-      `volume ${served.entry.name} was taken over by another gateway; its quota is changed there`,
-    );
+  const change = table.changeVolume(volume.item, volume.epoch, { quotaBytes: bytes ?? null });
+  await unlessFenced(change, served.entry.name);
   await volume.setQuota(bytes);
   return served.report();
 }

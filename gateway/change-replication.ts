@@ -2,10 +2,11 @@ import type { ArgumentsOf, VolumeReport } from './admin/gateway-api.ts';
 import { FarshoreError } from './base/errors.ts';
 import type { VersionLog } from './cloud/version-log.ts';
 import type { ServedVolume } from './served-volume.ts';
+import { unlessFenced } from './volume-lookup.ts';
 import type { Replication, ReplicationReport } from './volume/replication-control.ts';
 
 /**
- * `volume set`: what acks mean from now on. In the table first, so that a volume never acks less than the table says: whoever opens it next goes by that. Rejects with
+ * `volume set`: what acks mean from now on. In the table first: whoever opens the volume next goes by what was asked for last. Rejects with
  * `input`, `fenced`, `busy`, and with `retry` when the outcome is not known: the volume goes on as it was, and what the table says holds after its next
  * start, or when the command was repeated.
  */
@@ -19,21 +20,14 @@ export async function changeReplication(
   const volume = served.serving();
   const { replication: now, stored } = await volume.status();
   const wanted: Replication = { mode: replication ?? now.mode, onRemoteLoss: onRemoteLoss ?? now.onRemoteLoss };
-  // What the volume would refuse must not be what the next start goes by.
+  // It would be degraded until then, and nobody asks for that.
   if (wanted.mode !== 'async' && stored?.catchUp !== undefined)
     throw new FarshoreError(
       'busy',
       `what is in the image of volume ${served.entry.name} is being replicated as one version, and nothing was changed; ask for ${wanted.mode} when that is done`,
     );
-  const outcome = await table.changeVolume(volume.item, volume.epoch, {
-    replication: wanted.mode,
-    onRemoteLoss: wanted.onRemoteLoss,
-  });
-  if (outcome === 'conflict')
-    throw new FarshoreError(
-      'fenced',
-      `volume ${served.entry.name} was taken over by another gateway; its replication is changed there`,
-    );
+  const changes = { replication: wanted.mode, onRemoteLoss: wanted.onRemoteLoss };
+  await unlessFenced(table.changeVolume(volume.item, volume.epoch, changes), served.entry.name);
   await volume.setReplication(wanted);
   return served.report();
 }

@@ -96,17 +96,11 @@ export class ReplicationControl {
   }
 
   /**
-   * Another mode, at once; what was acked before has the guarantee of the new one when it has been caught up with. Throws `busy` while nothing can be
-   * promised (an image whose log has overflown).
+   * Another mode, at once; what was acked before has the guarantee of the new one when it has been caught up with. While nothing can be promised (an image
+   * whose log has overflown) the volume is degraded: it is told what the table says already.
    */
   set(replication: Replication): void {
-    const { sealer, diary } = this.#deps;
-    if (replication.mode !== 'async' && sealer.isSuspended) {
-      throw new FarshoreError(
-        'busy',
-        `what is in the image is being replicated as one version; ask for ${replication.mode} when that is done`,
-      );
-    }
+    const { diary } = this.#deps;
     diary.info({ ...replication, before: this.#replication }, 'the volume is replicated in another way');
     this.#replication = replication;
     this.#resume();

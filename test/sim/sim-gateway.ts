@@ -40,7 +40,7 @@ export interface RunningVolume {
   /** In the table first, then in force. Rejects as the table does. */
   readonly changeQuota: (bytes: ByteCount | undefined) => Promise<void>;
   readonly replication: () => ReplicationReport;
-  /** As changeQuota; rejects with `busy` too. */
+  /** As changeQuota. */
   readonly changeReplication: (replication: Replication) => Promise<void>;
   /** The newest count of mapped blocks that the remote has answered. */
   readonly seenCount: () => SeenCount | undefined;

@@ -1,21 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { BLOCK_SIZE } from '../../../gateway/base/units.ts';
 import { DEFAULT_REMOTE_LOSS_MS } from '../../../gateway/volume/replication-control.ts';
-
 import { VolumeBench } from '../../support/volume-bench.ts';
-
-interface Watched {
-  now: string;
-}
-
-function watch(work: void | Promise<void>): Watched {
-  const watched: Watched = { now: 'waits' };
-  Promise.resolve(work).then(
-    () => (watched.now = 'done'),
-    (error: unknown) => (watched.now = error instanceof Error && 'kind' in error ? String(error.kind) : String(error)),
-  );
-  return watched;
-}
+import { watch, type Watched } from '../../support/watched.ts';
 
 function write(bench: VolumeBench, block: number, fill: number, count = 1): Watched {
   return watch(bench.volume.write(block, [Buffer.alloc(count * BLOCK_SIZE, fill)], { fua: false }));

@@ -2,22 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { BLOCK_SIZE } from '../../../gateway/base/units.ts';
 import { DEFAULT_REMOTE_LOSS_MS, type Replication } from '../../../gateway/volume/replication-control.ts';
 import { VolumeBench, type BenchOptions } from '../../support/volume-bench.ts';
+import { watch, type Watched } from '../../support/watched.ts';
 
 const LOSS_MS = DEFAULT_REMOTE_LOSS_MS;
-
-/** What has become of a call: 'waits', 'done', or the kind of its error. */
-interface Watched {
-  now: string;
-}
-
-function watch(work: void | Promise<void>): Watched {
-  const watched: Watched = { now: 'waits' };
-  Promise.resolve(work).then(
-    () => (watched.now = 'done'),
-    (error: unknown) => (watched.now = error instanceof Error && 'kind' in error ? String(error.kind) : String(error)),
-  );
-  return watched;
-}
 
 function write(
   bench: VolumeBench,
